@@ -1,0 +1,1 @@
+"""The request path: an inference server with adaptive compute budgets."""

@@ -1,0 +1,115 @@
+"""Every error a caller can meet, and the one table that turns it into a status.
+
+    ServeError
+    ├── BadRequest            400  the input cannot be understood
+    │   ├── PayloadTooLarge   413  the body or a field exceeds its limit
+    │   └── NotAnImage        415  the bytes are no image we can decode
+    ├── NotFound              404  no such model, version or path
+    ├── MethodNotAllowed      405  the path exists, the verb does not
+    ├── QuotaExceeded         429  a tenant's FLOP quota is spent
+    ├── Unavailable           503  nothing can serve this now; try again later
+    │   ├── Overloaded        503  refused because even the smallest budget would be late
+    │   ├── Draining          503  the server is shutting down
+    │   └── ModelNotReady     503  the model exists but is not loaded
+    ├── DeadlineExceeded      504  the caller's own deadline cannot be, or was not, met
+    ├── Cancelled             499  the caller went away
+    └── BackendFailed         500  an execution failed or returned nonsense
+
+Domain errors know no HTTP: only `STATUS` and the renderer in `app` do.
+"""
+
+
+class ServeError(Exception):
+    """An expected failure, with a message a caller can act on.
+
+    The message reads "<what>; <offending value>; <what was expected>".
+    `retry_after_s` is set where trying again later can help.
+    """
+
+    reason = "internal"
+
+    def __init__(self, what: str, got: object = None, expected: str | None = None, *, retry_after_s: float | None = None) -> None:
+        parts = [what]
+        if got is not None:
+            parts.append(f"got {_shorten(got)}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        super().__init__("; ".join(parts))
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(ServeError):
+    reason = "bad_request"
+
+
+class PayloadTooLarge(BadRequest):
+    reason = "too_large"
+
+
+class NotAnImage(BadRequest):
+    reason = "not_an_image"
+
+
+class NotFound(ServeError):
+    reason = "not_found"
+
+
+class MethodNotAllowed(ServeError):
+    reason = "method_not_allowed"
+
+
+class QuotaExceeded(ServeError):
+    reason = "quota"
+
+
+class Unavailable(ServeError):
+    reason = "unavailable"
+
+
+class Overloaded(Unavailable):
+    reason = "overload"
+
+
+class Draining(Unavailable):
+    reason = "draining"
+
+
+class ModelNotReady(Unavailable):
+    reason = "model_not_ready"
+
+
+class DeadlineExceeded(ServeError):
+    reason = "deadline"
+
+
+class Cancelled(ServeError):
+    reason = "cancelled"
+
+
+class BackendFailed(ServeError):
+    reason = "backend"
+
+
+# Looked up along the class's bases, so a subclass needs a row only where it differs.
+STATUS: dict[type[ServeError], int] = {
+    BadRequest: 400,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    PayloadTooLarge: 413,
+    NotAnImage: 415,
+    QuotaExceeded: 429,
+    Cancelled: 499,
+    BackendFailed: 500,
+    Unavailable: 503,
+    DeadlineExceeded: 504,
+}
+
+
+def status_of(error: ServeError) -> int:
+    """Return the HTTP status for an error: that of its nearest base in `STATUS`, else 500."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+
+
+def _shorten(value: object, limit: int = 120) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
