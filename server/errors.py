@@ -28,7 +28,9 @@ class ServeError(Exception):
 
     reason = "internal"
 
-    def __init__(self, what: str, got: object = None, expected: str | None = None, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, what: str, got: object = None, expected: str | None = None, *, retry_after_s: float | None = None
+    ) -> None:
         parts = [what]
         if got is not None:
             parts.append(f"got {_shorten(got)}")

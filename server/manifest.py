@@ -158,7 +158,9 @@ class Manifest(_Record):
         if self.buckets != sorted(set(self.buckets)) or self.buckets[0] != 0 or self.buckets[-1] != capacity:
             raise ValueError(f"buckets; got {self.buckets}; expected increasing from 0 to {capacity}")
         if len(self.trunks) != len(self.buckets):
-            raise ValueError(f"trunks; got {len(self.trunks)} graphs; expected one for each of {len(self.buckets)} buckets")
+            raise ValueError(
+                f"trunks; got {len(self.trunks)} graphs; expected one for each of {len(self.buckets)} buckets"
+            )
         if len(self.flops.trunk) != capacity + 1:
             raise ValueError(f"flops.trunk; got {len(self.flops.trunk)} entries; expected {capacity + 1}")
         return self
