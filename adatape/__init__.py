@@ -1,0 +1,1 @@
+"""AdaTape (Xue et al., ICML 2023) in PyTorch: the model, its training and its evaluation."""
