@@ -1,0 +1,1 @@
+"""What runs the graphs: each backend loads families and executes their stages."""

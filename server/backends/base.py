@@ -1,0 +1,70 @@
+"""The two verbs of a backend: `read` and `run_trunk`, on whole batches of numpy arrays.
+
+Shapes: B batch, H height, W width, S input tokens, N tape capacity, T tape in this bucket, K reads per step,
+D dim, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.manifest import Manifest
+from server.records import Floats, Ints, Pixels
+
+Hidden = NDArray[Any]
+"""Activations between the stages, in the graphs' own float type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the reader decided for a batch.
+
+    Shapes: hidden_BSD; tape_BND, rows past a sample's length zero; tape_length_B1 after the cap;
+    tape_length_wanted_B1 by halting alone, 0 where nothing was read; picks_BNK and pick_weights_BNK.
+    """
+
+    hidden_BSD: Hidden
+    tape_BND: Hidden
+    tape_length_B1: Ints
+    tape_length_wanted_B1: Ints
+    picks_BNK: Ints
+    pick_weights_BNK: Floats
+
+
+class Model(Protocol):
+    """One loaded version of a family. Both verbs may be called from several threads at once."""
+
+    device: str
+    """The provider that really runs it, for instance `CPUExecutionProvider`."""
+
+    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
+        """Read the tape of a batch. Caps are all 0 (nothing is read, and nothing paid for it) or all above 0."""
+        ...
+
+    def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
+        """Return logits_BC. T is a bucket, 0 included, and holds every tape length of the batch."""
+        ...
+
+
+class Backend(Protocol):
+    """Loads versions of families."""
+
+    def load(self, manifest: Manifest) -> Model:
+        """Load and return a model that is ready to run; the caller drops it to unload.
+
+        Raises: ServeError if the graphs cannot be loaded or do not match their manifest.
+        """
+        ...
+
+
+def warm(model: Model, manifest: Manifest) -> None:
+    """Run every stage and bucket once, so that no caller pays for first-time allocation."""
+    shape = (1, manifest.preprocessing.height, manifest.preprocessing.width, 3)
+    image_BHWC = np.zeros(shape, np.uint8)
+    for cap in (0, manifest.tape_capacity):
+        reading = model.read(image_BHWC, np.full((1, 1), cap, np.int32))
+    for bucket in manifest.buckets:
+        length_B1 = np.full((1, 1), bucket, np.int32)
+        model.run_trunk(reading.hidden_BSD, reading.tape_BND[:, :bucket], length_B1)

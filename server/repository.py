@@ -1,0 +1,134 @@
+"""The model repository on disk: which families are whole, and why the others are not served.
+
+    <root>/<family>/<version>/manifest.json
+
+Everything else that a version needs is named, with its size and hash, in its manifest.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from server.errors import NotFound
+from server.manifest import GraphFile, Manifest
+
+
+class Repository:
+    """The families that are complete and hash-valid, by name and version.
+
+    `builtin` manifests are served as they are, beside those found under `root`; a root of None means no disk at all.
+    """
+
+    def __init__(self, root: Path | None, builtin: Iterable[Manifest] = ()) -> None:
+        self.root = root
+        self._builtin = tuple(builtin)
+        self._versions: dict[str, dict[str, Manifest]] = {}
+        self._broken: dict[str, str] = {}
+        self.scan()
+
+    def scan(self) -> None:
+        """Look at the disk again: reads and hashes every file that a manifest names."""
+        versions: dict[str, dict[str, Manifest]] = {}
+        broken: dict[str, str] = {}
+        for manifest in self._builtin:
+            versions.setdefault(manifest.family, {})[manifest.version] = manifest
+        for path in self._manifest_paths():
+            try:
+                manifest = _load(path)
+            except ValueError as error:
+                broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
+            else:
+                versions.setdefault(manifest.family, {})[manifest.version] = manifest
+        self._versions, self._broken = versions, broken
+
+    def families(self) -> list[str]:
+        """Return the names of the families that can be served, sorted."""
+        return sorted(self._versions)
+
+    def versions(self, model: str) -> list[str]:
+        """Return a family's versions, oldest first.
+
+        Raises: NotFound, naming the families there are.
+        """
+        return sorted(self._family(model), key=int)
+
+    def broken(self) -> dict[str, str]:
+        """Return the reason for each `family/version` that is on disk but not whole."""
+        return dict(self._broken)
+
+    def default(self) -> str:
+        """Return the family for callers that name none: the first by name.
+
+        Raises: NotFound if there is none.
+        """
+        if not self._versions:
+            raise NotFound("model", "none in the model repository", "at least one complete family")
+        return self.families()[0]
+
+    def get(self, model: str, version: str | None = None) -> Manifest:
+        """Return the manifest of a version, the newest if none is named.
+
+        Raises: NotFound, naming the families or versions there are.
+        """
+        versions = self._family(model)
+        if version is None:
+            return versions[max(versions, key=int)]
+        if version not in versions:
+            raise NotFound(f"version of {model}", version, f"one of: {', '.join(self.versions(model))}")
+        return versions[version]
+
+    def _family(self, model: str) -> dict[str, Manifest]:
+        if model not in self._versions:
+            raise NotFound("model", model, f"one of: {', '.join(self.families()) or '(the repository is empty)'}")
+        return self._versions[model]
+
+    def _manifest_paths(self) -> Iterator[Path]:
+        if self.root is not None:
+            yield from sorted(self.root.glob("*/*/manifest.json"))
+
+
+def _load(path: Path) -> Manifest:
+    """Read one manifest and check all it names.
+
+    Raises: ValueError with the first thing that is wrong.
+    """
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(_first_fault(error)) from error
+    except OSError as error:
+        raise ValueError(f"manifest.json; got {error.strerror}; expected a readable file") from error
+    _check_place(manifest, path)
+    root = path.parents[2].resolve()
+    for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
+        _check_file(root, file)
+    return manifest
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "manifest.json"
+    return f"{where}; {fault['msg']}"
+
+
+def _check_place(manifest: Manifest, path: Path) -> None:
+    place = (path.parent.parent.name, path.parent.name)
+    if (manifest.family, manifest.version) != place:
+        raise ValueError(f"manifest.json; got {manifest.family}/{manifest.version}; expected {'/'.join(place)}")
+
+
+def _check_file(root: Path, file: GraphFile) -> None:
+    path = (root / file.path).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
+    if not path.is_file():
+        raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
+    size = path.stat().st_size
+    if size != file.size_bytes:
+        raise ValueError(f"{file.path}; got {size} bytes; expected {file.size_bytes}")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != file.sha256:
+        raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")

@@ -1,0 +1,109 @@
+"""Every knob of the server, in one class whose fields say why one would change them.
+
+Values come from keyword arguments, then `ADATAPE_*` environment variables, then the defaults.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "ADATAPE_"
+NOT_SETTINGS = {"ADATAPE_DATA"}
+"""Variables with our prefix that other commands read."""
+
+MIB = 1024 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """The server's configuration, complete and checked before anything starts.
+
+    Units: `*_s` are seconds, `*_bytes` bytes.
+    Raises: pydantic.ValidationError, naming each wrong field, unknown argument or unknown `ADATAPE_*` variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default answers this machine only; 0.0.0.0 answers everyone who can reach it."""
+
+    port: Port = 8000
+    """HTTP port. Change it where another program has the default; 0 takes a free one."""
+
+    grpc_port: Port = 8001
+    """gRPC port. Change it where another program has the default; 0 takes a free one."""
+
+    model_repository: Path = Path("model_repository")
+    """Folder of model families. Point it at your own once you have exported one."""
+
+    backend: Literal["ort", "fake"] = "ort"
+    """What runs the graphs. `fake` answers predictably without weights: for trying the API and for tests."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where graphs run. `auto` takes a GPU if onnxruntime can really use it; `cuda` refuses to start without one."""
+
+    num_instances: Positive = 1
+    """Executions that may run at once. More than one helps on a GPU or on many cores; it shrinks every batch."""
+
+    intra_op_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads inside one execution; 0 takes every core this process may use. Lower it to share the machine."""
+
+    max_batch_size: Positive = 64
+    """Ceiling on samples in one execution, beside each family's own. Lower it to bound latency and memory."""
+
+    max_queue_delay_s: Seconds = 0.0
+    """How long an idle instance waits for a batch to fill. 0 takes what waits: best on a CPU at any load."""
+
+    max_pending_samples: Positive = 4096
+    """Samples admitted but not yet answered; beyond it requests are refused with a time to retry."""
+
+    max_request_samples: Positive = 256
+    """Samples in one request. Raise it for offline clients that send large batches."""
+
+    max_body_bytes: Positive = 20 * MIB
+    """Largest request body. Raise it for photos straight from a large camera."""
+
+    max_pixels: Positive = 50_000_000
+    """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
+
+    max_files: Positive = 64
+    """Most images in one classify request. Lower it where memory is short."""
+
+    drain_s: Seconds = 30.0
+    """How long accepted requests may take to finish after a stop signal. Keep it below the supervisor's kill time."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much is logged. `debug` adds a line for each execution."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_variable(cls, values: object) -> object:
+        """Refuse misspelt environment variables, which would otherwise be ignored in silence."""
+        known = {(ENV_PREFIX + name).upper() for name in cls.model_fields}
+        ours = {name.upper() for name in os.environ if name.upper().startswith(ENV_PREFIX)}
+        unknown = sorted(ours - known - NOT_SETTINGS)
+        if unknown:
+            raise ValueError(f"environment; got {', '.join(unknown)}; expected any of {', '.join(sorted(known))}")
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_request_samples > self.max_pending_samples:
+            raise ValueError(
+                f"max_request_samples; got {self.max_request_samples}; expected at most "
+                f"max_pending_samples ({self.max_pending_samples}), else such a request is never admitted"
+            )
+        return self
+
+    @property
+    def num_threads(self) -> int:
+        """Return the threads inside one execution, with 0 resolved to the cores this process may use."""
+        return self.intra_op_threads or len(os.sched_getaffinity(0))
