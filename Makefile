@@ -1,0 +1,107 @@
+# `make help` lists the targets. Needs make and Python 3.11 or newer, nothing else.
+
+PYTHON    ?= python3
+HOST      ?= 127.0.0.1
+PORT      ?= 8000
+GRPC_PORT ?= 8001
+ARGS      ?=
+UV        ?= uv
+
+# onnxruntime reads this once, when it is first imported.
+export ORT_DISABLE_TELEMETRY := 1
+
+# --- Environments ----------------------------------------------------------------------------
+# Each is current when it holds a stamp named after its locks and its interpreter, so a repeat
+# costs nothing and a changed lock rebuilds it. pip and venv are all it takes.
+
+SERVER_LOCKS := requirements/server.txt
+CLIENT_LOCKS := $(SERVER_LOCKS) requirements/dev.txt
+TRAIN_LOCKS  := $(SERVER_LOCKS) requirements/train.txt requirements/dev.txt
+TORCH        := requirements/torch.txt
+
+key = $(shell { $(PYTHON) -V && cat $(1); } 2>&1 | cksum | cut -d ' ' -f 1)
+SERVER_READY := .venv/ready-$(call key,$(SERVER_LOCKS))
+CLIENT_READY := .venv-dev/ready-$(call key,$(CLIENT_LOCKS))
+TRAIN_READY  := .venv-train/ready-$(call key,$(TRAIN_LOCKS) $(TORCH))
+
+# $(call create,folder,locks)
+define create
+	@command -v $(PYTHON) >/dev/null || { echo "Python; got no '$(PYTHON)'; expected 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python; got %d.%d as $(PYTHON); expected 3.11 or newer: make PYTHON=..." % v[:2])'
+	@echo "creating $(1) from $(2)"
+	@rm -rf $(1)
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(2))
+endef
+
+.PHONY: help serve setup train-setup demo test test-server coverage check lint types imports format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(SERVER_READY): | $(SERVER_LOCKS)
+	$(call create,.venv,$(SERVER_LOCKS))
+	@touch $@
+
+$(CLIENT_READY): | $(CLIENT_LOCKS)
+	$(call create,.venv-dev,$(CLIENT_LOCKS))
+	@touch $@
+
+$(TRAIN_READY): | $(TRAIN_LOCKS) $(TORCH)
+	$(call create,.venv-train,$(TRAIN_LOCKS))
+	@.venv-train/bin/python -m pip install --disable-pip-version-check -r $(TORCH)
+	@.venv-train/bin/python -m pip check --disable-pip-version-check
+	@touch $@
+
+setup: $(SERVER_READY) ## create the serving environment
+
+train-setup: $(TRAIN_READY) ## create the environment for training, export and all tests (torch)
+
+# --- Serve -----------------------------------------------------------------------------------
+
+serve: $(SERVER_READY) ## start the server (HOST, PORT, GRPC_PORT, ARGS)
+	@exec .venv/bin/python -m server --host $(HOST) --port $(PORT) $(ARGS)
+
+demo: $(CLIENT_READY) ## ask about sample photos at several caps and print a table (PORT)
+	@PORT=$(PORT) .ci/demo $(ARGS)
+
+# --- Check -----------------------------------------------------------------------------------
+
+test: $(TRAIN_READY) ## run all tests (ARGS)
+	@.venv-train/bin/python -m pytest $(ARGS)
+
+test-server: $(CLIENT_READY) ## run the tests of the request path, without torch (ARGS)
+	@.venv-dev/bin/python -m pytest tests/server tests/loadtest tests/e2e $(ARGS)
+
+coverage: $(TRAIN_READY) ## run all tests and report what they do not reach
+	@.venv-train/bin/python -m pytest --cov $(ARGS)
+
+check: lint types imports test ## all that CI runs
+
+lint: $(TRAIN_READY)
+	@.venv-train/bin/ruff check .
+	@.venv-train/bin/ruff format --check .
+	@.venv-train/bin/hadolint Dockerfile
+
+types: $(TRAIN_READY)
+	@.venv-train/bin/mypy
+
+imports: $(TRAIN_READY)
+	@.venv-train/bin/lint-imports
+
+format: $(TRAIN_READY) ## format the code and mend what can be mended
+	@.venv-train/bin/ruff format .
+	@.venv-train/bin/ruff check --fix .
+
+# --- Housekeeping ----------------------------------------------------------------------------
+
+lock: ## rewrite requirements/*.txt from *.in, newest versions (UV)
+	@cd requirements && for name in server train dev; do \
+		rm -f $$name.txt; \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+			--generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+			$$name.in --output-file $$name.txt || exit 1; \
+	done
+
+clean: ## remove the environments and caches
+	rm -rf .venv .venv-dev .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
