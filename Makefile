@@ -19,7 +19,8 @@ CLIENT_LOCKS := $(SERVER_LOCKS) requirements/dev.txt
 TRAIN_LOCKS  := $(SERVER_LOCKS) requirements/train.txt requirements/dev.txt
 TORCH        := requirements/torch.txt
 
-key = $(shell { $(PYTHON) -V && cat $(1); } 2>&1 | cksum | cut -d ' ' -f 1)
+INTERPRETER := $(shell $(PYTHON) -V 2>&1)
+key = $(shell { echo "$(INTERPRETER)"; cat $(1); } | cksum | cut -d ' ' -f 1)
 SERVER_READY := .venv/ready-$(call key,$(SERVER_LOCKS))
 CLIENT_READY := .venv-dev/ready-$(call key,$(CLIENT_LOCKS))
 TRAIN_READY  := .venv-train/ready-$(call key,$(TRAIN_LOCKS) $(TORCH))
@@ -53,9 +54,11 @@ $(TRAIN_READY): | $(TRAIN_LOCKS) $(TORCH)
 	@.venv-train/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
-setup: $(SERVER_READY) ## create the serving environment
+setup: $(SERVER_READY) ## create the serving environment, .venv
+	@echo ".venv is ready"
 
-train-setup: $(TRAIN_READY) ## create the environment for training, export and all tests (torch)
+train-setup: $(TRAIN_READY) ## create the environment for training, export and all tests, .venv-train (torch)
+	@echo ".venv-train is ready"
 
 # --- Serve -----------------------------------------------------------------------------------
 
