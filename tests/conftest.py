@@ -1,0 +1,67 @@
+"""What every test shares: telemetry off, Hypothesis's profile, and markers that skip with a reason."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# onnxruntime reads this once, when it is first imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# Shared machines stall: an example is judged by its outcome, not by its time. CI repeats what it saw.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if "CI" in os.environ else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip each marked test whose part is missing, with the reason."""
+    asked: dict[str, Callable[[], str | None]] = {**MISSING, "slow": lambda: _missing_slow(config)}
+    reasons = {name: missing() for name, missing in asked.items() if any(name in item.keywords for item in items)}
+    for item in items:
+        for name, reason in reasons.items():
+            if reason is not None and name in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _missing_slow(config: pytest.Config) -> str | None:
+    return None if config.getoption("--slow") else "takes minutes: run with --slow"
+
+
+def _missing_triton() -> str | None:
+    return None if shutil.which("tritonserver") else "no tritonserver on PATH"
+
+
+def _missing_gpu() -> str | None:
+    if importlib.util.find_spec("torch") is None:
+        return "no torch in this environment"
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA device"
+
+
+def _missing_browser() -> str | None:
+    return None if shutil.which("chromium") else "no chromium on PATH"
+
+
+def _missing_real_data() -> str | None:
+    folder = os.environ.get("ADATAPE_DATA")
+    if folder is None:
+        return "ADATAPE_DATA names no folder"
+    return None if Path(folder).is_dir() else f"ADATAPE_DATA; got {folder}; expected a folder"
+
+
+MISSING: dict[str, Callable[[], str | None]] = {
+    "triton": _missing_triton,
+    "gpu": _missing_gpu,
+    "browser": _missing_browser,
+    "real_data": _missing_real_data,
+}

@@ -1,0 +1,180 @@
+"""The rules of the house, executed: boundaries, sizes, names, locks, and documents that point at what exists."""
+
+import ast
+import fnmatch
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("server", "adatape", "export", "loadtest")
+MAX_FILE_LINES = 250
+MAX_FUNCTION_LINES = 60
+MAX_MEDIAN_LINES = 10
+MAX_P90_LINES = 30
+
+
+def git_files() -> list[str]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def python_files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def functions(package: str) -> Iterator[tuple[str, int]]:
+    """Give each function of a package with its number of lines."""
+    for path in python_files(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+# --- Boundaries ------------------------------------------------------------------------------
+
+
+def test_importing_the_app_brings_in_no_training_code() -> None:
+    found = run_python(
+        "import sys, server.app; print(sorted({'torch', 'onnx', 'onnxscript', 'adatape', 'export'} & set(sys.modules)))"
+    )
+    assert (found.stdout.strip(), found.returncode) == ("[]", 0), found.stderr
+
+
+def test_import_contracts_hold() -> None:
+    linted = run_python("from importlinter.cli import lint_imports_command as run; run(['--no-cache'])")
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert re.search(r"Contracts: [1-9]\d* kept, 0 broken", linted.stdout)
+
+
+# --- Sizes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_are_short(package: str) -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in python_files(package)}
+    assert lengths, f"{package} has no modules"
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_are_short(package: str) -> None:
+    assert {name: length for name, length in functions(package) if length > MAX_FUNCTION_LINES} == {}
+
+
+def test_most_functions_are_very_short() -> None:
+    lengths = [length for _, length in chain.from_iterable(functions(package) for package in PACKAGES)]
+    assert statistics.median(lengths) <= MAX_MEDIAN_LINES
+    assert statistics.quantiles(lengths, n=10)[-1] <= MAX_P90_LINES
+
+
+# --- Names -----------------------------------------------------------------------------------
+
+MACHINE = re.compile(
+    r"(?<![\w.$}])/(?:work|root|home|tmp|Users)/\w"
+    r"|\.\./shared"
+    r"|/opt/(?:pypi|wheels)"
+    r"|--(?:extra-)?index[-_]url\b|--find[-_]links\b"
+    r"|https?://[^\s/]*/(?:[^\s/]+/)*simple\b"
+)
+AVOIDED_WORDS = {
+    "act_epsilon": ["adatape/config.py", "adatape/golden*", "tests/adatape/test_golden*", "tests/test_project.py"]
+}
+TEXT = {"", ".py", ".md", ".toml", ".txt", ".in", ".yaml", ".yml", ".json", ".pbtxt", ".html", ".css", ".js", ".sh"}
+
+
+def text_files() -> Iterator[tuple[str, str]]:
+    for name in git_files():
+        if Path(name).suffix in TEXT:
+            yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_machine_or_a_package_index() -> None:
+    found = [f"{name}: {match.group()}" for name, text in text_files() for match in MACHINE.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "parts", [("", "home", "me"), ("..", "shared"), ("", "tmp", "x"), ("http:", "", "x", "simple")]
+)
+def test_machine_paths_are_recognised(parts: tuple[str, ...]) -> None:
+    assert MACHINE.search("/".join(parts))
+
+
+def test_avoided_words_stay_where_they_are_explained() -> None:
+    found = [
+        f"{name}: {word}"
+        for name, text in text_files()
+        for word, allowed in AVOIDED_WORDS.items()
+        if word in text and not any(fnmatch.fnmatch(name, pattern) for pattern in allowed)
+    ]
+    assert found == []
+
+
+# --- Documents -------------------------------------------------------------------------------
+
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [ROOT / name for name in git_files() if name.endswith(".md")]
+    links = [(document, target) for document in documents for target in LINK.findall(document.read_text())]
+    assert links
+    assert [f"{doc.relative_to(ROOT)}: {target}" for doc, target in links if not (doc.parent / target).exists()] == []
+
+
+def test_the_architecture_names_every_server_module_and_no_other() -> None:
+    section = (ROOT / "docs/architecture.md").read_text().split("## The modules of `server`")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+    modules = {path.stem for path in (ROOT / "server").glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in (ROOT / "server").glob("*/__init__.py")}
+    assert named == modules | packages
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs/adr").glob("*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+# --- Locks and image -------------------------------------------------------------------------
+
+LOCKS = ("server", "train", "dev")
+
+
+def names(path: str) -> set[str]:
+    """Return the packages that a requirements file names, in canonical spelling."""
+    found = re.findall(r"^([A-Za-z0-9][\w.-]*)", (ROOT / "requirements" / path).read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_is_asked_for_is_locked(lock: str) -> None:
+    assert names(f"{lock}.in")
+    assert names(f"{lock}.in") <= names(f"{lock}.txt")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_is_exact_and_hashed(lock: str) -> None:
+    text = (ROOT / f"requirements/{lock}.txt").read_text()
+    for entry in re.split(r"\n(?=[a-z0-9])", text)[1:]:
+        assert re.match(r"[a-z0-9._-]+==\S+ (;.*)?\\\n +--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
+
+
+def test_the_server_needs_no_training_packages() -> None:
+    assert names("server.txt").isdisjoint({"torch", "onnx", "onnxscript", "scikit-learn"})
+
+
+def test_the_image_takes_only_what_serving_needs() -> None:
+    copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert sorted(copied) == ["model_repository", "requirements/server.txt", "server"]
