@@ -12,7 +12,9 @@ from adatape.config import ModelConfig, TapeConfig
 def lecun_normal_(weight: Tensor) -> None:
     """Fill a linear or convolution kernel as Flax's default initialiser does."""
     fan_in = weight[0].numel()
-    nn.init.trunc_normal_(weight, std=fan_in**-0.5 / 0.87962566, a=-2 * fan_in**-0.5 / 0.87962566, b=2 * fan_in**-0.5 / 0.87962566)
+    nn.init.trunc_normal_(
+        weight, std=fan_in**-0.5 / 0.87962566, a=-2 * fan_in**-0.5 / 0.87962566, b=2 * fan_in**-0.5 / 0.87962566
+    )
 
 
 def patch_embedding(channels: int, patch: int) -> nn.Conv2d:

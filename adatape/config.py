@@ -46,7 +46,12 @@ class TapeConfig:
         _check(self.capacity >= 1, "tape.capacity", self.capacity, "at least 1")
         threshold = self.halting_threshold
         if threshold is not None:
-            _check(1 <= threshold <= self.capacity, "tape.halting_threshold", threshold, f"1 to {self.capacity}, or null")
+            _check(
+                0 < threshold <= self.capacity,
+                "tape.halting_threshold",
+                threshold,
+                f"above 0 to {self.capacity}, or null",
+            )
         ordered = list(self.layers) == sorted(set(self.layers)) and len(self.layers) > 0 and min(self.layers) >= 0
         _check(ordered, "tape.layers", self.layers, "increasing block numbers from 0")
         _check(self.bank in ("input", "learn"), "tape.bank", self.bank, "input or learn")
@@ -55,7 +60,12 @@ class TapeConfig:
         _check(0 <= self.bernoulli_p < 1, "tape.bernoulli_p", self.bernoulli_p, "0 to below 1")
         _check(self.query_noise >= 0, "tape.query_noise", self.query_noise, "0 or more")
         stem_stride = prod(stride for _, stride in self.bank_stem)
-        _check(not self.bank_stem or stem_stride == self.bank_patch, "tape.bank_stem", self.bank_stem, f"strides that multiply to {self.bank_patch}")
+        _check(
+            not self.bank_stem or stem_stride == self.bank_patch,
+            "tape.bank_stem",
+            self.bank_stem,
+            f"strides that multiply to {self.bank_patch}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,9 @@ class ModelConfig:
         _check(self.input in ("image", "parity"), "input", self.input, "image or parity")
         _check(self.pooling in ("token", "gap", "gmp", "gsp"), "pooling", self.pooling, "token, gap, gmp or gsp")
         if self.input == "image":
-            _check(self.image_size % self.patch == 0, "image_size", self.image_size, f"a multiple of patch={self.patch}")
+            _check(
+                self.image_size % self.patch == 0, "image_size", self.image_size, f"a multiple of patch={self.patch}"
+            )
         else:
             _check(self.seq_len >= 1, "seq_len", self.seq_len, "at least 1 for the parity model")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
@@ -124,9 +136,16 @@ class ModelConfig:
         if self.input == "parity":
             _check(tape.bank == "input", "tape.bank", tape.bank, "input: the parity model has no other")
         elif tape.bank == "input":
-            _check(self.image_size % tape.bank_patch == 0, "tape.bank_patch", tape.bank_patch, f"a divisor of image_size={self.image_size}")
+            _check(
+                self.image_size % tape.bank_patch == 0,
+                "tape.bank_patch",
+                tape.bank_patch,
+                f"a divisor of image_size={self.image_size}",
+            )
         needed = tape.reads_per_step if self.compat else tape.capacity * tape.reads_per_step
-        _check(self.bank_size >= needed, "tape bank size", self.bank_size, f"at least {needed} (capacity * reads per step)")
+        _check(
+            self.bank_size >= needed, "tape bank size", self.bank_size, f"at least {needed} (capacity * reads per step)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

@@ -1,7 +1,7 @@
-"""Named models and recipes: the paper's sizes, the families we ship, and small ones for tests."""
+"""Named models and recipes: the paper's sizes, the families we ship, and a small one for tests."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from adatape.config import ModelConfig, TapeConfig
 
@@ -10,10 +10,11 @@ from adatape.config import ModelConfig, TapeConfig
 class Recipe:
     """How a model is trained.
 
-    `cap_full_share` is the share of training batches that read without a cap; the others draw theirs
-    from `caps` (budget-aware training), so that every prefix of a tape is a good tape. An empty `caps`
-    turns it off.
-    Units: epochs are passes over the training split, warmup_epochs likewise; crop_px is padding in pixels.
+    Budget-aware training: `full_tape_share` of the batches read without a cap, the others draw theirs
+    from `caps`, so that every prefix of a tape is a good tape; an empty `caps` turns it off.
+    Units: epochs and warmup_epochs are passes over the training split; shift is in pixels; min_zoom is
+    the smallest area of a random crop as a share of the image; rotate_deg in degrees; ema is the decay
+    of the averaged weights that are kept, 0 for none.
     """
 
     epochs: float = 30.0
@@ -22,13 +23,14 @@ class Recipe:
     warmup_epochs: float = 2.0
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    loss: str = "softmax"
+    loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.05
     caps: tuple[int, ...] = ()
-    cap_full_share: float = 0.4
-    crop_px: int = 0
+    full_tape_share: float = 0.4
+    shift: int = 0
+    min_zoom: float = 1.0
+    rotate_deg: float = 0.0
     flip: bool = False
-    scale_crop: float = 1.0
     color: float = 0.0
     mix: float = 0.0
     ema: float = 0.0
@@ -44,18 +46,57 @@ class Preset:
 
 
 def _paper(name: str, dim: int, depth: int, num_heads: int, mlp_dim: int) -> Preset:
+    """Source: the official configurations; 300 epochs, AdamW, sigmoid loss."""
     tape = TapeConfig(capacity=10, halting_threshold=2.0, bank_patch=8, key_split=num_heads, tape_mlp_dim=mlp_dim)
     model = ModelConfig(name, 1000, dim, depth, num_heads, mlp_dim, image_size=224, patch=16, tape=tape)
-    recipe = Recipe(epochs=300, batch_size=4096, lr=1e-3, warmup_epochs=32, weight_decay=0.1, loss="sigmoid", label_smoothing=0, flip=True, scale_crop=0.08)
+    recipe = Recipe(
+        epochs=300,
+        batch_size=4096,
+        lr=1e-3,
+        warmup_epochs=32,
+        weight_decay=0.1,
+        loss="sigmoid",
+        label_smoothing=0,
+        flip=True,
+        min_zoom=0.1,
+        mix=0.5,
+    )
     return Preset(model, recipe)
 
 
 def _cifar10() -> Preset:
-    tape = TapeConfig(
-        capacity=16, halting_threshold=4.0, bank_patch=4, bank_stem=((32, 1), (64, 2), (128, 2)), key_split=3
-    )
+    """Four coarse patches, and a bank of 64 fine ones behind a small convolutional stem."""
+    stem = ((24, 1), (64, 2), (96, 2), (96, 1))
+    tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=4, bank_stem=stem, key_split=3, tape_ffn_dim=256)
     model = ModelConfig("cifar10", 10, 192, 6, 3, 384, image_size=32, patch=16, tape=tape)
-    recipe = Recipe(epochs=36, batch_size=256, caps=(0, 1, 2, 4, 8, 12), crop_px=4, flip=True)
+    recipe = Recipe(epochs=34, caps=(0, 1, 2, 4, 8, 12), shift=4, flip=True, ema=0.998)
+    return Preset(model, recipe)
+
+
+def _photo() -> Preset:
+    """Sixteen coarse patches of 32 px, and a bank of 64 of 16 px behind a convolutional stem."""
+    stem = ((24, 2), (48, 2), (96, 2), (128, 2), (128, 1))
+    tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=16, bank_stem=stem, key_split=3, tape_ffn_dim=256)
+    model = ModelConfig("photo", 10, 192, 6, 3, 384, image_size=128, patch=32, tape=tape)
+    recipe = Recipe(
+        epochs=55,
+        batch_size=128,
+        caps=(0, 1, 2, 4, 8, 12),
+        min_zoom=0.35,
+        flip=True,
+        color=0.2,
+        rotate_deg=5,
+        mix=0.3,
+        ema=0.998,
+    )
+    return Preset(model, recipe)
+
+
+def _digits() -> Preset:
+    """Small enough for a test: scikit-learn's embedded digits."""
+    tape = TapeConfig(capacity=8, halting_threshold=4.0, bank_patch=4, key_split=2)
+    model = ModelConfig("digits", 10, 32, 3, 2, 64, image_size=32, patch=16, tape=tape)
+    recipe = Recipe(epochs=20, batch_size=64, lr=3e-3, caps=(0, 1, 2, 4), shift=2)
     return Preset(model, recipe)
 
 
@@ -65,4 +106,28 @@ PRESETS: dict[str, Preset] = {
     "b": _paper("b", 768, 12, 12, 3072),
     "l": _paper("l", 1024, 24, 16, 4096),
     "cifar10": _cifar10(),
+    "photo": _photo(),
+    "digits": _digits(),
 }
+
+
+def preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
+    """Return a named preset; `overrides` maps `recipe.X`, `tape.X` or `model.X` to JSON values.
+
+    Raises: ValueError naming the presets or keys there are.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"config; got {name!r}; expected one of {', '.join(PRESETS)}")
+    chosen = PRESETS[name]
+    model, recipe = chosen.model.to_dict(), asdict(chosen.recipe)
+    for key, value in (overrides or {}).items():
+        section, _, option = key.partition(".")
+        if section == "recipe" and option in recipe:
+            recipe[option] = tuple(value) if isinstance(value, list) else value
+        elif section == "model" and option in model:
+            model[option] = value
+        elif section == "tape" and model["tape"] and option in model["tape"]:
+            model["tape"] = {**model["tape"], option: value}
+        else:
+            raise ValueError(f"override; got {key!r}; expected recipe.*, model.* or tape.* and an option of it")
+    return Preset(ModelConfig.from_dict(model), Recipe(**recipe))

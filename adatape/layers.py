@@ -11,6 +11,7 @@ LN_EPS = 1e-6
 
 
 def layer_norm(dim: int) -> nn.LayerNorm:
+    """Return a LayerNorm with the official epsilon."""
     return nn.LayerNorm(dim, eps=LN_EPS)
 
 
@@ -74,7 +75,14 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_dim: int, *, tape_ffn_dim: int = 0, dropout: float = 0.0, drop_path: float = 0.0
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        *,
+        tape_ffn_dim: int = 0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = layer_norm(dim)

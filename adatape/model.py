@@ -61,7 +61,9 @@ class AdaTape(nn.Module):
                 self.bank = ImageBank(config, tape) if is_image else SymbolBank(config)
             else:
                 self.banks.extend(LearnedBank(tape.bank_size, dim) for _ in tape.layers)
-            self.readers.extend(TapeReader(tape, dim, dropout=config.dropout, compat=config.compat) for _ in tape.layers)
+            self.readers.extend(
+                TapeReader(tape, dim, dropout=config.dropout, compat=config.compat) for _ in tape.layers
+            )
         self.blocks = nn.ModuleList(self._block(index) for index in range(config.depth))
         self.norm = layer_norm(dim)
         self.head = nn.Linear(dim, config.num_classes)
@@ -138,7 +140,9 @@ class AdaTape(nn.Module):
         logits_BC: Tensor = self.head(self._pooled(self.norm(x_BLD), mask_BL))
         return logits_BC
 
-    def _with_tape(self, x_BLD: Tensor, mask_BL: Tensor | None, tape_BTD: Tensor, length_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_tape(
+        self, x_BLD: Tensor, mask_BL: Tensor | None, tape_BTD: Tensor, length_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
         slots_T = torch.arange(tape_BTD.shape[1], device=x_BLD.device)
         if mask_BL is None:
             mask_BL = torch.ones_like(x_BLD[..., 0], dtype=torch.bool)

@@ -110,11 +110,21 @@ def _read_fixed(query_BD: Tensor, bank_BMD: Tensor, key_dim: int, steps: int) ->
     raw_BND = gather_entries(bank_BMD, picks_BN)
     picks_BNK = picks_BN[..., None]
     return TapeRead(
-        raw_BND, raw_BND, length_B, length_B, scores_BM.new_zeros(len(query_BD)), picks_BNK, torch.ones_like(picks_BNK, dtype=torch.float32), query_BD, bank_BMD
+        raw_BND,
+        raw_BND,
+        length_B,
+        length_B,
+        scores_BM.new_zeros(len(query_BD)),
+        picks_BNK,
+        torch.ones_like(picks_BNK, dtype=torch.float32),
+        query_BD,
+        bank_BMD,
     )
 
 
-def _read_adaptive(query_BD: Tensor, bank_BMD: Tensor, used_BM: Tensor, config: TapeConfig, key_dim: int, steps: int) -> TapeRead:
+def _read_adaptive(
+    query_BD: Tensor, bank_BMD: Tensor, used_BM: Tensor, config: TapeConfig, key_dim: int, steps: int
+) -> TapeRead:
     threshold = config.halting_threshold
     assert threshold is not None, "This is a bug."
     keys_BME, q_BE = bank_BMD[..., :key_dim], query_BD[:, :key_dim]
