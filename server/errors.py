@@ -112,6 +112,11 @@ def status_of(error: ServeError) -> int:
     return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
 
 
+def all_errors(base: type[ServeError] = ServeError) -> list[type[ServeError]]:
+    """Return the whole tree, root first."""
+    return [base, *(error for child in base.__subclasses__() for error in all_errors(child))]
+
+
 def _shorten(value: object, limit: int = 120) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -29,7 +29,10 @@ class Repository:
         self.scan()
 
     def scan(self) -> None:
-        """Look at the disk again: reads and hashes every file that a manifest names."""
+        """Look at the disk again: reads and hashes every file that a manifest names.
+
+        Raises: ValueError if there is no such folder.
+        """
         versions: dict[str, dict[str, Manifest]] = {}
         broken: dict[str, str] = {}
         for manifest in self._builtin:
@@ -86,6 +89,8 @@ class Repository:
 
     def _manifest_paths(self) -> Iterator[Path]:
         if self.root is not None:
+            if not self.root.is_dir():
+                raise ValueError(f"model repository; got {self.root}; expected a folder")
             yield from sorted(self.root.glob("*/*/manifest.json"))
 
 

@@ -1,5 +1,6 @@
 """The engine: admit -> read -> bucket -> run -> settle. It owns the futures and the instances."""
 
-from server.engine.engine import Engine, build_engine
+from server.engine.build import build_engine
+from server.engine.engine import Engine
 
 __all__ = ["Engine", "build_engine"]

@@ -1,0 +1,105 @@
+"""The embedded backend: onnxruntime, two sessions a family, so one copy of the weights for all buckets.
+
+The trunk has a symbolic tape dimension and is run at bucket sizes only (docs/adr on weight sharing).
+`Session.run` releases the interpreter lock, so instances share the sessions.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follows
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as status
+
+from server.backends.base import Hidden, Reading
+from server.errors import BackendFailed
+from server.manifest import GraphSpec, Manifest
+from server.records import Floats, Ints, Pixels
+
+READER_INPUTS = ["image", "max_tape"]
+READER_OUTPUTS = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
+TRUNK_INPUTS = ["hidden", "tape", "tape_length"]
+TRUNK_OUTPUTS = ["logits"]
+
+LOG_ERRORS_ONLY = 3
+
+LOAD_FAULTS = (
+    status.EPFail,
+    status.EngineError,
+    status.Fail,
+    status.InvalidArgument,
+    status.InvalidGraph,
+    status.InvalidProtobuf,
+    status.NoModel,
+    status.NoSuchFile,
+    status.NotImplemented,
+    status.RuntimeException,
+)
+
+
+class OrtModel:
+    """A family's reader and trunk sessions."""
+
+    def __init__(self, reader: onnxruntime.InferenceSession, trunk: onnxruntime.InferenceSession) -> None:
+        self._reader = reader
+        self._trunk = trunk
+        self.device: str = trunk.get_providers()[0]
+
+    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
+        return Reading(*self._reader.run(READER_OUTPUTS, {"image": image_BHWC, "max_tape": max_tape_B1}))
+
+    def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
+        feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}
+        logits_BC: Floats = self._trunk.run(TRUNK_OUTPUTS, feeds)[0]
+        return logits_BC
+
+
+class OrtBackend:
+    """Loads families from a model repository onto one device."""
+
+    def __init__(self, root: Path, *, num_threads: int, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
+        self._root = root
+        self._options = _session_options(num_threads)
+        self._device = device
+
+    def load(self, manifest: Manifest) -> OrtModel:
+        reader = self._open(manifest.reader, READER_INPUTS, READER_OUTPUTS)
+        trunk = self._open(manifest.trunk, TRUNK_INPUTS, TRUNK_OUTPUTS)
+        model = OrtModel(reader, trunk)
+        if self._device == "cuda" and model.device != "CUDAExecutionProvider":
+            raise BackendFailed("device", model.device, "CUDAExecutionProvider, which onnxruntime could not use")
+        return model
+
+    def _open(self, graph: GraphSpec, inputs: list[str], outputs: list[str]) -> onnxruntime.InferenceSession:
+        path = self._root / graph.files[0].path
+        try:
+            session = onnxruntime.InferenceSession(path, self._options, providers=self._providers())
+        except LOAD_FAULTS as error:
+            raise BackendFailed(f"graph {graph.name}", str(error), "one that onnxruntime loads") from error
+        for what, wanted, nodes in (
+            ("inputs", inputs, session.get_inputs()),
+            ("outputs", outputs, session.get_outputs()),
+        ):
+            names = [node.name for node in nodes]
+            if sorted(names) != sorted(wanted):
+                raise BackendFailed(f"{what} of graph {graph.name}", names, str(wanted))
+        return session
+
+    def _providers(self) -> list[str]:
+        """Return what to ask for; onnxruntime falls back in silence, so `OrtModel.device` says what it gave."""
+        is_offered = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        is_wanted = self._device == "cuda" or (self._device == "auto" and is_offered)
+        return [*(["CUDAExecutionProvider"] if is_wanted else []), "CPUExecutionProvider"]
+
+
+def _session_options(num_threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS_ONLY
+    # Spinning burns the cores that the event loop and other instances need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options

@@ -1,0 +1,52 @@
+"""A loaded version of a family: its manifest, its model, and what is worked out from them once."""
+
+import numpy as np
+
+from server.backends.base import Backend, Model, warm
+from server.budget import BudgetTable
+from server.errors import BadRequest, PayloadTooLarge
+from server.manifest import Manifest
+from server.metrics import ModelMeter
+from server.records import InferRequest
+from server.scheduler import LatencyModel
+
+
+class Family:
+    """One loaded version; `key` names it to the scheduler."""
+
+    def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter) -> None:
+        self.manifest = manifest
+        self.key = f"{manifest.family}/{manifest.version}"
+        self.model = model
+        self.meter = meter
+        self.budgets = BudgetTable(manifest)
+        self.latency = LatencyModel(manifest)
+        self.bucket_of = [manifest.bucket_for(length) for length in range(manifest.tape_capacity + 1)]
+        size = manifest.preprocessing
+        self._sample_shape = (size.height, size.width, 3)
+
+    def check(self, request: InferRequest, max_samples: int) -> None:
+        """Refuse inputs that the graphs would not take.
+
+        Raises: BadRequest, PayloadTooLarge.
+        """
+        inputs = request.inputs_BX
+        if inputs.dtype != np.uint8 or inputs.shape[1:] != self._sample_shape:
+            expected = f"uint8 [batch, {', '.join(map(str, self._sample_shape))}]"
+            raise BadRequest("image", f"{inputs.dtype} {list(inputs.shape)}", expected)
+        if len(inputs) == 0:
+            raise BadRequest("image", "an empty batch", "at least 1 sample")
+        if len(inputs) > max_samples:
+            raise PayloadTooLarge("batch", f"{len(inputs)} samples", f"at most {max_samples} in one request")
+        if request.max_tape_B is not None and len(request.max_tape_B) != len(inputs):
+            raise BadRequest("max_tape", f"{len(request.max_tape_B)} caps", f"one for each of {len(inputs)} samples")
+
+
+def load_model(backend: Backend, manifest: Manifest) -> Model:
+    """Load and warm one version; takes up to seconds, so call it off the event loop.
+
+    Raises: ServeError if the backend cannot load it.
+    """
+    model = backend.load(manifest)
+    warm(model, manifest)
+    return model

@@ -1,0 +1,136 @@
+"""A request inside the engine: one job, one entry for each sample, one answer."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from server.backends.base import Reading
+from server.budget import Budget
+from server.engine.families import Family
+from server.records import Floats, InferAnswer, InferRequest, Receipt, Sample
+from server.scheduler import Batch, Stage, Ticket, due_s
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An admitted request until it is settled."""
+
+    request: InferRequest
+    family: Family
+    future: asyncio.Future[InferAnswer]
+    entries: list["Entry"] = field(default_factory=list)
+    num_left: int = 0
+    is_settled: bool = False
+
+    def wasted_flops(self) -> int:
+        """Return what has run for this job so far."""
+        return sum(entry.executed_flops for entry in self.entries)
+
+    def to_answer(self, now: float) -> InferAnswer:
+        """Return the answer of a job whose entries have all run; `now` is its settlement."""
+        manifest = self.family.manifest
+        samples = tuple(entry.to_sample(now) for entry in self.entries)
+        return InferAnswer(self.request.request_id, manifest.family, manifest.version, samples)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entry(Ticket):
+    """One sample on its way; what each stage found out stays with it.
+
+    Units: monotonic seconds; the `*_s` intervals add up over the stages.
+    """
+
+    job: Job
+    index: int
+    budget: Budget
+    reading: Reading | None = None
+    row: int = 0
+    """This sample's row in `reading`."""
+    tape_length: int = 0
+    tape_length_wanted: int = 0
+    bucket: int = 0
+    executed_flops: int = 0
+    ready_s: float
+    """When it began to wait for its next execution."""
+    queue_s: float = 0.0
+    read_s: float = 0.0
+    trunk_s: float = 0.0
+    logits_C: Floats | None = None
+
+    @property
+    def first_stage(self) -> Stage:
+        """Samples that read nothing run apart: a reader batch pays for the bank if any of its caps is above 0."""
+        return Stage.READ if self.budget.cap > 0 else Stage.EMBED
+
+    def was_read(self, reading: Reading, row: int, length: int, wanted: int) -> None:
+        """Take this sample's row of a reading."""
+        self.reading, self.row = reading, row
+        self.tape_length, self.tape_length_wanted = length, wanted
+
+    def ran(self, stage: Stage, flops: int, started_s: float, finished_s: float) -> None:
+        """Account for one execution."""
+        self.executed_flops += flops
+        self.queue_s += started_s - self.ready_s
+        self.ready_s = finished_s
+        if stage is Stage.TRUNK:
+            self.trunk_s = finished_s - started_s
+        else:
+            self.read_s = finished_s - started_s
+
+    def was_answered(self, logits_C: Floats, bucket: int) -> None:
+        """Take this sample's logits and the bucket that it ran in."""
+        self.logits_C, self.bucket = logits_C, bucket
+
+    def to_sample(self, now: float) -> Sample:
+        assert self.logits_C is not None, "Only a sample that was answered has an answer. This is a bug."
+        assert self.reading is not None, "Only a sample that was read has an answer. This is a bug."
+        is_explained = self.job.request.explain
+        return Sample(
+            logits_C=self.logits_C,
+            receipt=self._receipt(now),
+            picks_NK=self.reading.picks_BNK[self.row] if is_explained else None,
+            pick_weights_NK=self.reading.pick_weights_BNK[self.row] if is_explained else None,
+        )
+
+    def _receipt(self, now: float) -> Receipt:
+        manifest = self.job.family.manifest
+        cap = self.budget.cap
+        return Receipt(
+            model=manifest.family,
+            version=manifest.version,
+            cap=cap,
+            budget_reason=self.budget.reason,
+            tape_length=self.tape_length,
+            tape_length_wanted=self.tape_length_wanted if cap > 0 else None,
+            bucket=self.bucket,
+            useful_flops=manifest.flops.useful(self.tape_length, cap),
+            executed_flops=self.executed_flops,
+            queue_s=self.queue_s,
+            read_s=self.read_s,
+            trunk_s=self.trunk_s,
+            total_s=now - self.job.request.arrival_s,
+        )
+
+
+EntryBatch = Batch[Entry]
+
+
+def new_job(
+    request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, orders: Iterator[int]
+) -> Job:
+    """Return a job with an entry for each sample, in the order they are to be served among equals."""
+    job = Job(request, family, asyncio.get_running_loop().create_future(), num_left=len(budgets))
+    due = due_s(request.arrival_s, deadline_s, request.ask.priority)
+    job.entries = [
+        Entry(
+            due_s=due,
+            order=next(orders),
+            deadline_s=deadline_s,
+            job=job,
+            index=index,
+            budget=budget,
+            ready_s=request.arrival_s,
+        )
+        for index, budget in enumerate(budgets)
+    ]
+    return job

@@ -1,0 +1,62 @@
+"""Who is still owed an answer. Every request that is let in leaves here exactly once."""
+
+import asyncio
+from collections.abc import Callable
+
+from server.engine.jobs import Entry, Job
+from server.errors import Cancelled, ServeError
+
+
+class Ledger:
+    """The open jobs; `cancel` takes an entry out of line."""
+
+    def __init__(self, clock: Callable[[], float], *, cancel: Callable[[Entry], None]) -> None:
+        self.num_pending = 0
+        self._clock = clock
+        self._cancel = cancel
+        self._jobs: set[Job] = set()
+        self._when_empty = asyncio.Event()
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs that are not settled."""
+        return list(self._jobs)
+
+    def open(self, job: Job) -> None:
+        """Take on a job."""
+        job.family.meter.admitted()
+        self._jobs.add(job)
+        self.num_pending += len(job.entries)
+
+    def settle(self, job: Job, error: ServeError | None = None) -> None:
+        """Give a job its answer or an error and count it; a job that is settled already stays as it is."""
+        if job.is_settled:
+            return
+        job.is_settled = True
+        self._jobs.discard(job)
+        self.num_pending -= len(job.entries)
+        if job.future.cancelled():
+            error = Cancelled("request", job.request.request_id, "a caller that waits for its answer")
+        if error is None:
+            self._answer(job)
+        else:
+            self._fail(job, error)
+        if not self._jobs:
+            self._when_empty.set()
+
+    async def wait_empty(self) -> None:
+        """Return once no job is open."""
+        while self._jobs:
+            self._when_empty.clear()
+            await self._when_empty.wait()
+
+    def _answer(self, job: Job) -> None:
+        answer = job.to_answer(self._clock())
+        job.family.meter.answered(job.request.protocol, answer, [entry.budget.asked_cap for entry in job.entries])
+        job.future.set_result(answer)
+
+    def _fail(self, job: Job, error: ServeError) -> None:
+        for entry in job.entries:
+            self._cancel(entry)
+        job.family.meter.failed(job.request.protocol, error, job.wasted_flops())
+        if not job.future.done():
+            job.future.set_exception(error)

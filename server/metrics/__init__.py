@@ -1,0 +1,5 @@
+"""What `/metrics` shows: cheap meters on the request path, Prometheus text at the scrape."""
+
+from server.metrics.metrics import NO_MODEL, Metrics, ModelMeter
+
+__all__ = ["NO_MODEL", "Metrics", "ModelMeter"]

@@ -1,0 +1,165 @@
+"""Every metric of the server, declared once, and the few events that move them."""
+
+import platform
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from server import __version__
+from server.errors import ServeError, all_errors
+from server.manifest import Manifest
+from server.metrics.meters import Counter, Gauge, Histogram, geometric
+from server.records import BudgetReason, InferAnswer, Receipt
+
+PROTOCOLS = ("classify", "oip", "oip_grpc")
+REASONS = tuple(sorted(error.reason for error in all_errors()))
+NO_MODEL = "none"
+
+SECONDS = geometric(100e-6, 10.0, per_decade=5)
+FLOPS = geometric(1e6, 1e12, per_decade=7)
+TAPE_LENGTHS = (*range(17), 20, 24, 28, 32, 48, 64, 96, 128)
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+
+
+class Metrics(Collector):
+    """Everything `/metrics` shows, on a registry of its own.
+
+    `Engine.infer` counts the requests that reach it; a surface counts those that it refuses itself with `refused`.
+    All methods belong to the event loop's thread.
+    """
+
+    def __init__(self) -> None:
+        model = ("model",)
+        self.requests = Counter(
+            "adatape_requests_total", "Requests settled, by outcome", ("model", "protocol", "outcome")
+        )
+        self.admitted = Counter("adatape_requests_admitted_total", "Requests that were let in", model)
+        self.inferences = Counter("adatape_inferences_total", "Samples answered", model)
+        self.errors = Counter("adatape_errors_total", "Requests not answered, by reason", ("reason",))
+        self.flops = Counter(
+            "adatape_flops_total",
+            "FLOPs of answers (useful, padding), and of work whose request was not answered (wasted)",
+            ("model", "kind"),
+        )
+        self.budget_reasons = Counter(
+            "adatape_budget_reason_total", "Samples answered, by the rule that set their cap", ("model", "reason")
+        )
+        self.duration = Histogram(
+            "adatape_request_duration_seconds", "Arrival to answer, a request", SECONDS, ("model", "protocol")
+        )
+        self.queue = Histogram("adatape_queue_seconds", "Waiting, a sample", SECONDS, model)
+        self.read = Histogram("adatape_read_seconds", "In the reader, a sample", SECONDS, model)
+        self.trunk = Histogram("adatape_trunk_seconds", "In the trunk, a sample", SECONDS, model)
+        self.useful = Histogram("adatape_sample_useful_flops", "FLOPs at its own tape length, a sample", FLOPS, model)
+        self.executed = Histogram("adatape_sample_executed_flops", "FLOPs that ran, a sample", FLOPS, model)
+        self.used = Histogram("adatape_tape_length_used", "Tape length, a sample", TAPE_LENGTHS, model)
+        self.wanted = Histogram(
+            "adatape_tape_length_wanted", "Tape length by halting alone, a sample that was read", TAPE_LENGTHS, model
+        )
+        self.asked = Histogram(
+            "adatape_tape_length_requested_cap", "Cap that the caller's ask comes to, a sample", TAPE_LENGTHS, model
+        )
+        self.batch_size = Histogram(
+            "adatape_batch_size", "Samples in an execution", BATCH_SIZES, ("model", "stage", "bucket")
+        )
+        self.pending = Gauge("adatape_pending_samples", "Samples admitted and not yet answered")
+        self.pending_limit = Gauge("adatape_pending_samples_limit", "Pending samples beyond which requests are refused")
+        self.ready = Gauge("adatape_ready", "1 while requests are admitted")
+        self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
+        build = Gauge("adatape_build_info", "This server", ("version", "python"))
+        build.watch(lambda: 1, __version__, platform.python_version())
+        self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]
+        self._meters.append(build)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+        self.errors.declare((reason,) for reason in REASONS)
+        self._declare_requests(NO_MODEL)
+
+    def collect(self) -> Iterator[Metric]:
+        return (meter.collect() for meter in self._meters)
+
+    def refused(self, error: ServeError, *, protocol: str, model: str = NO_MODEL) -> None:
+        """Count a request that was refused before it was let in (bad image, unknown path, overload, ...).
+
+        `model` is a family that exists, never a caller's own words: they would make labels without bound.
+        """
+        self.requests.add(1, model, protocol, error.reason)
+        self.errors.add(1, error.reason)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the exposition in the format that an Accept header asks for, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def meter(self, manifest: Manifest) -> "ModelMeter":
+        """Return a family's own handle, with every label combination that it can show at 0."""
+        self._declare_requests(manifest.family)
+        return ModelMeter(self, manifest)
+
+    def _declare_requests(self, model: str) -> None:
+        self.requests.declare((model, protocol, outcome) for protocol in PROTOCOLS for outcome in ("ok", *REASONS))
+
+
+class ModelMeter:
+    """One family's metrics with the look-ups done beforehand."""
+
+    def __init__(self, metrics: Metrics, manifest: Manifest) -> None:
+        model = self.model = manifest.family
+        self._metrics = metrics
+        self._flops = metrics.flops
+        self._queue, self._read, self._trunk = (h.series(model) for h in (metrics.queue, metrics.read, metrics.trunk))
+        self._useful, self._executed = metrics.useful.series(model), metrics.executed.series(model)
+        self._used, self._wanted = metrics.used.series(model), metrics.wanted.series(model)
+        self._asked = metrics.asked.series(model)
+        stages = [("embed", 0), ("read", 0), *(("trunk", bucket) for bucket in manifest.buckets)]
+        self._batch_sizes = {
+            (stage, bucket): metrics.batch_size.series(model, stage, str(bucket)) for stage, bucket in stages
+        }
+        metrics.admitted.declare([(model,)])
+        metrics.inferences.declare([(model,)])
+        metrics.flops.declare((model, kind) for kind in ("useful", "padding", "wasted"))
+        metrics.budget_reasons.declare((model, reason.value) for reason in BudgetReason)
+
+    def admitted(self) -> None:
+        """Count a request let in; `answered` or `failed` follows, exactly once."""
+        self._metrics.admitted.add(1, self.model)
+
+    def executed(self, stage: str, bucket: int, num_samples: int) -> None:
+        """Count one execution."""
+        self._batch_sizes[stage, bucket].observe(num_samples)
+
+    def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int]) -> None:
+        """Count an answered request by its receipts."""
+        self._metrics.requests.add(1, self.model, protocol, "ok")
+        self._metrics.inferences.add(len(answer.samples), self.model)
+        self._metrics.duration.series(self.model, protocol).observe(answer.samples[0].receipt.total_s)
+        for asked_cap in asked_caps:
+            self._asked.observe(asked_cap)
+        for sample in answer.samples:
+            self._add_receipt(sample.receipt)
+
+    def failed(self, protocol: str, error: ServeError, wasted_flops: int) -> None:
+        """Count an admitted request that got an error, and what had been spent on it."""
+        self._metrics.refused(error, protocol=protocol, model=self.model)
+        self.wasted(wasted_flops)
+
+    def wasted(self, flops: int) -> None:
+        """Count FLOPs that ran for a request that is not, or no longer, to be answered."""
+        self._flops.add(flops, self.model, "wasted")
+
+    def _add_receipt(self, receipt: Receipt) -> None:
+        self._queue.observe(receipt.queue_s)
+        self._read.observe(receipt.read_s)
+        self._trunk.observe(receipt.trunk_s)
+        self._useful.observe(receipt.useful_flops)
+        self._executed.observe(receipt.executed_flops)
+        self._used.observe(receipt.tape_length)
+        if receipt.tape_length_wanted is not None:
+            self._wanted.observe(receipt.tape_length_wanted)
+        self._flops.add(receipt.useful_flops, self.model, "useful")
+        self._flops.add(receipt.executed_flops - receipt.useful_flops, self.model, "padding")
+        self._metrics.budget_reasons.add(1, self.model, receipt.budget_reason.value)

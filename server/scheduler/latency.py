@@ -1,0 +1,79 @@
+"""What an execution will take: the manifest's measured table, filled in between and corrected by what is seen."""
+
+from bisect import bisect_left
+
+from server.manifest import Flops, Manifest
+
+Key = tuple[str, int]
+"""A stage and a bucket."""
+
+CORRECTION_RATE = 0.05
+CORRECTION_LIMITS = (0.1, 10.0)
+"""One outlier (a page fault, a paused machine) must not teach the model nonsense."""
+
+
+class LatencyModel:
+    """Predicted seconds of an execution by stage, bucket and batch size.
+
+    Between measured batch sizes the cost is linear. A pair that was not measured is estimated from its FLOPs.
+    A factor for each pair follows the executions observed.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._measured: dict[Key, list[tuple[int, float]]] = {}
+        for entry in manifest.latency.entries:
+            self._measured.setdefault((entry.stage, entry.bucket), []).append((entry.batch, entry.p50_s))
+        for points in self._measured.values():
+            points.sort()
+        self._flops = manifest.flops
+        self._s_per_flop = self._mean_s_per_flop()
+        self._factors: dict[Key, float] = {}
+        self._tables: dict[Key, list[float]] = {}
+
+    def predict_s(self, stage: str, bucket: int, batch: int) -> float:
+        """Return the seconds that an execution of `batch` samples should take."""
+        key = (stage, bucket)
+        return self._table_s(key, batch) * self._factors.get(key, 1.0)
+
+    def observe(self, stage: str, bucket: int, batch: int, actual_s: float) -> None:
+        """Move the pair's factor a little towards what an execution really took."""
+        key = (stage, bucket)
+        low, high = CORRECTION_LIMITS
+        ratio = min(max(actual_s / self._table_s(key, batch), low), high)
+        factor = self._factors.get(key, 1.0)
+        self._factors[key] = factor + CORRECTION_RATE * (ratio - factor)
+
+    def _table_s(self, key: Key, batch: int) -> float:
+        table = self._tables.setdefault(key, [])
+        while len(table) < batch:
+            table.append(self._estimate_s(key, len(table) + 1))
+        return table[batch - 1]
+
+    def _estimate_s(self, key: Key, batch: int) -> float:
+        points = self._measured.get(key)
+        return _interpolate(points, batch) if points else flops_of(self._flops, *key) * batch * self._s_per_flop
+
+    def _mean_s_per_flop(self) -> float:
+        """Average over what was measured; the schema promises at least one entry."""
+        rates = [
+            seconds / (max(flops_of(self._flops, *key), 1) * batch)
+            for key, points in self._measured.items()
+            for batch, seconds in points
+        ]
+        return sum(rates) / len(rates)
+
+
+def flops_of(flops: Flops, stage: str, bucket: int) -> int:
+    """Return the FLOPs that one row of an execution runs."""
+    return flops.trunk[bucket] if stage == "trunk" else flops.read_executed(is_reading=stage == "read")
+
+
+def _interpolate(points: list[tuple[int, float]], batch: int) -> float:
+    """Follow the line between neighbours; below the first point cost what it does, beyond the last grow with rows."""
+    right = bisect_left(points, (batch, 0.0))
+    if right == 0:
+        return points[0][1]
+    if right == len(points):
+        return points[-1][1] * batch / points[-1][0]
+    (batch_0, seconds_0), (batch_1, seconds_1) = points[right - 1], points[right]
+    return seconds_0 + (seconds_1 - seconds_0) * (batch - batch_0) / (batch_1 - batch_0)
