@@ -98,7 +98,7 @@ format: $(TRAIN_READY) ## format the code and mend what can be mended
 
 # --- Housekeeping ----------------------------------------------------------------------------
 
-lock: ## rewrite requirements/*.txt from *.in, newest versions (UV)
+lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
 	@cd requirements && for name in server train dev; do \
 		rm -f $$name.txt; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
