@@ -1,0 +1,154 @@
+"""`python -m server`: settings, then the application, then run until told to stop."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, when it is first imported
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from server import __version__
+from server.app import App, create_app
+from server.app.protocol import Protocol
+from server.engine import Engine, build_engine
+from server.errors import ServeError
+from server.metrics import Metrics
+from server.settings import Settings
+
+_log = logging.getLogger("adatape.server")
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+"""Longer than a load balancer's usual idle time, so that it is never we who hang up first."""
+
+
+class CommandLine(Settings):
+    """Serve the image models of a model repository over HTTP.
+
+    Each option can also be set in the environment, as ADATAPE_ and its name: ADATAPE_PORT=9000.
+    Once it runs, http://127.0.0.1:8000/docs shows the API, and this classifies a photo:
+
+    curl -F file=@photo.jpg "http://127.0.0.1:8000/v1/classify?max_tape=8"
+    """
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m server", cli_kebab_case=True, cli_hide_none_type=True)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says what it serves once callers can connect."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        super().__init__(_to_config(app, settings))
+        self._engine = app.engine
+        self._started_s = time.monotonic()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets, "The socket is bound before the server starts. This is a bug."
+        url = _to_url(sockets[0])
+        families = ",".join(self._engine.repository.families())
+        seconds = time.monotonic() - self._started_s
+        _log.info(
+            "serving url=%s families=%s device=%s docs=%s/docs seconds=%.2f version=%s",
+            *(url, families, self._engine.device, url, seconds, __version__),
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the server until SIGINT or SIGTERM, then finish what was accepted.
+
+    Raises: SystemExit with a one-line reason where it cannot start.
+    """
+    settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
+    _set_up_logs(settings)
+    listener = _bind(settings)
+    metrics = Metrics()
+    engine = _build(settings, metrics)
+    # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    Server(create_app(settings, engine, metrics), settings).run(sockets=[listener])
+
+
+def _read_settings(arguments: Sequence[str]) -> Settings:
+    try:
+        return CommandLine(_cli_parse_args=list(arguments))
+    except ValidationError as error:
+        raise SystemExit("\n".join(_to_line(fault) for fault in error.errors())) from error
+
+
+def _to_line(fault: object) -> str:
+    assert isinstance(fault, dict)
+    place = ".".join(str(part) for part in fault["loc"])
+    if not place:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return f"{place}; got {fault['input']}; expected: {fault['msg']}"
+
+
+def _set_up_logs(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Take the address first, so that a used port is known before any model is loaded."""
+    address = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+    except OSError as error:
+        raise SystemExit(f"address {address}; got {error.strerror}; expected a free one: try another --port") from error
+    return listener
+
+
+def _build(settings: Settings, metrics: Metrics) -> Engine:
+    """Return the engine, which has something to serve."""
+    try:
+        engine = build_engine(settings, metrics)
+    except (ServeError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    if not engine.repository.families():
+        broken = [f"  {place}: {reason}" for place, reason in sorted(engine.repository.broken().items())]
+        what = f"model repository; got no complete family in {settings.model_repository}; expected at least one"
+        raise SystemExit("\n".join([what, *broken]))
+    return engine
+
+
+def _to_config(app: App, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
+
+
+def _to_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The outermost ASGI application: an id and an arrival time for each call, and one renderer for every failure.
+
+Hot paths go straight to their surface; everything else goes through FastAPI's router.
+"""
+
+import os
+import re
+import time
+
+from fastapi import FastAPI
+
+from server.app.errors import headers_of, to_reply, to_serve_error
+from server.app.health import Health
+from server.app.routes import Endpoint, build_api, build_endpoints
+from server.classify import Classify, Models
+from server.engine import Engine
+from server.errors import ServeError
+from server.metrics import Metrics
+from server.settings import Settings
+from server.wire import Call, Message, Receive, Reply, Scope, Send, send_reply
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+class App:
+    """One server's ASGI application. `api` describes it; `engine` lives as long as its lifespan."""
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        self.engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._classify = Classify(engine, settings)
+        models = Models(engine)
+        endpoints = build_endpoints(self._classify, models)
+        self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
+        self.api: FastAPI = build_api(endpoints, models, Health(engine, metrics), self._render)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = scope["call"] = Call(
+            scope,
+            receive,
+            request_id=_request_id(scope),
+            arrival_s=time.monotonic(),
+            max_body_bytes=self._settings.max_body_bytes,
+        )
+        outbox = _Outbox(send, call.request_id)
+        try:
+            endpoint = self._hot.get(scope["path"])
+            if endpoint is not None and scope["method"] == endpoint.method:
+                await endpoint(scope, receive, outbox)
+            else:
+                await self.api(scope, receive, outbox)
+        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+            if not outbox.is_started:  # else the router's own guard, which lets errors through, has answered
+                await send_reply(outbox, self._render(error, call))
+
+    def _render(self, error: Exception, call: Call) -> Reply:
+        """Turn a failure into its reply, and count it unless the engine has."""
+        expected = to_serve_error(error, call)
+        if not call.is_counted:
+            call.is_counted = True
+            self._metrics.refused(expected, protocol="classify")
+        return to_reply(expected, headers_of(error))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start the engine, wait for the signal to stop, drain it."""
+        await receive()
+        try:
+            await self.engine.start()
+        except ServeError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        if not self.engine.is_ready:
+            await send({"type": "lifespan.startup.failed", "message": "no family could be loaded; see above"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.engine.drain(self._settings.drain_s)
+        self._classify.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Outbox:
+    """Passes messages on, with the call's id in the head, and remembers whether the head is gone."""
+
+    __slots__ = ("_request_id", "_send", "is_started")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode("ascii")
+        self.is_started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the caller's own id if it is printable and short, else a new one."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+
+
+def create_app(settings: Settings, engine: Engine, metrics: Metrics) -> App:
+    """Return the application that serves this engine; its lifespan starts and drains it."""
+    return App(settings, engine, metrics)

@@ -1,0 +1,61 @@
+"""The one place where a failure becomes a reply: always `{"error": "<what>; got <value>; expected <...>"}`."""
+
+import logging
+import math
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound, ServeError, status_of
+from server.wire import Call, Headers, Reply, json_reply
+
+_log = logging.getLogger("adatape.app")
+
+_BY_STATUS = {status: error for error, status in STATUS.items()}
+
+
+def to_serve_error(error: Exception, call: Call) -> ServeError:
+    """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
+    if isinstance(error, ServeError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _from_validation(error)
+    if isinstance(error, HTTPException):
+        return _from_status(error, call)
+    _log.error("unexpected_failure request=%s path=%s", call.request_id, call.scope["path"], exc_info=error)
+    return ServeError("the server failed unexpectedly", None, f"a bug report that names request {call.request_id}")
+
+
+def to_reply(error: ServeError, extra: Headers = ()) -> Reply:
+    """Render an error."""
+    headers = extra
+    if error.retry_after_s is not None:
+        headers = (*extra, ("Retry-After", str(max(1, math.ceil(error.retry_after_s)))))
+    return json_reply({"error": _printable(str(error))}, status_of(error), headers)
+
+
+def headers_of(error: Exception) -> Headers:
+    """Return the headers that the router wants with its error: Allow, for one."""
+    return tuple((error.headers or {}).items()) if isinstance(error, HTTPException) else ()
+
+
+def _printable(text: str) -> str:
+    """Drop lone surrogates, which a caller can send and UTF-8 cannot carry."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _from_validation(error: RequestValidationError) -> BadRequest:
+    fault: dict[str, Any] = error.errors()[0]
+    place, *path = fault["loc"]
+    return BadRequest(f"{'.'.join(map(str, path)) or place} in the {place}", fault.get("input"), fault["msg"])
+
+
+def _from_status(error: HTTPException, call: Call) -> ServeError:
+    method, path = call.scope["method"], call.scope["path"]
+    if error.status_code == STATUS[NotFound]:
+        return NotFound("path", path, "one that /docs lists")
+    if error.status_code == STATUS[MethodNotAllowed]:
+        allowed = dict(headers_of(error)).get("Allow", "another method")
+        return MethodNotAllowed(f"method for {path}", method, allowed)
+    return _BY_STATUS.get(error.status_code, ServeError)(str(error.detail))

@@ -1,0 +1,38 @@
+"""Is the process live, is it ready, and what has it done."""
+
+from fastapi import Request
+from starlette.responses import Response
+
+from server.classify.schemas import Liveness, Readiness
+from server.engine import Engine
+from server.errors import ModelNotReady
+from server.metrics import Metrics
+
+
+class Exposition(Response):
+    """Prometheus text; the documented media type of `/metrics`."""
+
+    media_type = "text/plain"
+
+
+class Health:
+    """Answers orchestrators and Prometheus."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def live(self) -> Liveness:
+        """Say that the process answers; restart it where this fails."""
+        return Liveness()
+
+    async def ready(self) -> Readiness:
+        """Say whether requests are admitted; send none where this fails."""
+        if not self._engine.is_ready:
+            raise ModelNotReady("the server is not ready", "a start or a shutdown", "a server that has started")
+        return Readiness(device=self._engine.device, models=self._engine.repository.families())
+
+    async def metrics(self, request: Request) -> Response:
+        """Show the metrics, in the format that the Accept header asks for."""
+        body, content_type = self._metrics.render(request.headers.get("accept", ""))
+        return Exposition(body, headers={"Content-Type": content_type})

@@ -1,0 +1,101 @@
+"""The three ways an image may arrive: as the raw body, in a form, or as base64 in JSON."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from server.classify.multipart import Part, split
+from server.classify.params import PARAMETERS
+from server.errors import BadRequest
+
+FILE_NAMES = ("file", "files")
+IMAGE_NAMES = ("image", "images")
+_SPACES = str.maketrans("", "", " \t\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image as it arrived: bytes, or base64 text still to be decoded; `file` is its name in a form."""
+
+    content: bytes | str
+    file: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the image's bytes.
+
+        Raises: BadRequest if the text is no base64.
+        """
+        return _from_base64(self.content) if isinstance(self.content, str) else self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What one body held: its images, in order, and the parameters beside them, not yet parsed."""
+
+    uploads: tuple[Upload, ...]
+    fields: Mapping[str, object]
+    place: str
+
+
+def read_body(body: bytes, content_type: str, *, max_files: int) -> Body:
+    """Take a body apart by its content type: JSON, a form, or anything else as one image's bytes.
+
+    Raises: BadRequest if it is malformed, holds no image or more than max_files.
+    """
+    if not body:
+        raise BadRequest("the request body is empty", "0 bytes", "an image: raw, in a form, or as base64 in JSON")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        found = _from_form(split(body, content_type, max_parts=max_files + len(PARAMETERS)))
+    elif media_type == "application/json":
+        found = _from_json(body)
+    else:
+        return Body((Upload(body),), {}, "body")
+    if len(found.uploads) > max_files:
+        raise BadRequest("too many images in one request", len(found.uploads), f"at most {max_files}")
+    return found
+
+
+def _from_form(parts: list[Part]) -> Body:
+    uploads, fields = [], {}
+    for part in parts:
+        if part.name in FILE_NAMES:
+            uploads.append(Upload(bytes(part.data), part.filename))
+        elif part.filename is not None:
+            raise BadRequest("file field of the form", part.name, f"any of {', '.join(FILE_NAMES)}")
+        elif part.name in fields:
+            raise BadRequest(f"{part.name} in the form", "more than one value", "one")
+        else:
+            fields[part.name] = part.data.decode("utf-8", "replace")
+    if not uploads:
+        raise BadRequest("the form holds no image", ", ".join(fields) or "no fields", "a file in the field file")
+    return Body(tuple(uploads), fields, "form")
+
+
+def _from_json(body: bytes) -> Body:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest("JSON body", str(error), 'an object such as {"image": "<base64>"}') from error
+    if not isinstance(document, dict):
+        raise BadRequest("JSON body", type(document).__name__, 'an object such as {"image": "<base64>"}')
+    given = [name for name in IMAGE_NAMES if name in document]
+    if len(given) != 1:
+        raise BadRequest("images in the JSON body", " and ".join(given) or "neither image nor images", "one of the two")
+    value = document.pop(given[0])
+    texts = [value] if given[0] == "image" else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BadRequest(f"{given[0]} in the JSON body", value, "base64 text" if texts == [value] else "base64 texts")
+    return Body(tuple(Upload(text) for text in texts), document, "JSON body")
+
+
+def _from_base64(text: str) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text.translate(_SPACES), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("base64 of an image", text, "only A-Z a-z 0-9 + / with = at the end") from error

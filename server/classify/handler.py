@@ -1,0 +1,102 @@
+"""`POST /v1/classify`: parse, decode, ask the engine, render. Nothing is decoded for a call refused before."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from server.classify.answers import to_answer
+from server.classify.bodies import Upload, read_body
+from server.classify.params import Options, read_fields, read_headers, read_query, to_options
+from server.engine import Engine
+from server.errors import Cancelled, ModelNotReady
+from server.images import Picture, decode
+from server.manifest import Preprocessing
+from server.records import InferAnswer, InferRequest
+from server.settings import Settings
+from server.wire import Call, Reply, json_reply
+
+PROTOCOL = "classify"
+
+
+class Classify:
+    """Answers classify calls with one engine; images are decoded in threads of its own."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._decoders = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="decode")
+
+    def close(self) -> None:
+        """Let the decoding threads end."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, call: Call) -> Reply:
+        """Answer one call.
+
+        Raises: ServeError, whose status the error renderer knows.
+        """
+        query, headers = read_query(call), read_headers(call)
+        body = read_body(await call.body(), call.header(b"content-type") or "", max_files=self._settings.max_files)
+        options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
+        model = options.model or self._engine.repository.default()
+        manifest = self._engine.repository.get(model, options.version)
+        if not self._engine.is_ready:
+            raise ModelNotReady("the server is not ready", model, "a started server", retry_after_s=1)
+        pictures = await self._decode(body.uploads, manifest.preprocessing)
+        answer = await self._infer(call, options, model, pictures)
+        files = [upload.file for upload in body.uploads]
+        placements = [picture.placement for picture in pictures]
+        return json_reply(to_answer(answer, manifest, files, placements, options.top_k))
+
+    async def _decode(self, uploads: Sequence[Upload], target: Preprocessing) -> list[Picture]:
+        run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
+        jobs = [run(self._decoders, _decode_one, upload, target, max_pixels) for upload in uploads]
+        if len(jobs) == 1:
+            return [await jobs[0]]
+        return list(await asyncio.gather(*jobs))
+
+    async def _infer(self, call: Call, options: Options, model: str, pictures: Sequence[Picture]) -> InferAnswer:
+        request = InferRequest(
+            request_id=call.request_id,
+            model=model,
+            version=options.version,
+            inputs_BX=np.stack([picture.pixels_HW3 for picture in pictures]),
+            arrival_s=call.arrival_s,
+            ask=options.ask,
+            explain=options.explain,
+            protocol=PROTOCOL,
+        )
+        call.is_counted = True
+        return await while_connected(call, self._engine, request)
+
+
+async def while_connected(call: Call, engine: Engine, request: InferRequest) -> InferAnswer:
+    """Return the engine's answer, or take the request back as soon as the client leaves.
+
+    Raises: Cancelled if the client left; else what the engine raises.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "A surface runs in a task. This is a bug."
+    departure = asyncio.ensure_future(call.gone())
+
+    def leave(done: asyncio.Future[None]) -> None:
+        if not done.cancelled():
+            task.cancel()
+
+    departure.add_done_callback(leave)
+    try:
+        return await engine.infer(request)
+    except asyncio.CancelledError:
+        if not departure.done() or departure.cancelled():
+            raise
+        task.uncancel()
+        raise Cancelled("the client left before its answer") from None
+    finally:
+        departure.remove_done_callback(leave)
+        departure.cancel()
+
+
+def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int) -> Picture:
+    return decode(upload.to_bytes(), target, max_pixels=max_pixels)

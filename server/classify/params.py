@@ -1,0 +1,224 @@
+"""The parameters of `/v1/classify`: one table that parses, documents and names them.
+
+Each may come in the query, in the body (a JSON field or a form field) or in a header
+(`max_tape` as `X-Max-Tape`). Where it comes more than once the query wins over the body, and
+the body over the header: the nearer to what a person typed for this one call, the stronger.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from server.errors import BadRequest
+from server.records import Ask
+from server.wire import Call
+
+Values = dict[str, Any]
+_NATURAL = re.compile(r"[0-9]{1,300}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: `parse` returns None for a value that is not as `expected` says."""
+
+    name: str
+    parse: Callable[[object], Any]
+    expected: str
+    schema: Mapping[str, Any]
+    description: str
+    example: Any
+
+    @property
+    def header(self) -> str:
+        return "X-" + "-".join(part.capitalize() for part in self.name.split("_"))
+
+    def read(self, value: object, place: str) -> Any:
+        """Return the parsed value.
+
+        Raises: BadRequest with the value and what was expected.
+        """
+        parsed = self.parse(value)
+        if parsed is None:
+            raise BadRequest(f"{self.name} in the {place}", "an empty value" if value == "" else value, self.expected)
+        return parsed
+
+
+def _to_text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _to_number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _to_positive(value: object) -> float | None:
+    number = _to_number(value)
+    return number if number is not None and number > 0 else None
+
+
+def _to_fraction(value: object) -> float | None:
+    number = _to_number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def _to_natural(value: object) -> int | None:
+    if isinstance(value, str):
+        return int(value) if _NATURAL.fullmatch(value) else None
+    number = _to_number(value)
+    return int(number) if number is not None and number >= 0 and number.is_integer() else None
+
+
+def _to_count(value: object) -> int | None:
+    return _to_natural(value) or None
+
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _to_flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else _FLAGS.get(value.lower()) if isinstance(value, str) else None
+
+
+PARAMETERS = (
+    Parameter(
+        "model",
+        _to_text,
+        "the name of a model",
+        {"type": "string", "minLength": 1},
+        "Which model answers; the first by name if you name none. `GET /v1/models` lists them.",
+        "adatape_cifar10",
+    ),
+    Parameter(
+        "version",
+        _to_text,
+        "the number of a version",
+        {"type": "string", "minLength": 1},
+        "Which version of the model answers; the newest if you name none.",
+        "1",
+    ),
+    Parameter(
+        "max_tape",
+        _to_natural,
+        "an integer, 0 or more",
+        {"type": "integer", "minimum": 0},
+        "Most tape tokens an image may read: the compute cap. 0 reads none and is cheapest; more than "
+        "the model's tape capacity means no cap.",
+        8,
+    ),
+    Parameter(
+        "max_flops",
+        _to_positive,
+        "a number above 0",
+        {"type": "number", "exclusiveMinimum": 0},
+        "Most useful FLOPs an image may cost (a multiply-add counts as 2); turned into the largest cap that keeps it.",
+        50_000_000,
+    ),
+    Parameter(
+        "deadline_ms",
+        _to_positive,
+        "a number of milliseconds above 0",
+        {"type": "number", "exclusiveMinimum": 0},
+        "The answer is worthless after this many milliseconds; a request that cannot make it is refused with 504.",
+        500,
+    ),
+    Parameter(
+        "min_accuracy",
+        _to_fraction,
+        "a fraction from 0 to 1",
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "Spend only as much as the model's quality curve says this accuracy needs.",
+        0.7,
+    ),
+    Parameter(
+        "top_k",
+        _to_count,
+        "an integer, 1 or more",
+        {"type": "integer", "minimum": 1, "default": 5},
+        "How many classes to return, most probable first; never more than the model has.",
+        3,
+    ),
+    Parameter(
+        "explain",
+        _to_flag,
+        "true or false",
+        {"type": "boolean", "default": False},
+        "Also return which bank patches each tape token read.",
+        False,
+    ),
+)  # fmt: skip
+Known = Mapping[str, Parameter]
+BY_NAME: Known = {parameter.name: parameter for parameter in PARAMETERS}
+_HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
+_DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one call asked for, every parameter in its place."""
+
+    model: str | None
+    version: str | None
+    top_k: int
+    explain: bool
+    ask: Ask
+
+
+def read_query(call: Call, known: Known = BY_NAME) -> Values:
+    """Parse the query's parameters.
+
+    Raises: BadRequest for an unknown name, a name given twice, or a wrong value.
+    """
+    pairs = parse_qsl(call.query_string, keep_blank_values=True)
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise BadRequest("query", f"{max(names, key=names.count)} more than once", "each parameter once")
+    return read_fields(fields, "query", known)
+
+
+def read_headers(call: Call, known: Known = BY_NAME) -> Values:
+    """Parse the parameters that came as headers; other headers are not ours to judge."""
+    found = ((parameter, call.header(_HEADERS[name])) for name, parameter in known.items())
+    return {
+        parameter.name: parameter.read(value, f"header {parameter.header}")
+        for parameter, value in found
+        if value is not None
+    }
+
+
+def read_fields(fields: Mapping[str, object], place: str, known: Known = BY_NAME) -> Values:
+    """Parse named values from one place.
+
+    Raises: BadRequest for an unknown name or a wrong value.
+    """
+    for name in fields:
+        if name not in known:
+            raise BadRequest(f"unknown parameter in the {place}", name, f"any of {', '.join(known)}")
+    return {name: known[name].read(value, place) for name, value in fields.items()}
+
+
+def to_options(*, query: Values, body: Values, headers: Values) -> Options:
+    """Merge the three places: the query wins over the body, the body over the headers."""
+    values = {**headers, **body, **query}
+    deadline_ms = values.get("deadline_ms")
+    return Options(
+        model=values.get("model"),
+        version=values.get("version"),
+        top_k=values.get("top_k", _DEFAULT_TOP_K),
+        explain=values.get("explain", False),
+        ask=Ask(
+            max_tape=values.get("max_tape"),
+            max_flops=values.get("max_flops"),
+            deadline_s=None if deadline_ms is None else deadline_ms / 1000,
+            min_accuracy=values.get("min_accuracy"),
+        ),
+    )
