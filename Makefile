@@ -35,6 +35,9 @@ define create
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(2))
 endef
 
+SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
+URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
+
 .PHONY: help serve setup train-setup demo test test-server coverage check lint types imports format lock clean
 
 help: ## list the targets
@@ -63,10 +66,17 @@ train-setup: $(TRAIN_READY) ## create the environment for training, export and a
 # --- Serve -----------------------------------------------------------------------------------
 
 serve: $(SERVER_READY) ## start the server (HOST, PORT, GRPC_PORT, ARGS)
-	@exec .venv/bin/python -m server --host $(HOST) --port $(PORT) $(ARGS)
+	@exec $(SERVER) $(ARGS)
 
-demo: $(CLIENT_READY) ## ask about sample photos at several caps and print a table (PORT)
-	@PORT=$(PORT) .ci/demo $(ARGS)
+# A server that answers at PORT is used; else one is started for the duration.
+demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps and print a table (PORT, ARGS)
+	@is_ready() { .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' $(URL)/readyz 2>/dev/null; }; \
+	if ! is_ready; then \
+		$(SERVER) --log-level warning & server=$$!; \
+		trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
+		until is_ready; do kill -0 $$server 2>/dev/null || exit 1; sleep 0.2; done; \
+	fi; \
+	.venv-dev/bin/python -m loadtest.demo --url $(URL) $(ARGS)
 
 # --- Check -----------------------------------------------------------------------------------
 
