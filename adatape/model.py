@@ -6,6 +6,7 @@ Shape legend: B batch, S input tokens, N tape capacity, T tape in this run, L = 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adatape.bank import ImageBank, LearnedBank, SymbolBank, lecun_normal_, patch_embedding
@@ -20,6 +21,11 @@ HEAD_BIAS = -6.9
 def scale_pixels(pixels: Tensor) -> Tensor:
     """Map uint8 pixels to [-1, 1]."""
     return pixels.float() / 127.5 - 1
+
+
+def to_inputs(raw: Tensor, config: ModelConfig) -> Tensor:
+    """Turn stored data into what `AdaTape.forward` takes: pixels into [-1, 1], symbols 0..2 into one-hot vectors."""
+    return scale_pixels(raw) if config.input == "image" else F.one_hot(raw.long(), 3).float()
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class AdaTape(nn.Module):
         `max_tape` caps every tape: an int for the whole batch (fewer steps run) or one cap a sample.
         """
         x_BLD = self.embed(inputs)
-        bank_BMD = self.bank(self._layout(inputs)) if self.bank is not None and max_tape != 0 else None
+        bank_BMD = self.build_bank(inputs) if max_tape != 0 else None
         mask_BL, reads = None, []
         tape = self.config.tape
         for index in range(self.split, self.config.depth):
@@ -117,6 +123,10 @@ class AdaTape(nn.Module):
         for block in self.blocks[: self.split]:
             x_BLD = block(x_BLD)
         return x_BLD
+
+    def build_bank(self, inputs: Tensor) -> Tensor | None:
+        """Return the input-driven bank [B,M,D] that all tape layers share; None where there is none."""
+        return None if self.bank is None else self.bank(self._layout(inputs))
 
     def read(
         self, x_BLD: Tensor, mask_BL: Tensor | None, bank_BMD: Tensor | None, layer: int, max_tape: Tensor | int | None
