@@ -1,0 +1,1 @@
+"""Clients of a running server: they speak only the wire."""
