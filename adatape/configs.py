@@ -100,6 +100,16 @@ def _digits() -> Preset:
     return Preset(model, recipe)
 
 
+def _parity() -> Preset:
+    """Is the number of ones odd? One flattened main token; the bank holds the symbols."""
+    tape = TapeConfig(capacity=8, halting_threshold=4.0, query="token", tape_ffn_dim=64)
+    model = ModelConfig(
+        "parity", 2, 64, 2, 2, 128, input="parity", seq_len=16, pooling="token", has_class_token=True, tape=tape
+    )
+    recipe = Recipe(epochs=4, batch_size=256, lr=1e-3, warmup_epochs=0.2, loss="sigmoid", label_smoothing=0)
+    return Preset(model, recipe)
+
+
 PRESETS: dict[str, Preset] = {
     "ti": _paper("ti", 192, 12, 3, 768),
     "s": _paper("s", 384, 12, 6, 1536),
@@ -108,6 +118,7 @@ PRESETS: dict[str, Preset] = {
     "cifar10": _cifar10(),
     "photo": _photo(),
     "digits": _digits(),
+    "parity": _parity(),
 }
 
 

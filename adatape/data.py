@@ -1,6 +1,6 @@
 """Data sources: where images and labels come from, split the same way every time.
 
-Terms: a *source* is `digits`, an `.npz` file, an image folder, or the official CIFAR-10 archive.
+Terms: a *source* is `digits`, `parity`, an `.npz` file, an image folder, or the official CIFAR-10 archive.
 The validation split is cut from the training images by a fixed seed; the test split is for reporting only.
 """
 
@@ -17,12 +17,14 @@ from adatape.cifar import is_cifar10, load_cifar10
 from adatape.folder import load_folder
 
 SPLIT_SEED = 0
-SOURCES = "digits, an .npz file, an image folder or a CIFAR-10 archive"
+SOURCES = "digits, parity, an .npz file, an image folder or a CIFAR-10 archive"
+PARITY_SIZES = {"train": (256_000, 0), "validation": (6_400, 42), "test": (6_400, 43)}
+"""Strings in each split of the generated parity task, and the seed that draws them."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N,H,W,3] (or one-hot symbols) with labels int64 [N]."""
+    """Images uint8 [N,H,W,3], or strings of symbols uint8 [N,L] in 0..2, with labels int64 [N]."""
 
     x: NDArray[np.uint8]
     y: NDArray[np.int64]
@@ -77,11 +79,16 @@ class RawData:
     validation: Split | None = None
 
 
-def open_source(source: str, *, image_size: int, validation_share: float = 0.1) -> Dataset:
-    """Load a source, check it, and split it.
+def open_source(source: str, *, image_size: int, seq_len: int = 0, validation_share: float = 0.1) -> Dataset:
+    """Load a source, check it, and split it; `seq_len` is the length of parity strings.
 
     Raises: ValueError naming the source and what was expected of it.
     """
+    if (source == "parity") != (seq_len > 0):
+        wanted = f"parity, for strings of {seq_len} symbols" if seq_len else SOURCES.replace("parity, ", "")
+        raise ValueError(f"data source; got {source!r}; expected {wanted}")
+    if seq_len:
+        return Dataset("parity", ("even", "odd"), *(_parity(*PARITY_SIZES[name], seq_len) for name in PARITY_SIZES))
     raw = _loader(source)(source, image_size)
     _check_shapes(raw, image_size)
     if raw.validation is not None:
@@ -131,6 +138,12 @@ def _load_digits(_: str, image_size: int) -> RawData:
     test, train = order[:360], order[360:]
     names = tuple(str(digit) for digit in range(10))
     return RawData("digits", names, Split(x[train], y[train]), Split(x[test], y[test]))
+
+
+def _parity(count: int, seed: int, seq_len: int) -> Split:
+    """Draw strings over {-1, 0, 1}, stored plus one; the label is the parity of the number of ones."""
+    x = np.random.default_rng(seed).integers(0, 3, (count, seq_len), np.uint8)
+    return Split(x, (x == 2).sum(axis=1) % 2)
 
 
 def _load_npz(source: str, _: int) -> RawData:

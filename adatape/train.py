@@ -1,160 +1,25 @@
-"""Train a model: `python -m adatape.train --config NAME --data SOURCE --out runs/NAME`.
-
-Every random draw of a step follows from (seed, step) alone, so a run that was killed and resumed
-ends with the same weights as one that was not.
-"""
+"""Train a model: `python -m adatape.train --config NAME --data SOURCE --out runs/NAME`."""
 
 import argparse
-import contextlib
+import json
 import math
 import os
 import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
-from adatape.augment import augment, mix
 from adatape.checkpoint import RunInfo, save_checkpoint
 from adatape.configs import PRESETS, Preset, Recipe, preset
-from adatape.data import Dataset, Split, open_source
-from adatape.loss import classification_loss, weighted_mean
-from adatape.model import AdaTape, scale_pixels
+from adatape.data import SOURCES, Dataset, open_source
 from adatape.progress import RunLog
-from adatape.state import TrainState, resume_from, save_state
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Learning rate over a run: linear warm-up, then a cosine to zero."""
-
-    peak: float
-    warmup_steps: int
-    total_steps: int
-
-    def at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return self.peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.total_steps)))
-
-
-class Trainer:
-    """One run: model, optimiser, averaged weights and the loop over epochs."""
-
-    def __init__(self, chosen: Preset, data: Dataset, *, seed: int, device: str) -> None:
-        self.recipe, self.data, self.seed, self.device = chosen.recipe, data, seed, device
-        torch.manual_seed(seed)
-        model = AdaTape(chosen.model).to(device)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it; convolutions run faster so
-        if self.recipe.loss == "softmax":
-            torch.nn.init.zeros_(model.head.bias)  # the official -6.9 is for the sigmoid loss
-        self.steps_per_epoch = max(1, len(data.train) // self.recipe.batch_size)
-        total_steps = math.ceil(self.recipe.epochs * self.steps_per_epoch)
-        warmup_steps = int(self.recipe.warmup_epochs * self.steps_per_epoch)
-        self.schedule = Schedule(self.recipe.lr, warmup_steps, total_steps)
-        self.state = TrainState(model, _optimizer(model, self.recipe), _averaged(model, self.recipe), step=0)
-        self.forward = torch.compile(model) if device == "cuda" else model
-        self.train_x = torch.from_numpy(data.train.x).to(device)
-        self.train_y = torch.from_numpy(data.train.y).to(device)
-
-    @property
-    def is_done(self) -> bool:
-        return self.state.step >= self.schedule.total_steps
-
-    @property
-    def epochs_done(self) -> float:
-        return self.state.step / self.steps_per_epoch
-
-    def step(self) -> dict[str, float]:
-        """Train on the next batch; return its figures."""
-        state, recipe = self.state, self.recipe
-        index_B = self._batch_index()
-        torch.manual_seed(self.seed * 1_000_003 + state.step + 1)
-        cap = draw_cap(recipe, self.state.model.config.capacity)
-        x, y_BC = self._inputs(index_B)
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.schedule.at(state.step)
-        state.model.train()
-        with _autocast(self.device):
-            output = self.forward(x, cap)
-        loss = weighted_mean(classification_loss(output.logits_BC.float(), y_BC, recipe.loss, recipe.label_smoothing))
-        tape = state.model.config.tape
-        total = loss + (tape.ponder_weight if tape else 0.0) * weighted_mean(output.ponder_B)
-        state.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
-        state.optimizer.step()
-        if state.averaged is not None:
-            state.averaged.update_parameters(state.model)
-        state.step += 1
-        correct = (output.logits_BC.argmax(1) == y_BC.argmax(1)).float().mean()
-        tape_length = output.reads[-1].length_B.float().mean() if output.reads else torch.zeros(())
-        return {"loss": float(loss.detach()), "accuracy": float(correct), "tape": float(tape_length), "cap": cap}
-
-    def _batch_index(self) -> Tensor:
-        epoch, position = divmod(self.state.step, self.steps_per_epoch)
-        generator = torch.Generator().manual_seed(self.seed * 7_919 + epoch)
-        order = torch.randperm(len(self.train_y), generator=generator)
-        return order[position * self.recipe.batch_size : (position + 1) * self.recipe.batch_size].to(self.device)
-
-    def _inputs(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        y_BC = F.one_hot(self.train_y[index_B], len(self.data.class_names)).float()
-        x = augment(scale_pixels(self.train_x[index_B]), self.recipe).contiguous()
-        return mix(x, y_BC, self.recipe.mix) if self.recipe.mix else (x, y_BC)
-
-    def best_model(self) -> AdaTape:
-        """Return the model to keep: the averaged weights where there are any."""
-        model = self.state.averaged.module if self.state.averaged is not None else self.state.model
-        assert isinstance(model, AdaTape), "This is a bug."
-        return model
-
-
-def draw_cap(recipe: Recipe, capacity: int) -> int:
-    """Draw the tape cap of one batch from torch's global generator."""
-    if not recipe.caps or torch.rand(()) < recipe.full_tape_share:
-        return capacity
-    return recipe.caps[int(torch.randint(len(recipe.caps), ()))]
-
-
-@torch.no_grad()
-def validate(model: AdaTape, split: Split, caps: list[int], device: str, batch_size: int = 500) -> dict[str, float]:
-    """Return accuracy at each cap and the mean tape length without one."""
-    model.eval()
-    figures = dict.fromkeys((f"accuracy_cap{cap}" for cap in caps), 0.0) | {"tape": 0.0}
-    for start in range(0, len(split), batch_size):
-        x = scale_pixels(torch.from_numpy(split.x[start : start + batch_size]).to(device))
-        y_B = torch.from_numpy(split.y[start : start + batch_size]).to(device)
-        for cap in caps:
-            with _autocast(device):
-                output = model(x, cap)
-            figures[f"accuracy_cap{cap}"] += float((output.logits_BC.argmax(1) == y_B).sum()) / len(split)
-            if cap == model.config.capacity and output.reads:
-                figures["tape"] += float(output.reads[-1].length_B.sum()) / len(split)
-    return figures
-
-
-def _optimizer(model: AdaTape, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = list(model.parameters())
-    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay}
-    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-    return torch.optim.AdamW([decayed, others], lr=recipe.lr, betas=(0.9, 0.99))
-
-
-def _averaged(model: AdaTape, recipe: Recipe) -> torch.optim.swa_utils.AveragedModel | None:
-    if not recipe.ema:
-        return None
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-
-
-def _autocast(device: str) -> contextlib.AbstractContextManager[object]:
-    return torch.autocast(device, dtype=torch.bfloat16)
+from adatape.state import resume_from, save_state
+from adatape.trainer import Trainer, validate
 
 
 def run(trainer: Trainer, out: Path, log: RunLog, info: RunInfo, *, save_every_s: float) -> None:
@@ -207,13 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     try:
         _check_out(args.out, resume=args.resume)
-        overrides = {key: _value(text) for key, _, text in (item.partition("=") for item in args.set)}
-        chosen = preset(args.config, overrides)
-        data = open_source(
-            args.data, image_size=chosen.model.image_size, validation_share=chosen.recipe.validation_share
-        )
-        if len(data.class_names) != chosen.model.num_classes:
-            chosen = preset(args.config, {**overrides, "model.num_classes": len(data.class_names)})
+        chosen, data = _chosen(args.config, dict(item.partition("=")[::2] for item in args.set), args.data)
         trainer = Trainer(chosen, data, seed=args.seed, device="cuda" if torch.cuda.is_available() else "cpu")
         rows = resume_from(args.out, trainer.state) if args.resume else []
     except ValueError as error:
@@ -224,9 +83,20 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.out}: done, {log.epoch_line()}")
 
 
-def _value(text: str) -> object:
-    import json
+def _chosen(name: str, overrides: dict[str, str], source: str) -> tuple[Preset, Dataset]:
+    """Return the preset with its overrides, fitted to the number of classes in the data."""
+    values = {key: _value(text) for key, text in overrides.items()}
+    chosen = preset(name, values)
+    data = open_source(
+        source,
+        image_size=chosen.model.image_size,
+        seq_len=chosen.model.seq_len,
+        validation_share=chosen.recipe.validation_share,
+    )
+    return preset(name, {**values, "model.num_classes": len(data.class_names)}), data
 
+
+def _value(text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -247,7 +117,7 @@ def _check_out(out: Path, *, resume: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.train", description="Train an AdaTape model.")
     parser.add_argument("--config", required=True, help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--data", required=True, help="digits, an .npz file, an image folder, or the CIFAR-10 archive")
+    parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--out", required=True, type=Path, help="run folder, for example runs/cifar10")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
     parser.add_argument("--seed", type=int, default=0)
