@@ -15,14 +15,16 @@ export ORT_DISABLE_TELEMETRY := 1
 # costs nothing and a changed lock rebuilds it. pip and venv are all it takes.
 
 SERVER_LOCKS := requirements/server.txt
-CLIENT_LOCKS := $(SERVER_LOCKS) requirements/dev.txt
-TRAIN_LOCKS  := $(SERVER_LOCKS) requirements/train.txt requirements/dev.txt
+CLIENT_LOCKS := requirements/client.txt
+DEV_LOCKS    := $(SERVER_LOCKS) $(CLIENT_LOCKS) requirements/dev.txt
+TRAIN_LOCKS  := $(DEV_LOCKS) requirements/train.txt
 TORCH        := requirements/torch.txt
 
 INTERPRETER := $(shell $(PYTHON) -V 2>&1)
 key = $(shell { echo "$(INTERPRETER)"; cat $(1); } | cksum | cut -d ' ' -f 1)
 SERVER_READY := .venv/ready-$(call key,$(SERVER_LOCKS))
-CLIENT_READY := .venv-dev/ready-$(call key,$(CLIENT_LOCKS))
+CLIENT_READY := .venv-client/ready-$(call key,$(CLIENT_LOCKS))
+DEV_READY    := .venv-dev/ready-$(call key,$(DEV_LOCKS))
 TRAIN_READY  := .venv-train/ready-$(call key,$(TRAIN_LOCKS) $(TORCH))
 
 # $(call create,folder,locks)
@@ -48,7 +50,11 @@ $(SERVER_READY): | $(SERVER_LOCKS)
 	@touch $@
 
 $(CLIENT_READY): | $(CLIENT_LOCKS)
-	$(call create,.venv-dev,$(CLIENT_LOCKS))
+	$(call create,.venv-client,$(CLIENT_LOCKS))
+	@touch $@
+
+$(DEV_READY): | $(DEV_LOCKS)
+	$(call create,.venv-dev,$(DEV_LOCKS))
 	@touch $@
 
 $(TRAIN_READY): | $(TRAIN_LOCKS) $(TORCH)
@@ -76,14 +82,14 @@ demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps
 		trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
 		until is_ready; do kill -0 $$server 2>/dev/null || exit 1; sleep 0.2; done; \
 	fi; \
-	.venv-dev/bin/python -m loadtest.demo --url $(URL) $(ARGS)
+	.venv-client/bin/python -m loadtest.demo --url $(URL) $(ARGS)
 
 # --- Check -----------------------------------------------------------------------------------
 
 test: $(TRAIN_READY) ## run all tests (ARGS)
 	@.venv-train/bin/python -m pytest $(ARGS)
 
-test-server: $(CLIENT_READY) ## run the tests of the request path, without torch (ARGS)
+test-server: $(DEV_READY) ## run the tests of the request path, without torch (ARGS)
 	@.venv-dev/bin/python -m pytest tests/server tests/loadtest tests/e2e $(ARGS)
 
 coverage: $(TRAIN_READY) ## run all tests and report what they do not reach
@@ -109,7 +115,7 @@ format: $(TRAIN_READY) ## format the code and mend what can be mended
 # --- Housekeeping ----------------------------------------------------------------------------
 
 lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
-	@cd requirements && for name in server train dev; do \
+	@cd requirements && for name in server client train dev; do \
 		rm -f $$name.txt; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 			--generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
@@ -117,4 +123,4 @@ lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
 	done
 
 clean: ## remove the environments and caches
-	rm -rf .venv .venv-dev .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf .venv .venv-client .venv-dev .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

@@ -156,7 +156,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 # --- Locks and image -------------------------------------------------------------------------
 
-LOCKS = ("server", "train", "dev")
+LOCKS = ("server", "client", "train", "dev")
 
 
 def names(path: str) -> set[str]:
@@ -176,7 +176,7 @@ def test_what_is_asked_for_is_locked(lock: str) -> None:
 
 
 ASKED = {"server": ("server.in",), "adatape": ("server.in", "train.in", "torch.txt")}
-ASKED |= {"export": ASKED["adatape"], "loadtest": ("server.in", "dev.in")}
+ASKED |= {"export": ASKED["adatape"], "loadtest": ("client.in",)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
