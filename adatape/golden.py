@@ -70,7 +70,7 @@ class Report:
 def check_file(path: Path) -> Report:
     """Compare one golden file, its inputs stacked in one batch and each alone."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return compare(path.name, {key: archive[key] for key in archive.files})
     except UNREADABLE as error:
         return Report(path.name, problem=f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -15,7 +15,7 @@ def plot_curve(curve: Curve, stem: Path) -> None:
     by_flops, by_cap = figure.subplots(1, 2, sharey=True)
     _draw(by_flops, curve, [point.mean_flops / 1e6 for point in curve.points], "mean useful FLOPs a sample (millions)")
     _draw(by_cap, curve, [float(point.cap) for point in curve.points], "cap (tape tokens)")
-    for point in curve.points:
+    for point in (point for point in curve.points if point.cap.bit_count() <= 1):  # 0, 1, 2, 4, 8: legible
         at = (point.mean_flops / 1e6, 100 * point.accuracy)
         by_flops.annotate(f"{point.cap}", at, (3, -9), fontsize=7, textcoords="offset points")
     by_flops.set_ylabel("accuracy (%)")
