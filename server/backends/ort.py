@@ -90,8 +90,8 @@ class OrtBackend:
     def _providers(self) -> list[str]:
         """Return what to ask for; onnxruntime falls back in silence, so `OrtModel.device` says what it gave."""
         is_offered = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        is_wanted = self._device == "cuda" or (self._device == "auto" and is_offered)
-        return [*(["CUDAExecutionProvider"] if is_wanted else []), "CPUExecutionProvider"]
+        is_asked = is_offered and self._device != "cpu"
+        return [*(["CUDAExecutionProvider"] if is_asked else []), "CPUExecutionProvider"]
 
 
 def _session_options(num_threads: int) -> Any:

@@ -56,7 +56,16 @@ def in_world(scenario, **options):
 
 def solo(image_HWC, **ask):
     """Return the one sample of an answer to an image that had the engine for itself."""
-    return in_world(lambda world: world.infer(image_HWC[None], **ask)).samples[0]
+    return solos(image_HWC[None], **ask)[0]
+
+
+def solos(batch, **ask):
+    """Return the samples of images that each had the engine for itself, one after the other."""
+
+    async def scenario(world):
+        return [(await world.infer(image_HWC[None], **ask)).samples[0] for image_HWC in batch]
+
+    return in_world(scenario)
 
 
 # --- Answers and receipts ----------------------------------------------------------------------
@@ -153,8 +162,8 @@ def test_a_large_batch_is_split_and_joined_again():
     answer, sizes = in_world(scenario)
     assert len(answer.samples) == 50
     assert max(sizes) <= MANIFEST.max_batch_size
-    for image_HWC, sample in zip(batch, answer.samples, strict=True):
-        np.testing.assert_array_equal(sample.logits_C, solo(image_HWC).logits_C)
+    for alone, sample in zip(solos(batch), answer.samples, strict=True):
+        np.testing.assert_array_equal(sample.logits_C, alone.logits_C)
 
 
 def test_requests_of_one_turn_share_a_batch():
@@ -348,8 +357,7 @@ def test_law_batch_and_bucket_invariance(calls):
 
     for call, answer in zip(calls, in_world(scenario), strict=True):
         batch = random_images(call.num_images, call.seed)
-        for image_HWC, sample in zip(batch, answer.samples, strict=True):
-            alone = solo(image_HWC, max_tape=call.max_tape)
+        for alone, sample in zip(solos(batch, max_tape=call.max_tape), answer.samples, strict=True):
             np.testing.assert_array_equal(sample.logits_C, alone.logits_C)
             assert sample.receipt.tape_length == alone.receipt.tape_length
             assert sample.receipt.bucket >= alone.receipt.bucket
