@@ -1,0 +1,40 @@
+"""Servers that the end-to-end tests share: the fake backend, and each shipped family on the real one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.booting import ROOT, Running, booted
+
+SHIPPED = sorted({path.parts[-3] for path in ROOT.glob("model_repository/*/*/manifest.json")})
+CASES = [("fake", "adatape_fake"), *(("ort", family) for family in SHIPPED)]
+
+
+@pytest.fixture(scope="session", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> Iterator[tuple[Running, str]]:
+    """A running server, and the family to ask for."""
+    backend, family = request.param
+    with booted("--backend", backend) as running:
+        yield running, family
+        assert running.process.poll() is None, running.log
+
+
+@pytest.fixture
+def server(case: tuple[Running, str]) -> Running:
+    return case[0]
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def model(case: tuple[Running, str], client: httpx.Client) -> dict[str, Any]:
+    """The family, as the server describes it."""
+    response = client.get(f"/v1/models/{case[1]}")
+    assert response.status_code == 200, response.text
+    return response.json()
