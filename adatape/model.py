@@ -98,11 +98,11 @@ class AdaTape(nn.Module):
         `max_tape` caps every tape: an int for the whole batch (fewer steps run) or one cap a sample.
         """
         x_BLD = self.embed(inputs)
-        bank_BMD = self.build_bank(inputs) if max_tape != 0 else None
+        tape = None if isinstance(max_tape, int) and max_tape == 0 else self.config.tape
+        bank_BMD = self.build_bank(inputs) if tape else None
         mask_BL, reads = None, []
-        tape = self.config.tape
         for index in range(self.split, self.config.depth):
-            if tape and index in tape.layers and max_tape != 0:
+            if tape and index in tape.layers:
                 read = self.read(x_BLD, mask_BL, bank_BMD, tape.layers.index(index), max_tape)
                 x_BLD, mask_BL = self._with_tape(x_BLD, mask_BL, read.tape_BND, read.length_B)
                 reads.append(read)
