@@ -17,6 +17,7 @@ from server.records import Ask
 from server.wire import Call
 
 Values = dict[str, Any]
+_MIN_DEADLINE_MS = 0.001
 _NATURAL = re.compile(r"[0-9]{1,300}")
 
 
@@ -63,6 +64,11 @@ def _to_number(value: object) -> float | None:
 def _to_positive(value: object) -> float | None:
     number = _to_number(value)
     return number if number is not None and number > 0 else None
+
+
+def _to_deadline(value: object) -> float | None:
+    number = _to_number(value)
+    return number if number is not None and number >= _MIN_DEADLINE_MS else None
 
 
 def _to_fraction(value: object) -> float | None:
@@ -124,9 +130,9 @@ PARAMETERS = (
     ),
     Parameter(
         "deadline_ms",
-        _to_positive,
-        "a number of milliseconds above 0",
-        {"type": "number", "exclusiveMinimum": 0},
+        _to_deadline,
+        f"a number of milliseconds, {_MIN_DEADLINE_MS} or more",
+        {"type": "number", "minimum": _MIN_DEADLINE_MS},
         "The answer is worthless after this many milliseconds; a request that cannot make it is refused with 504.",
         500,
     ),
