@@ -5,10 +5,8 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from functools import cache
@@ -19,9 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from tests.e2e.booting import ROOT, booted
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-START_S = 60
 DEFAULT = "localhost:8000"
 
 
@@ -42,29 +40,9 @@ def all_commands() -> list[str]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Start the real server, with the shipped families if there are any; give its host and port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    backend = "ort" if any(ROOT.glob("model_repository/*/*/manifest.json")) else "fake"
-    command = [sys.executable, "-m", "server", "--port", str(port), "--grpc-port", "0", "--backend", backend]
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-    assert process.returncode == 0
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail(f"the server was not ready within {START_S} s")
+    shipped = any(ROOT.glob("model_repository/*/*/manifest.json"))
+    with booted("--backend", "ort" if shipped else "fake") as running:
+        yield running.url.removeprefix("http://")
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +133,16 @@ def test_the_parameter_table_is_the_api_s(server: str) -> None:
     assert sorted(told) == sorted(item["name"] for item in described if item["in"] == "query")
 
 
+def test_the_table_of_calls_is_the_api_s(server: str) -> None:
+    described = json.loads(get(server, "/openapi.json"))["paths"]
+    calls = {f"{verb.upper()} {path}" for path, verbs in described.items() for verb in verbs}
+    assert set(re.findall(r"`((?:GET|POST) /[^`]*)`", README)) == calls | {"GET /docs", "GET /openapi.json"}
+
+
 def test_the_calls_in_the_table_answer(server: str) -> None:
     model = json.loads(get(server, "/v1/models"))["models"][0]["name"]
-    paths = [path.replace("{model}", model) for path in re.findall(r"`GET (/[^`]*)`", README)]
-    assert len(paths) >= 8
-    for path in paths:
-        assert get(server, path)
+    for path in re.findall(r"`GET (/[^`]*)`", README):
+        assert get(server, path.replace("{model}", model))
 
 
 def test_the_sample_answer_has_the_shape_of_a_real_one(server: str, folder: Path) -> None:
