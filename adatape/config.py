@@ -142,7 +142,8 @@ class ModelConfig:
                 tape.bank_patch,
                 f"a divisor of image_size={self.image_size}",
             )
-        needed = tape.reads_per_step if self.compat else tape.capacity * tape.reads_per_step
+        may_reuse = self.compat and tape.halting_threshold is not None
+        needed = tape.reads_per_step if may_reuse else tape.capacity * tape.reads_per_step
         _check(
             self.bank_size >= needed, "tape bank size", self.bank_size, f"at least {needed} (capacity * reads per step)"
         )
