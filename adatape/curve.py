@@ -18,6 +18,7 @@ from adatape.flops import StageFlops
 Z_95 = 1.959963984540054
 MAX_ACCURACY_DIFFERENCE = 0.002
 MAX_TAPE_DIFFERENCE = 0.05
+MAX_FLOPS_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def differences(expected: Curve, found: Curve) -> list[str]:
     lines = [f"{name}; got {ours}; expected {theirs}" for name, ours, theirs in pairs if ours != theirs]
     points = {point.cap: point for point in found.points}
     for point in expected.points:
-        lines += _point_differences(point, points[point.cap]) if point.cap in points else [f"cap {point.cap}; got none"]
+        missing = [f"cap {point.cap}; got none; expected a point"]
+        lines += _point_differences(point, points[point.cap]) if point.cap in points else missing
     return lines
 
 
@@ -128,6 +130,7 @@ def _point_differences(expected: CurvePoint, found: CurvePoint) -> list[str]:
         "accuracy": MAX_ACCURACY_DIFFERENCE,
         "mean_tape_length": MAX_TAPE_DIFFERENCE,
         "mean_tape_length_wanted": MAX_TAPE_DIFFERENCE,
+        "mean_flops": MAX_FLOPS_SHARE * expected.mean_flops,
     }
     lines = []
     for name, limit in allowed.items():
