@@ -50,8 +50,11 @@ class Receipt(_Shape):
     full_flops: int
     """FLOPs of an answer at full tape, to compare with."""
     queue_ms: float
+    """Waiting, from the arrival of the request; decoding the image is part of it."""
     read_ms: float
+    """In the reader, with its batch-mates."""
     trunk_ms: float
+    """In the trunk, with its batch-mates."""
     total_ms: float
     """From the arrival of the request to its settlement."""
 

@@ -26,6 +26,17 @@ async def test_a_raw_body_needs_no_content_type(client, kind):
     assert (await result(client, content=photo(), headers=headers))["predictions"]
 
 
+async def test_a_large_body_of_each_kind_is_taken_apart(client):
+    large = photo(size=(400, 400), kind="BMP")
+    answers = [
+        await result(client, content=large),
+        await result(client, files={"file": large}),
+        await result(client, json={"image": as_base64(large)}),
+    ]
+    assert len(large) > 256 * 1024
+    assert all(answer["predictions"] == answers[0]["predictions"] for answer in answers)
+
+
 async def test_base64_may_have_line_breaks(client):
     text = as_base64(photo(size=(40, 30)))
     lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
