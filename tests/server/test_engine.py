@@ -458,6 +458,7 @@ def test_a_deadline_that_has_passed_is_refused():
         with pytest.raises(DeadlineExceeded):
             await world.engine.infer(request)
         assert world.instances.history == []
+        assert world.value("adatape_requests_admitted_total", model=FAMILY) == 0
 
     in_world(scenario)
 
@@ -552,8 +553,8 @@ def test_outputs_that_break_their_promise_are_errors(lie):
 
 
 @pytest.mark.parametrize("position", [0, 2, 4])
-@pytest.mark.parametrize("delay_s", [0.0, 5e-5, 3e-4])
-def test_a_cancel_disturbs_no_neighbour(position, delay_s):
+@pytest.mark.parametrize(("delay_s", "num_in_trunk"), [(0.0, 4), (2e-4, 4), (6e-4, 5)])
+def test_a_cancel_disturbs_no_neighbour(position, delay_s, num_in_trunk):
     """At any position of a batch, whether the batch waits, is being read, or runs in the trunk."""
     batch = images(9, 19, 29, 39, 49)
 
@@ -563,6 +564,8 @@ def test_a_cancel_disturbs_no_neighbour(position, delay_s):
         tasks[position].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert world.outcomes() == {"ok": 4, "cancelled": 1}
+        in_trunk = [len(e.batch.tickets) for e in world.instances.history if e.batch.stage is Stage.TRUNK]
+        assert sum(in_trunk) == num_in_trunk  # none is sent on after it was cancelled
         return results
 
     for place, result in enumerate(in_world(scenario)):
@@ -663,6 +666,18 @@ def test_a_family_that_does_not_load_leaves_the_others_served(caplog):
 
     simulate(main())
     assert "family_not_loaded family=adatape_bad" in caplog.text
+
+
+def test_a_broken_family_is_named_with_its_reason_at_start(caplog, tmp_path):
+    folder = tmp_path / "adatape_torn" / "1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+
+    async def main():
+        await engine_of(Repository(tmp_path)).start()
+
+    simulate(main())
+    assert "family_broken family=adatape_torn/1 reason=" in caplog.text
 
 
 def test_an_older_version_exists_but_is_not_loaded():

@@ -163,6 +163,15 @@ def test_deadlines_of_the_departed_do_not_pile_up():
     assert len(scheduler._deadlines) < 200
 
 
+def test_sweeping_the_departed_forgets_no_one_who_waits():
+    scheduler = open_scheduler()
+    waiting = [push(scheduler, order, stage=Stage.TRUNK, bucket=16, due=1e6, deadline=1e6) for order in range(5)]
+    for order in range(5, 500):
+        push(scheduler, order, deadline=1e9)
+        scheduler.next_batch(0.0)
+    assert scheduler.expire(1e6) == waiting
+
+
 def test_riders_fill_a_larger_bucket_where_the_fixed_cost_weighs_more():
     overhead = {(b, n): 1.0 + 0.001 * n * (1 + b) for b in BUCKETS for n in (1, LIMIT)}
     scheduler = open_scheduler(manifest=with_costs(overhead))
