@@ -44,7 +44,12 @@ class Running:
 
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""
-        self.process.terminate()
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until it has ended and its log is complete; return its exit status."""
         status = self.process.wait(STOP_S)
         self._reader.join(STOP_S)
         return status
@@ -78,7 +83,6 @@ def booted(*arguments: str, **extra: str) -> Iterator[Running]:
         running.wait()
         yield running
     finally:
-        if process.poll() is None:
-            running.stop()
+        running.stop()
         assert process.stderr
         process.stderr.close()
