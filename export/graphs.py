@@ -1,0 +1,124 @@
+"""Torch halves to ONNX graphs: small, portable, and the same bytes every time.
+
+`ir_version` 10 and opset 20 are what the onnxruntime of Triton 2.51 reads; opset 20 is the first with Gelu.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import onnxscript
+import torch
+from onnxscript import ir
+from torch import Tensor, nn
+
+from adatape.model import AdaTape
+from export.modules import BareTrunkHalf, ReaderHalf, TrunkHalf
+
+OPSET, IR_VERSION = 20, 10
+
+READER_INPUTS = ("image", "max_tape")
+READER_OUTPUTS = ("hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights")
+TRUNK_INPUTS = ("hidden", "tape", "tape_length")
+TRUNK_OUTPUTS = ("logits",)
+
+TRACED_BATCH = 3
+"""Any size from 2 on: 0 and 1 would be taken for constants."""
+FOLD_LIMIT = 2**30
+"""Elements up to which constants are folded: every transposed weight."""
+
+
+def reader_graph(model: AdaTape) -> onnx.ModelProto:
+    """Return the reader: pixels and caps in, hidden and tape out."""
+    side = model.config.image_size
+    image_BHWC = torch.zeros(TRACED_BATCH, side, side, 3, dtype=torch.uint8)
+    max_tape_B1 = torch.ones(TRACED_BATCH, 1, dtype=torch.int32)
+    return _export(ReaderHalf(model), READER_INPUTS, READER_OUTPUTS, (image_BHWC, max_tape_B1))
+
+
+def trunk_graph(model: AdaTape, bucket: int | None = None) -> onnx.ModelProto:
+    """Return the trunk of a bucket, or with a symbolic tape dimension; that of bucket 0 takes `hidden` only."""
+    config = model.config
+    hidden_BSD = torch.zeros(TRACED_BATCH, config.num_tokens, config.dim)
+    if bucket == 0:
+        return _export(BareTrunkHalf(model), TRUNK_INPUTS[:1], TRUNK_OUTPUTS, (hidden_BSD,))
+    num_slots = bucket or max(2, config.capacity)
+    tape_BTD = torch.zeros(TRACED_BATCH, num_slots, config.dim)
+    tape_length_B1 = torch.ones(TRACED_BATCH, 1, dtype=torch.int32)
+    arguments = (hidden_BSD, tape_BTD, tape_length_B1)
+    return _export(TrunkHalf(model), TRUNK_INPUTS, TRUNK_OUTPUTS, arguments, is_symbolic=bucket is None)
+
+
+def _export(
+    half: nn.Module,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    arguments: tuple[Tensor, ...],
+    *,
+    is_symbolic: bool = False,
+) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch", min=1, max=2**20)
+    shapes: list[dict[int, Any]] = [{0: batch} for _ in arguments]
+    if is_symbolic:
+        shapes[inputs.index("tape")][1] = torch.export.Dim("tape_slots", min=0, max=2**20)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            half.eval(),
+            arguments,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(shapes),
+        )
+        assert program is not None, "This is a bug."
+        onnxscript.optimizer.optimize_ir(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    return stripped(ir.to_proto(program.model))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress, and its warnings about packages it does not need, off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def stripped(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop, in place, what a graph tells of its making: source paths, stack traces, intermediate shapes.
+
+    Raises: ValueError if the graph asks for a newer onnxruntime than we promise.
+    """
+    if graph.ir_version > IR_VERSION or any(opset.domain or opset.version > OPSET for opset in graph.opset_import):
+        opsets = [(opset.domain, opset.version) for opset in graph.opset_import]
+        raise ValueError(f"graph; got ir_version {graph.ir_version}, opsets {opsets}; expected {IR_VERSION}, {OPSET}")
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    _strip_graph(graph.graph)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.input, *graph.output, *graph.initializer, *graph.node):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _strip_graph(attribute.g)

@@ -1,0 +1,131 @@
+"""The two halves of a model as the graphs compute them.
+
+Shape legend: B batch, S input tokens, M bank, K reads a step, N tape capacity, T tape in this graph, D dim,
+E key features, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from adatape.bank import LearnedBank
+from adatape.config import TapeConfig
+from adatape.model import AdaTape, scale_pixels
+from adatape.reader import TapeReader
+
+Reading = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""tape_BND, tape_length_B1, tape_length_wanted_B1, picks_BNK, pick_weights_BNK."""
+
+
+class ReaderHalf(nn.Module):
+    """Pixels and caps to hidden and tape.
+
+    Nothing is read, and nothing paid for it, when every cap of the batch is 0. A row whose cap is 0 answers
+    the same whatever its batch-mates ask for.
+    Differs: the same reading as `TapeReader`, with the bookkeeping of all steps done at once after the last.
+    """
+
+    def __init__(self, model: AdaTape) -> None:
+        super().__init__()
+        tape = model.config.tape
+        assert tape is not None, "This is a bug."
+        self.model = model
+        self.tape = tape
+
+    def forward(self, image_BHWC: Tensor, max_tape_B1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        pixels_BHWC = scale_pixels(image_BHWC)
+        hidden_BSD = self.model.embed(pixels_BHWC)
+        cap_B1 = max_tape_B1.clamp(min=0)
+        reading: Reading = torch.cond((cap_B1 > 0).any(), self._read, self._skip, (pixels_BHWC, hidden_BSD, cap_B1))
+        return hidden_BSD, *reading
+
+    def _read(self, pixels_BHWC: Tensor, hidden_BSD: Tensor, cap_B1: Tensor) -> Reading:
+        reader = self.model.readers[0]
+        assert isinstance(reader, TapeReader), "This is a bug."
+        query_BD = hidden_BSD[:, 0] if self.tape.query == "token" else hidden_BSD.mean(1)
+        bank_BMD = reader.norm(self._bank(pixels_BHWC))
+        mixing_BNM, picks_BNK, weights_BNK = read_all_steps(reader.norm(query_BD), bank_BMD, self.tape, reader.key_dim)
+        wanted_B1 = wanted_length(weights_BNK, self.tape) * (cap_B1 > 0).to(torch.int32)
+        length_B1 = torch.minimum(wanted_B1, cap_B1)
+        is_used_BN1 = (torch.arange(self.tape.capacity, dtype=torch.int32) < length_B1)[..., None]
+        used_BN1 = is_used_BN1.to(weights_BNK.dtype)
+        tape_BND = mixing_BNM @ bank_BMD
+        if reader.mlp is not None:
+            tape_BND = reader.mlp(tape_BND)
+        picks_BNK = torch.where(is_used_BN1, picks_BNK, -1).to(torch.int32)
+        return tape_BND * used_BN1, length_B1, wanted_B1, picks_BNK, weights_BNK * used_BN1
+
+    def _skip(self, _: Tensor, hidden_BSD: Tensor, cap_B1: Tensor) -> Reading:
+        slots = (hidden_BSD.shape[0], self.tape.capacity)
+        tape_BND = hidden_BSD.new_zeros(*slots, hidden_BSD.shape[-1])
+        weights_BNK = hidden_BSD.new_zeros(*slots, self.tape.reads_per_step)
+        picks_BNK = torch.full_like(weights_BNK, -1, dtype=torch.int32)
+        return tape_BND, torch.zeros_like(cap_B1), torch.zeros_like(cap_B1), picks_BNK, weights_BNK
+
+    def _bank(self, pixels_BHWC: Tensor) -> Tensor:
+        """[B,M,D], or [1,M,D] where all samples share it."""
+        bank_BMD = self.model.build_bank(pixels_BHWC)
+        if bank_BMD is not None:
+            return bank_BMD
+        learned = self.model.banks[0]
+        assert isinstance(learned, LearnedBank), "This is a bug."
+        return learned.entries[None]
+
+
+class TrunkHalf(nn.Module):
+    """Hidden and tape to logits."""
+
+    def __init__(self, model: AdaTape) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, hidden_BSD: Tensor, tape_BTD: Tensor, tape_length_B1: Tensor) -> Tensor:
+        return self.model.trunk(hidden_BSD, tape_BTD, tape_length_B1[:, 0])
+
+
+class BareTrunkHalf(nn.Module):
+    """Hidden to logits: the trunk of bucket 0, which has no tape to take (Triton knows no empty dimension)."""
+
+    def __init__(self, model: AdaTape) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, hidden_BSD: Tensor) -> Tensor:
+        return self.model.trunk(
+            hidden_BSD, hidden_BSD[:, :0], hidden_BSD.new_zeros(hidden_BSD.shape[0], dtype=torch.int32)
+        )
+
+
+def read_all_steps(query_BD: Tensor, bank_BMD: Tensor, tape: TapeConfig, key_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick and weigh for every step, halted or not; the tape is the mixing matrix times the bank.
+
+    Seven small operations a step: a scattered row of weights serves the next query and the tape alike.
+    Entries are ruled out by minus infinity, so a bank smaller than N * K is not allowed.
+    Shapes: query_BD and bank_BMD after normalisation; returns mixing_BNM, picks_BNK, weights_BNK.
+    """
+    keys_BME = bank_BMD[..., :key_dim]
+    keys_BEM = (keys_BME * key_dim**-0.5).transpose(1, 2)
+    query_B1E = query_BD[:, None, :key_dim]
+    blank_B1M = torch.zeros_like(query_B1E @ keys_BEM)
+    out_of_reach_B1K = torch.full_like(blank_B1M[..., : tape.reads_per_step], float("-inf"))
+    ruled_out_B1M = blank_B1M
+    mixing, picks, weights = [], [], []
+    for _ in range(tape.capacity):
+        best_B1K, picks_B1K = (query_B1E @ keys_BEM + ruled_out_B1M).topk(tape.reads_per_step, dim=2)
+        weights_B1K = best_B1K.softmax(dim=2)
+        mixing_B1M = blank_B1M.scatter(2, picks_B1K, weights_B1K)
+        ruled_out_B1M = ruled_out_B1M.scatter(2, picks_B1K, out_of_reach_B1K)
+        new_key_B1E = mixing_B1M @ keys_BME
+        query_B1E = (query_B1E + new_key_B1E) * 0.5 if tape.complex_query else new_key_B1E
+        mixing.append(mixing_B1M)
+        picks.append(picks_B1K)
+        weights.append(weights_B1K)
+    return torch.cat(mixing, 1), torch.cat(picks, 1), torch.cat(weights, 1)
+
+
+def wanted_length(weights_BNK: Tensor, tape: TapeConfig) -> Tensor:
+    """Return how many steps start below the halting threshold, int32 [B,1]."""
+    threshold = tape.halting_threshold
+    assert threshold is not None, "This is a bug."
+    first_BN = weights_BNK[..., 0]
+    before_BN = torch.cat([torch.zeros_like(first_BN[:, :1]), first_BN.cumsum(1)[:, :-1]], dim=1)
+    return (before_BN < threshold).sum(1, keepdim=True, dtype=torch.int32)
