@@ -94,7 +94,7 @@ AVOIDED_WORDS = {
         "adatape/config.py",
         "adatape/flax_params.py",
         "adatape/golden*",
-        "tests/adatape/test_golden*",
+        "tests/adatape/*golden*",
         "tests/test_project.py",
     ]
 }
