@@ -95,6 +95,7 @@ AVOIDED_WORDS = {
         "adatape/flax_params.py",
         "adatape/golden*",
         "tests/adatape/*golden*",
+        "tests/adatape/oracle.py",
         "tests/test_project.py",
     ]
 }
