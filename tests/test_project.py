@@ -178,6 +178,7 @@ def test_what_is_asked_for_is_locked(lock: str) -> None:
 
 ASKED = {"server": ("server.in",), "adatape": ("server.in", "train.in", "torch.txt")}
 ASKED |= {"export": ASKED["adatape"], "loadtest": ("client.in",)}
+BROUGHT_BY_TRITON = {"triton_python_backend_utils"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -198,7 +199,7 @@ def external_imports(package: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom):
                 assert node.module is not None
                 found.add(node.module.split(".")[0])
-    return found - sys.stdlib_module_names - set(PACKAGES)
+    return found - sys.stdlib_module_names - set(PACKAGES) - BROUGHT_BY_TRITON
 
 
 @pytest.mark.parametrize("lock", LOCKS)
