@@ -32,6 +32,7 @@ async def page(_: Request) -> HTMLResponse:
         swagger_css_url=f"/docs/{_STYLE}",
         swagger_favicon_url=f"/docs/{_ICON}",
         oauth2_redirect_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # else it may ask a public service about our document
     )
 
 

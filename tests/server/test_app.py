@@ -175,6 +175,7 @@ async def test_the_documentation_loads_nothing_from_elsewhere(client):
     assert (home.status_code, home.headers["Location"]) == (307, "/docs")
     page = (await client.get("/docs")).text
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)
+    assert '"validatorUrl": null' in page
     for path in re.findall(r'(?:src|href)="(/docs/[^"]+)"', page):
         asset = await client.get(path)
         assert asset.status_code == 200
