@@ -87,7 +87,7 @@ def _photo() -> Preset:
         color=0.2,
         rotate_deg=5,
         mix=0.3,
-        ema=0.998,
+        ema=0.995,
     )
     return Preset(model, recipe)
 

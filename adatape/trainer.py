@@ -143,7 +143,16 @@ def _optimizer(model: AdaTape, recipe: Recipe) -> torch.optim.AdamW:
 def _averaged(model: AdaTape, recipe: Recipe) -> torch.optim.swa_utils.AveragedModel | None:
     if not recipe.ema:
         return None
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def average(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor) -> None:
+        if not averages[0].is_floating_point():  # batch norm's counts
+            torch._foreach_copy_(averages, values)
+            return
+        count = float(num_averaged)
+        weight = 1 - min(recipe.ema, (1 + count) / (10 + count))  # a young average must forget the random start
+        torch._foreach_lerp_(averages, values, weight)
+
     return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
