@@ -22,6 +22,7 @@ from adatape.model import AdaTape, to_inputs
 from adatape.state import TrainState
 
 BETAS = (0.9, 0.99)
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def _averaged(model: AdaTape, recipe: Recipe) -> torch.optim.swa_utils.AveragedM
         return None
 
     @torch.no_grad()
-    def average(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor) -> None:
+    def average(averages: Tensors, values: Tensors, num_averaged: Tensor | int) -> None:
         if not averages[0].is_floating_point():  # batch norm's counts
             torch._foreach_copy_(averages, values)
             return
