@@ -69,7 +69,7 @@ def _cifar10() -> Preset:
     stem = ((24, 1), (64, 2), (96, 2), (96, 1))
     tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=4, bank_stem=stem, key_split=3, tape_ffn_dim=256)
     model = ModelConfig("cifar10", 10, 192, 6, 3, 384, image_size=32, patch=16, tape=tape)
-    recipe = Recipe(epochs=34, caps=(0, 1, 2, 4, 8, 12), shift=4, flip=True, ema=0.998)
+    recipe = Recipe(epochs=28, caps=(0, 1, 2, 4, 8, 12), shift=4, flip=True, ema=0.998)
     return Preset(model, recipe)
 
 
