@@ -21,7 +21,7 @@ from adatape.checkpoint import RunInfo, load_checkpoint, write_json
 from adatape.curve import Curve, SplitId, build_curve, differences, read_curve
 from adatape.data import Split, open_source
 from adatape.flops import stage_flops
-from adatape.model import AdaTape, scale_pixels
+from adatape.model import AdaTape, to_inputs
 from adatape.plots import plot_curve
 
 BATCH_SIZE = 256
@@ -53,7 +53,7 @@ def _judge(model: AdaTape, batch: Split, caps: Sequence[int]) -> tuple[NDArray[n
     """Return which samples are right at each cap, [P,B], and the tape lengths they want, [B]."""
     device = model.head.weight.device
     x, labels_B = torch.from_numpy(batch.x).to(device), torch.from_numpy(batch.y).to(device)
-    hidden_BSD, tape_BND, wanted_B = read_full(model, scale_pixels(x) if model.config.input == "image" else x.float())
+    hidden_BSD, tape_BND, wanted_B = read_full(model, to_inputs(x, model.config))
     logits = [model.trunk(hidden_BSD, tape_BND[:, :cap], wanted_B.clamp(max=cap)) for cap in caps]
     correct_PB = torch.stack([logits_BC.argmax(1) == labels_B for logits_BC in logits])
     return correct_PB.cpu().numpy(), wanted_B.cpu().numpy()
@@ -80,7 +80,8 @@ def _measure(args: argparse.Namespace, expected: Curve | None) -> Curve:
 
 def _open_split(source: str | None, model: AdaTape, info: RunInfo, split_name: str) -> tuple[Split, str]:
     share = float(info.recipe.get("validation_share", 0.1))
-    data = open_source(source or info.data, image_size=model.config.image_size, validation_share=share)
+    sizes = {"image_size": model.config.image_size, "seq_len": model.config.seq_len}
+    data = open_source(source or info.data, **sizes, validation_share=share)
     if data.class_names != info.class_names:
         raise ValueError(f"classes of {data.name}; got {data.class_names}; expected the run's {info.class_names}")
     return data.split(split_name), data.name

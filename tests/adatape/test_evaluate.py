@@ -15,7 +15,7 @@ from adatape.evaluate import evaluate, main
 from adatape.flops import stage_flops
 from adatape.model import AdaTape, scale_pixels
 from server.manifest import QualityCurve
-from tests.adatape.models import IMAGE, TAPE, make_model, with_tape
+from tests.adatape.models import IMAGE, PARITY, TAPE, make_model, with_tape
 
 CONFIG = replace(
     IMAGE, image_size=8, patch=4, num_classes=10, tape=replace(TAPE, capacity=4, bank_patch=2, halting_threshold=2.0)
@@ -125,6 +125,17 @@ def test_a_plain_transformer_has_one_point() -> None:
     curve = evaluate(make_model(replace(CONFIG, tape=None)), small_split(8), [0], SAMPLES)
     assert [(point.cap, point.mean_tape_length_wanted) for point in curve.points] == [(0, 0.0)]
     assert curve.points[0].mean_flops == stage_flops(replace(CONFIG, tape=None)).total(0)
+
+
+def test_a_parity_run_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adatape.data.PARITY_SIZES", {"train": (8, 0), "validation": (40, 1), "test": (8, 2)})
+    config = replace(PARITY, num_classes=2)
+    info = RunInfo("parity", "python", "0" * 40, "parity", "0" * 64, ("even", "odd"), 0, 1.0, {})
+    save_checkpoint(tmp_path, make_model(config), info)
+    assert main([str(tmp_path), "--threads", "1", "--caps", "0", "6"]) == 0
+    written = json.loads((tmp_path / "curve.json").read_text())
+    assert (written["data"], written["num_samples"]) == ("parity", 40)
+    assert written["points"][1]["mean_flops"] > written["points"][0]["mean_flops"]
 
 
 def test_several_tapes_are_refused() -> None:
