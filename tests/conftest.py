@@ -3,7 +3,8 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
+
+
+@pytest.fixture(autouse=True)
+def _process_state() -> Iterator[None]:
+    """Undo what a training command, run in this process, sets for all of it: no other test should see it."""
+    num_threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
+        if num_threads is not None:
+            sys.modules["torch"].set_num_threads(num_threads)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
