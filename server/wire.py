@@ -1,8 +1,9 @@
 """One HTTP call as the surfaces see it, and the reply they give: all that they know of ASGI."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -13,6 +14,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
+T = TypeVar("T")
 
 
 class Call:
@@ -108,3 +110,29 @@ async def send_reply(send: Send, reply: Reply, extra: Iterable[tuple[str, str]] 
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+async def while_connected(call: Call, answering: Awaitable[T]) -> T:
+    """Return what comes of an awaitable, or cancel it as soon as the client leaves.
+
+    Raises: Cancelled if the client left; else what the awaitable raises.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "A surface runs in a task. This is a bug."
+    departure = asyncio.ensure_future(call.gone())
+
+    def leave(done: asyncio.Future[None]) -> None:
+        if not done.cancelled():
+            task.cancel()
+
+    departure.add_done_callback(leave)
+    try:
+        return await answering
+    except asyncio.CancelledError:
+        if not departure.done() or departure.cancelled():
+            raise
+        task.uncancel()
+        raise Cancelled("the client left before its answer") from None
+    finally:
+        departure.remove_done_callback(leave)
+        departure.cancel()

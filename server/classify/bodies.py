@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import orjson
 
 from server.classify.multipart import Part, split
-from server.classify.params import PARAMETERS
 from server.errors import BadRequest
+from server.params import PARAMETERS
 
 FILE_NAMES = ("file", "files")
 IMAGE_NAMES = ("image", "images")

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from server.classify.models import QUOTE_PARAMETERS
-from server.classify.params import PARAMETERS, Parameter
 from server.classify.schemas import Answer, ErrorBody, Quote
+from server.params import PARAMETERS, Parameter
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"

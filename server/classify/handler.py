@@ -9,14 +9,14 @@ import numpy as np
 
 from server.classify.answers import to_answer
 from server.classify.bodies import Body, Upload, read_body
-from server.classify.params import Options, read_fields, read_headers, read_query, to_options
 from server.engine import Engine
-from server.errors import Cancelled, ModelNotReady
+from server.errors import ModelNotReady
 from server.images import Picture, decode
 from server.manifest import Preprocessing
+from server.params import Options, read_fields, read_headers, read_query, to_options
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
-from server.wire import Call, Reply, json_reply
+from server.wire import Call, Reply, json_reply, while_connected
 
 PROTOCOL = "classify"
 _QUICK_BYTES = 256 * 1024
@@ -78,33 +78,7 @@ class Classify:
             protocol=PROTOCOL,
         )
         call.is_counted = True
-        return await while_connected(call, self._engine, request)
-
-
-async def while_connected(call: Call, engine: Engine, request: InferRequest) -> InferAnswer:
-    """Return the engine's answer, or take the request back as soon as the client leaves.
-
-    Raises: Cancelled if the client left; else what the engine raises.
-    """
-    task = asyncio.current_task()
-    assert task is not None, "A surface runs in a task. This is a bug."
-    departure = asyncio.ensure_future(call.gone())
-
-    def leave(done: asyncio.Future[None]) -> None:
-        if not done.cancelled():
-            task.cancel()
-
-    departure.add_done_callback(leave)
-    try:
-        return await engine.infer(request)
-    except asyncio.CancelledError:
-        if not departure.done() or departure.cancelled():
-            raise
-        task.uncancel()
-        raise Cancelled("the client left before its answer") from None
-    finally:
-        departure.remove_done_callback(leave)
-        departure.cancel()
+        return await while_connected(call, self._engine.infer(request))
 
 
 def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int) -> Picture:

@@ -6,7 +6,6 @@ import numpy as np
 import orjson
 
 from server.budget import BudgetTable
-from server.classify.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.classify.schemas import (
     Curve,
     CurvePoint,
@@ -20,6 +19,7 @@ from server.classify.schemas import (
 from server.engine import Engine
 from server.errors import BadRequest
 from server.manifest import Manifest
+from server.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
 from server.wire import Call, Reply, json_reply

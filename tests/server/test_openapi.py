@@ -4,8 +4,8 @@ import jsonschema_rs
 import pytest
 
 from server.classify.describe import CLASSIFY_ERRORS, ERRORS, QUOTE_ERRORS
-from server.classify.params import PARAMETERS
 from server.errors import STATUS
+from server.params import PARAMETERS
 from tests.server.surface import photo, serving
 
 CLASSIFY = "/v1/classify"

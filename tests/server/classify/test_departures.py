@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from server.classify.handler import while_connected
 from server.errors import Cancelled
-from server.wire import Call
+from server.wire import Call, while_connected
 from tests.server.surface import Wire, scope
 
 
@@ -31,7 +30,7 @@ def make_call(wire):
 async def test_a_client_that_leaves_takes_its_request_back():
     engine = Stuck()
     with pytest.raises(Cancelled):
-        await while_connected(make_call(Wire({"type": "http.disconnect"})), engine, None)
+        await while_connected(make_call(Wire({"type": "http.disconnect"})), engine.infer(None))
     assert engine.was_cancelled
     assert asyncio.current_task().cancelling() == 0
 
@@ -43,7 +42,7 @@ class Silent(Wire):
 
 async def test_a_cancel_from_elsewhere_stays_a_cancel():
     engine = Stuck()
-    task = asyncio.create_task(while_connected(make_call(Silent()), engine, None))
+    task = asyncio.create_task(while_connected(make_call(Silent()), engine.infer(None)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -57,6 +56,6 @@ async def test_the_watch_for_a_departure_ends_with_the_answer():
             return request
 
     before = len(asyncio.all_tasks())
-    assert await while_connected(make_call(Silent()), Prompt(), "answer") == "answer"
+    assert await while_connected(make_call(Silent()), Prompt().infer("answer")) == "answer"
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == before

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from server.backends.fake import BUCKETS, FAMILY, TAPE_CAPACITY, fake_manifest
-from server.classify.params import PARAMETERS
+from server.params import PARAMETERS
 from tests.server.surface import as_base64, error, make_app, photo, result
 
 WRONG = {

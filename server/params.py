@@ -1,6 +1,6 @@
-"""The parameters of `/v1/classify`: one table that parses, documents and names them.
+"""The parameters of a request: one table that parses, documents and names them for every surface.
 
-Each may come in the query, in the body (a JSON field or a form field) or in a header
+On `/v1` each may come in the query, in the body (a JSON field or a form field) or in a header
 (`max_tape` as `X-Max-Tape`). Where it comes more than once the query wins over the body, and
 the body over the header: the nearer to what a person typed for this one call, the stronger.
 """
@@ -163,6 +163,7 @@ PARAMETERS = (
 )  # fmt: skip
 Known = Mapping[str, Parameter]
 BY_NAME: Known = {parameter.name: parameter for parameter in PARAMETERS}
+BUDGET: Known = {name: BY_NAME[name] for name in ("max_tape", "max_flops", "deadline_ms", "min_accuracy")}
 _HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
 _DEFAULT_TOP_K = 5
 
@@ -215,16 +216,21 @@ def read_fields(fields: Mapping[str, object], place: str, known: Known = BY_NAME
 def to_options(*, query: Values, body: Values, headers: Values) -> Options:
     """Merge the three places: the query wins over the body, the body over the headers."""
     values = {**headers, **body, **query}
-    deadline_ms = values.get("deadline_ms")
     return Options(
         model=values.get("model"),
         version=values.get("version"),
         top_k=values.get("top_k", _DEFAULT_TOP_K),
         explain=values.get("explain", False),
-        ask=Ask(
-            max_tape=values.get("max_tape"),
-            max_flops=values.get("max_flops"),
-            deadline_s=None if deadline_ms is None else deadline_ms / 1000,
-            min_accuracy=values.get("min_accuracy"),
-        ),
+        ask=to_ask(values),
+    )
+
+
+def to_ask(values: Mapping[str, Any]) -> Ask:
+    """Return the budget that parsed values ask for."""
+    deadline_ms = values.get("deadline_ms")
+    return Ask(
+        max_tape=values.get("max_tape"),
+        max_flops=values.get("max_flops"),
+        deadline_s=None if deadline_ms is None else deadline_ms / 1000,
+        min_accuracy=values.get("min_accuracy"),
     )
