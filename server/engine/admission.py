@@ -1,26 +1,11 @@
 """May this request come in? Refuse early, cheaply, with a reason."""
 
-from collections.abc import Mapping
 from math import inf
 
 from server.budget import Budget
 from server.engine.families import Family
-from server.errors import DeadlineExceeded, ModelNotReady
+from server.errors import DeadlineExceeded
 from server.records import InferRequest
-from server.repository import Repository
-
-
-def find_family(request: InferRequest, families: Mapping[str, Family], repository: Repository) -> Family:
-    """Return the loaded family that a request names.
-
-    Raises: NotFound, naming what there is; ModelNotReady if it exists but is not loaded.
-    """
-    family = families.get(request.model)
-    if family is not None and request.version in {None, family.manifest.version}:
-        return family
-    manifest = repository.get(request.model, request.version)
-    loaded = f"version {family.manifest.version}, which is loaded" if family else "a family that is loaded"
-    raise ModelNotReady("model", f"{manifest.family} version {manifest.version}", loaded)
 
 
 def decide_budgets(request: InferRequest, family: Family) -> list[Budget]:

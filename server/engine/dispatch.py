@@ -40,6 +40,11 @@ class Dispatcher:
         self._families[family.key] = family
         self._scheduler.add_model(family.key, family.manifest, family.latency, max_batch_size)
 
+    def remove_family(self, family: Family) -> None:
+        """Close a family's lanes; nothing of it may be in line any more."""
+        del self._families[family.key]
+        self._scheduler.remove_model(family.key)
+
     def push(self, entry: Entry, stage: Stage, bucket: int, now: float) -> None:
         """Put an entry in line; it is considered once all that this turn of the event loop brings is in line too."""
         self._scheduler.push(entry.job.family.key, stage, bucket, entry, now)

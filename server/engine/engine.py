@@ -17,15 +17,16 @@ from enum import StrEnum
 from itertools import count
 
 from server.backends.base import Backend, Reading
-from server.engine.admission import deadline_of, decide_budgets, find_family
+from server.engine.admission import deadline_of, decide_budgets
 from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
-from server.engine.families import Family, load_model
+from server.engine.families import Family
 from server.engine.instances import Instances, ThreadInstances
 from server.engine.jobs import Entry, Job, new_job
 from server.engine.ledger import Ledger
+from server.engine.shelf import Shelf, Status
 from server.errors import BackendFailed, Cancelled, DeadlineExceeded, Draining, Overloaded, ServeError, Unavailable
-from server.metrics import NO_MODEL, Metrics
+from server.metrics import Metrics
 from server.records import Floats, InferAnswer, InferRequest
 from server.repository import Repository
 from server.scheduler import Scheduler, Stage, flops_of
@@ -60,7 +61,6 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.repository = repository
-        self._backend = backend
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -71,8 +71,9 @@ class Engine:
             on_done=self._take_back,
             on_expired=self._expire,
         )
-        self._families: dict[str, Family] = {}
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
+        self._shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock)
+        self._families = self._shelf.families
         self._orders = count()
         self._state = State.STARTING
         metrics.pending.watch(lambda: self._ledger.num_pending)
@@ -102,13 +103,28 @@ class Engine:
         self._dispatcher.start()
         for place, reason in self.repository.broken().items():
             _log.error("family_broken family=%s reason=%r", place, reason)
-        for name in self.repository.families():
-            try:
-                await self._load(name)
-            except ServeError as error:
-                _log.error("family_not_loaded family=%s reason=%r", name, str(error))
+        await self._shelf.load_all()
         self._state = State.READY
         _log.info("engine_ready families=%s device=%s", ",".join(self._families) or "none", self.device)
+
+    async def load(self, name: str) -> None:
+        """Load a family's newest version from disk, in place of the one that is loaded. See `Shelf.load`."""
+        await self._shelf.load(name)
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a family once what it accepted is answered. See `Shelf.unload`."""
+        await self._shelf.unload(name)
+
+    def family(self, model: str, version: str | None = None) -> Family:
+        """Return a loaded family.
+
+        Raises: NotFound, naming what there is; ModelNotReady if it exists but is not loaded.
+        """
+        return self._shelf.find(model, version)
+
+    def statuses(self) -> list[Status]:
+        """Return where every version of every family stands."""
+        return self._shelf.statuses()
 
     async def infer(self, request: InferRequest) -> InferAnswer:
         """Answer a request, every sample of it, or raise; counts the outcome in the metrics exactly once.
@@ -138,27 +154,17 @@ class Engine:
         _log.info("engine_stopped abandoned=%d", len(abandoned))
         return len(abandoned)
 
-    async def _load(self, name: str) -> None:
-        """Load a family's newest version off the event loop, then open its lanes."""
-        manifest = self.repository.get(name)
-        started_s = self._clock()
-        model = await asyncio.to_thread(load_model, self._backend, manifest)
-        family = Family(manifest, model, self._metrics.meter(manifest))
-        max_batch_size = min(manifest.max_batch_size, self._settings.max_batch_size)
-        self._dispatcher.add_family(family, max_batch_size)
-        self._families[name] = family
-        self._metrics.models.watch(lambda: 1, name, manifest.version, manifest.precision, family.model.device)
-        seconds = self._clock() - started_s
-        _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, family.model.device, seconds)
-
     def _admit(self, request: InferRequest) -> Job:
         """Let a request in, or count it as refused and raise why."""
         now = self._clock()
         try:
             job = self._check(request, now)
         except ServeError as error:
-            model = request.model if request.model in self._families else NO_MODEL
-            self._metrics.refused(error, protocol=request.protocol, model=model)
+            family = self._families.get(request.model)
+            if family is None:
+                self._metrics.refused(error, protocol=request.protocol)
+            else:
+                family.meter.failed(request.protocol, error, 0, now - request.arrival_s)
             raise
         self._ledger.open(job)
         for entry in job.entries:
@@ -169,12 +175,12 @@ class Engine:
         if self._state is not State.READY:
             refusal = Draining if self._state is State.DRAINING else Unavailable
             raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
-        family = find_family(request, self._families, self.repository)
+        family = self._shelf.find(request.model, request.version)
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
         deadline_s = deadline_of(request, now)
         self._check_room(request.num_samples)
-        return new_job(request, family, budgets, deadline_s, self._orders)
+        return new_job(request, family, budgets, deadline_s, self._orders, now)
 
     def _check_room(self, num_samples: int) -> None:
         limit = self._settings.max_pending_samples
@@ -189,8 +195,9 @@ class Engine:
             return
         batch, family = execution.batch, execution.family
         stage, bucket, entries = batch.stage, batch.bucket, batch.tickets
-        family.meter.executed(stage, bucket, len(entries))
-        family.latency.observe(stage, bucket, len(entries), execution.finished_s - execution.started_s)
+        seconds = execution.finished_s - execution.started_s
+        family.meter.executed(stage, bucket, len(entries), seconds)
+        family.latency.observe(stage, bucket, len(entries), seconds)
         flops = flops_of(family.manifest.flops, stage, bucket)
         for entry in entries:
             entry.ran(stage, flops, execution.started_s, execution.finished_s)

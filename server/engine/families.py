@@ -12,11 +12,14 @@ from server.scheduler import LatencyModel
 
 
 class Family:
-    """One loaded version; `key` names it to the scheduler."""
+    """One loaded version; `key` names it to the scheduler.
 
-    def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter) -> None:
+    `number` tells it from an earlier load of the same version, which may still have work in line.
+    """
+
+    def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter, number: int) -> None:
         self.manifest = manifest
-        self.key = f"{manifest.family}/{manifest.version}"
+        self.key = f"{manifest.family}/{manifest.version}#{number}"
         self.model = model
         self.meter = meter
         self.budgets = BudgetTable(manifest)

@@ -18,6 +18,7 @@ class Job:
     request: InferRequest
     family: Family
     future: asyncio.Future[InferAnswer]
+    admitted_s: float
     entries: list["Entry"] = field(default_factory=list)
     num_left: int = 0
     is_settled: bool = False
@@ -116,10 +117,10 @@ EntryBatch = Batch[Entry]
 
 
 def new_job(
-    request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, orders: Iterator[int]
+    request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, orders: Iterator[int], now: float
 ) -> Job:
     """Return a job with an entry for each sample, in the order they are to be served among equals."""
-    job = Job(request, family, asyncio.get_running_loop().create_future(), num_left=len(budgets))
+    job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets))
     due = due_s(request.arrival_s, deadline_s, request.ask.priority)
     job.entries = [
         Entry(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from server.engine.families import Family
 from server.engine.jobs import Entry, Job
 from server.errors import Cancelled, ServeError
 
@@ -49,14 +50,23 @@ class Ledger:
             self._when_empty.clear()
             await self._when_empty.wait()
 
+    async def wait_settled(self, family: Family) -> None:
+        """Return once the jobs of a family that are open now are settled."""
+        futures = [job.future for job in self._jobs if job.family is family]
+        if futures:
+            await asyncio.wait(futures)
+
     def _answer(self, job: Job) -> None:
         answer = job.to_answer(self._clock())
-        job.family.meter.answered(job.request.protocol, answer, [entry.budget.asked_cap for entry in job.entries])
+        asked_caps = [entry.budget.asked_cap for entry in job.entries]
+        prepare_s = job.admitted_s - job.request.arrival_s
+        job.family.meter.answered(job.request.protocol, answer, asked_caps, prepare_s)
         job.future.set_result(answer)
 
     def _fail(self, job: Job, error: ServeError) -> None:
         for entry in job.entries:
             self._cancel(entry)
-        job.family.meter.failed(job.request.protocol, error, job.wasted_flops())
+        total_s = self._clock() - job.request.arrival_s
+        job.family.meter.failed(job.request.protocol, error, job.wasted_flops(), total_s)
         if not job.future.done():
             job.future.set_exception(error)

@@ -47,6 +47,9 @@ class Gauge:
     def watch(self, read: Callable[[], float], *labels: str) -> None:
         self._reads[labels] = read
 
+    def forget(self, *labels: str) -> None:
+        self._reads.pop(labels, None)
+
     def collect(self) -> Metric:
         family = GaugeMetricFamily(self.name, self.about, labels=self.labels)
         for labels, read in self._reads.items():

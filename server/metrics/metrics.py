@@ -12,6 +12,7 @@ from server import __version__
 from server.errors import ServeError, all_errors
 from server.manifest import Manifest
 from server.metrics.meters import Counter, Gauge, Histogram, geometric
+from server.metrics.statistics import Statistics
 from server.records import BudgetReason, InferAnswer, Receipt
 
 PROTOCOLS = ("classify", "oip", "oip_grpc")
@@ -109,6 +110,7 @@ class ModelMeter:
 
     def __init__(self, metrics: Metrics, manifest: Manifest) -> None:
         model = self.model = manifest.family
+        self.statistics = Statistics()
         self._metrics = metrics
         self._flops = metrics.flops
         self._queue, self._read, self._trunk = (h.series(model) for h in (metrics.queue, metrics.read, metrics.trunk))
@@ -128,12 +130,15 @@ class ModelMeter:
         """Count a request let in; `answered` or `failed` follows, exactly once."""
         self._metrics.admitted.add(1, self.model)
 
-    def executed(self, stage: str, bucket: int, num_samples: int) -> None:
+    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float) -> None:
         """Count one execution."""
         self._batch_sizes[stage, bucket].observe(num_samples)
+        if stage == "trunk":
+            self.statistics.executed(num_samples, seconds)
 
-    def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int]) -> None:
-        """Count an answered request by its receipts."""
+    def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int], prepare_s: float) -> None:
+        """Count an answered request by its receipts; `prepare_s` passed between its arrival and its admission."""
+        self.statistics.answered(answer, prepare_s)
         self._metrics.requests.add(1, self.model, protocol, "ok")
         self._metrics.inferences.add(len(answer.samples), self.model)
         self._metrics.duration.series(self.model, protocol).observe(answer.samples[0].receipt.total_s)
@@ -142,8 +147,9 @@ class ModelMeter:
         for sample in answer.samples:
             self._add_receipt(sample.receipt)
 
-    def failed(self, protocol: str, error: ServeError, wasted_flops: int) -> None:
-        """Count an admitted request that got an error, and what had been spent on it."""
+    def failed(self, protocol: str, error: ServeError, wasted_flops: int, total_s: float) -> None:
+        """Count a request that got an error, after how long, and what had been spent on it."""
+        self.statistics.fail.add(total_s)
         self._metrics.refused(error, protocol=protocol, model=self.model)
         self.wasted(wasted_flops)
 

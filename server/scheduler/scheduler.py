@@ -88,7 +88,14 @@ class Scheduler(Generic[T]):
             typical_bucket=manifest.bucket_for(round(max(point.mean_tape_length for point in manifest.quality.points))),
         )
         self._lanes += self._families[model].lanes()
-        self._by_place = {(lane.model, lane.stage, lane.bucket): lane for lane in self._lanes}
+        self._index_lanes()
+
+    def remove_model(self, model: str) -> None:
+        """Close the lanes of a model; none of its tickets may be in line."""
+        assert not any(lane.num_waiting for lane in self._families[model].lanes()), "Tickets would be lost. A bug."
+        del self._families[model]
+        self._lanes = [lane for lane in self._lanes if lane.model != model]
+        self._index_lanes()
 
     @property
     def num_waiting(self) -> int:
@@ -145,6 +152,9 @@ class Scheduler(Generic[T]):
         if self._queue_delay_s > 0:
             times += [self._ready_at(lane, head) for lane in self._lanes if (head := lane.head()) is not None]
         return min((time for time in times if time > now), default=None)
+
+    def _index_lanes(self) -> None:
+        self._by_place = {(lane.model, lane.stage, lane.bucket): lane for lane in self._lanes}
 
     def _ready_at(self, lane: Lane[T], head: T) -> float:
         is_full = lane.num_waiting >= lane.limit

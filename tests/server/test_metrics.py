@@ -63,7 +63,7 @@ def test_law_receipts_sum_to_the_counters_exactly(requests):
     meter = metrics.meter(fake_manifest())
     for request in requests:
         meter.admitted()
-        meter.answered("classify", answer(*request), [r.cap for r in request])
+        meter.answered("classify", answer(*request), [r.cap for r in request], 0.0)
     all_receipts = [r for request in requests for r in request]
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="useful") == sum(
         r.useful_flops for r in all_receipts
@@ -89,7 +89,7 @@ def test_exposition_parses_and_keeps_the_conventions():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
     meter.admitted()
-    meter.answered("classify", answer(receipt()), [8])
+    meter.answered("classify", answer(receipt()), [8], 0.0)
     for name, family in families(metrics).items():
         assert name.startswith(("adatape_", "process_")), name
         assert family.documentation, name
@@ -128,7 +128,7 @@ def test_a_refusal_is_counted_without_a_model_of_the_callers_making():
 def test_work_for_nothing_is_wasted_and_not_padding():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.failed("oip", Overloaded("server"), wasted_flops=123)
+    meter.failed("oip", Overloaded("server"), wasted_flops=123, total_s=0.1)
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="wasted") == 123
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="padding") == 0
 
@@ -136,7 +136,7 @@ def test_work_for_nothing_is_wasted_and_not_padding():
 def test_execution_sizes_are_seen_by_stage_and_bucket():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.executed("trunk", 8, 5)
+    meter.executed("trunk", 8, 5, 0.01)
     labels = {"model": FAMILY, "stage": "trunk", "bucket": "8"}
     assert value(metrics, "adatape_batch_size_sum", **labels) == 5
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="4.0") == 0

@@ -1,0 +1,181 @@
+"""Which families are loaded, and how one comes and goes while others are served."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+
+from server.backends.base import Backend
+from server.engine.dispatch import Dispatcher
+from server.engine.families import Family, load_model
+from server.engine.ledger import Ledger
+from server.errors import ModelNotReady, ServeError, Unavailable
+from server.manifest import Manifest
+from server.metrics import Metrics
+from server.repository import Repository
+from server.settings import Settings
+
+_log = logging.getLogger("adatape.engine")
+
+Place = tuple[str, str]
+"""A family's name and a version of it."""
+
+
+class Standing(StrEnum):
+    """Where a version stands between the disk and the callers."""
+
+    READY = "READY"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One version of one family; `reason` says why it is not served."""
+
+    family: str
+    version: str
+    standing: Standing
+    reason: str = ""
+
+
+class Shelf:
+    """The loaded families of one repository, one version each, by name in `families`."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        backend: Backend,
+        metrics: Metrics,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        clock: Callable[[], float],
+    ) -> None:
+        self.families: dict[str, Family] = {}
+        self._repository = repository
+        self._backend = backend
+        self._metrics = metrics
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._clock = clock
+        self._changing: dict[Place, Standing] = {}
+        self._faults: dict[Place, str] = {}
+        self._numbers = count(1)
+        self._one_at_a_time = asyncio.Lock()
+        self._retirements: set[asyncio.Task[None]] = set()
+
+    def find(self, model: str, version: str | None = None) -> Family:
+        """Return a loaded family.
+
+        Raises: NotFound, naming what there is; ModelNotReady if it exists but is not loaded.
+        """
+        family = self.families.get(model)
+        if family is not None and version in {None, family.manifest.version}:
+            return family
+        manifest = self._repository.get(model, version)
+        loaded = f"version {family.manifest.version}, which is loaded" if family else "a family that is loaded"
+        raise ModelNotReady("model", f"{manifest.family} version {manifest.version}", loaded)
+
+    async def load_all(self) -> None:
+        """Load every family of the repository; one that cannot be loaded is logged and left out."""
+        for name in self._repository.families():
+            try:
+                self.families[name] = await self._open(self._repository.get(name))
+            except ServeError as error:
+                _log.error("family_not_loaded family=%s reason=%r", name, str(error))
+
+    async def load(self, name: str) -> None:
+        """Look at the disk again, then load a family's newest version and let it take over.
+
+        The version it replaces finishes what it accepted. A version that is loaded already is left as it is: its
+        manifest names the hash of every file, so there is nothing new to load.
+        Raises: NotFound; ServeError if it cannot be loaded, and then what was loaded before goes on.
+        """
+        async with self._one_at_a_time:
+            try:
+                await asyncio.to_thread(self._repository.scan)
+            except ValueError as error:
+                raise Unavailable(str(error)) from error
+            manifest, former = self._repository.get(name), self.families.get(name)
+            if former is not None and former.manifest == manifest:
+                return
+            self.families[name] = await self._open(manifest)
+            if former is not None:
+                await self._retire(former)
+
+    async def unload(self, name: str) -> None:
+        """Admit nothing more for a family, finish what it accepted, then let go of its memory.
+
+        Raises: NotFound if there is no such family; one that is not loaded is left as it is.
+        """
+        async with self._one_at_a_time:
+            family = self.families.pop(name, None)
+            if family is None:
+                self._repository.get(name)
+            else:
+                await self._retire(family)
+
+    def statuses(self) -> list[Status]:
+        """Return every version that is on disk or loaded, by name."""
+        repository = self._repository
+        whole = {(name, version) for name in repository.families() for version in repository.versions(name)}
+        reasons = dict.fromkeys(whole, "it is not loaded") | self._faults
+        reasons |= {_to_place(path): why for path, why in repository.broken().items()}
+        loaded = {(name, family.manifest.version) for name, family in self.families.items()}
+        standings = dict.fromkeys(reasons, Standing.UNAVAILABLE) | self._changing
+        standings |= dict.fromkeys(loaded, Standing.READY)
+        return [
+            Status(*place, standing, reasons.get(place, "") if standing is Standing.UNAVAILABLE else "")
+            for place, standing in sorted(standings.items())
+        ]
+
+    async def _open(self, manifest: Manifest) -> Family:
+        """Load a version off the event loop, then open its lanes."""
+        place, started_s = (manifest.family, manifest.version), self._clock()
+        self._changing[place] = Standing.LOADING
+        try:
+            model = await asyncio.to_thread(load_model, self._backend, manifest)
+        except ServeError as error:
+            self._faults[place] = str(error)
+            raise
+        finally:
+            self._changing.pop(place, None)
+        self._faults.pop(place, None)
+        family = Family(manifest, model, self._metrics.meter(manifest), next(self._numbers))
+        self._dispatcher.add_family(family, min(manifest.max_batch_size, self._settings.max_batch_size))
+        self._metrics.models.watch(lambda: 1, *_labels(family))
+        seconds = self._clock() - started_s
+        _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, model.device, seconds)
+        return family
+
+    async def _retire(self, family: Family) -> None:
+        """See a family out, to the end even if the caller does not wait for it."""
+        task = asyncio.create_task(self._close(family))
+        self._retirements.add(task)
+        task.add_done_callback(self._retirements.discard)
+        await asyncio.shield(task)
+
+    async def _close(self, family: Family) -> None:
+        place = (family.manifest.family, family.manifest.version)
+        self._changing[place] = Standing.UNLOADING
+        await self._ledger.wait_settled(family)
+        self._changing.pop(place, None)
+        self._dispatcher.remove_family(family)
+        if family.manifest not in [other.manifest for other in self.families.values()]:
+            self._metrics.models.forget(*_labels(family))
+        _log.info("family_unloaded family=%s", family.key)
+
+
+def _to_place(path: str) -> Place:
+    family, _, version = path.partition("/")
+    return family, version
+
+
+def _labels(family: Family) -> tuple[str, str, str, str]:
+    manifest = family.manifest
+    return manifest.family, manifest.version, manifest.precision, family.model.device
