@@ -69,7 +69,7 @@ def _cifar10() -> Preset:
     stem = ((24, 1), (64, 2), (96, 2), (96, 1))
     tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=4, bank_stem=stem, key_split=3, tape_ffn_dim=256)
     model = ModelConfig("cifar10", 10, 192, 6, 3, 384, image_size=32, patch=16, tape=tape)
-    recipe = Recipe(epochs=28, caps=(0, 1, 2, 4, 8, 12), shift=4, flip=True, ema=0.998)
+    recipe = Recipe(epochs=18, caps=(0, 1, 2, 4, 8, 12), shift=4, flip=True, ema=0.998)
     return Preset(model, recipe)
 
 
@@ -78,17 +78,8 @@ def _photo() -> Preset:
     stem = ((24, 2), (48, 2), (96, 2), (128, 2), (128, 1))
     tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=16, bank_stem=stem, key_split=3, tape_ffn_dim=256)
     model = ModelConfig("photo", 10, 192, 6, 3, 384, image_size=128, patch=32, tape=tape)
-    recipe = Recipe(
-        epochs=55,
-        batch_size=128,
-        caps=(0, 1, 2, 4, 8, 12),
-        min_zoom=0.35,
-        flip=True,
-        color=0.2,
-        rotate_deg=5,
-        mix=0.3,
-        ema=0.995,
-    )
+    caps = (0, 1, 2, 4, 8, 12)
+    recipe = Recipe(epochs=50, batch_size=128, caps=caps, min_zoom=0.5, flip=True, color=0.2, ema=0.995)
     return Preset(model, recipe)
 
 
