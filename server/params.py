@@ -76,7 +76,8 @@ def _to_fraction(value: object) -> float | None:
     return number if number is not None and 0 <= number <= 1 else None
 
 
-def _to_natural(value: object) -> int | None:
+def to_natural(value: object) -> int | None:
+    """Return an integer of at least 0, from a number or its text; None for anything else."""
     if isinstance(value, str):
         return int(value) if _NATURAL.fullmatch(value) else None
     number = _to_number(value)
@@ -84,7 +85,7 @@ def _to_natural(value: object) -> int | None:
 
 
 def _to_count(value: object) -> int | None:
-    return _to_natural(value) or None
+    return to_natural(value) or None
 
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -113,7 +114,7 @@ PARAMETERS = (
     ),
     Parameter(
         "max_tape",
-        _to_natural,
+        to_natural,
         "an integer, 0 or more",
         {"type": "integer", "minimum": 0},
         "Most tape tokens an image may read: the compute cap. 0 reads none and is cheapest; more than "

@@ -13,23 +13,31 @@ from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
 from server.classify import Classify, Models
+from server.dataplane import DataPlane
 from server.engine import Engine
 from server.errors import ServeError
 from server.metrics import Metrics
+from server.oip import Oip
 from server.settings import Settings
 from server.wire import Call, Message, Receive, Reply, Scope, Send, send_reply
 
+_OIP_PREFIX = "/v2"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
 class App:
-    """One server's ASGI application. `api` describes it; `engine` lives as long as its lifespan."""
+    """One server's ASGI application. `api` describes it; `engine` lives as long as its lifespan.
+
+    `plane` answers the Open Inference Protocol, whatever the transport.
+    """
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.engine = engine
         self._settings = settings
         self._metrics = metrics
         self._classify = Classify(engine, settings)
+        self.plane = DataPlane(engine, settings)
+        self._oip = Oip(self.plane, settings)
         models = Models(engine)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
@@ -54,6 +62,8 @@ class App:
             endpoint = self._hot.get(scope["path"])
             if endpoint is not None and scope["method"] == endpoint.method:
                 await endpoint(scope, receive, outbox)
+            elif scope["path"].startswith(_OIP_PREFIX):
+                await send_reply(outbox, await self._oip(call))
             else:
                 await self.api(scope, receive, outbox)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
@@ -65,7 +75,8 @@ class App:
         expected = to_serve_error(error, call)
         if not call.is_counted:
             call.is_counted = True
-            self._metrics.refused(expected, protocol="classify")
+            is_oip = call.scope["path"].startswith(_OIP_PREFIX)
+            self._metrics.refused(expected, protocol="oip" if is_oip else "classify")
         return to_reply(expected, headers_of(error))
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -83,6 +94,7 @@ class App:
         await receive()
         await self.engine.drain(self._settings.drain_s)
         self._classify.close()
+        self.plane.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -20,11 +20,10 @@ from server.backends.base import Backend, Reading
 from server.engine.admission import deadline_of, decide_budgets
 from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
-from server.engine.families import Family
 from server.engine.instances import Instances, ThreadInstances
 from server.engine.jobs import Entry, Job, new_job
 from server.engine.ledger import Ledger
-from server.engine.shelf import Shelf, Status
+from server.engine.shelf import Shelf
 from server.errors import BackendFailed, Cancelled, DeadlineExceeded, Draining, Overloaded, ServeError, Unavailable
 from server.metrics import Metrics
 from server.records import Floats, InferAnswer, InferRequest
@@ -47,7 +46,8 @@ class State(StrEnum):
 class Engine:
     """Answers requests with the families of one repository on one device.
 
-    All methods belong to one event loop. Lifetime: `start`, any number of `infer`, `drain`.
+    All methods belong to one event loop. Lifetime: `start`, any number of `infer`, `drain`; in between, families come
+    and go by `shelf`.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Engine:
             on_expired=self._expire,
         )
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
-        self._shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock)
-        self._families = self._shelf.families
+        self.shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock)
+        self._families = self.shelf.families
         self._orders = count()
         self._state = State.STARTING
         metrics.pending.watch(lambda: self._ledger.num_pending)
@@ -103,28 +103,9 @@ class Engine:
         self._dispatcher.start()
         for place, reason in self.repository.broken().items():
             _log.error("family_broken family=%s reason=%r", place, reason)
-        await self._shelf.load_all()
+        await self.shelf.load_all()
         self._state = State.READY
         _log.info("engine_ready families=%s device=%s", ",".join(self._families) or "none", self.device)
-
-    async def load(self, name: str) -> None:
-        """Load a family's newest version from disk, in place of the one that is loaded. See `Shelf.load`."""
-        await self._shelf.load(name)
-
-    async def unload(self, name: str) -> None:
-        """Stop serving a family once what it accepted is answered. See `Shelf.unload`."""
-        await self._shelf.unload(name)
-
-    def family(self, model: str, version: str | None = None) -> Family:
-        """Return a loaded family.
-
-        Raises: NotFound, naming what there is; ModelNotReady if it exists but is not loaded.
-        """
-        return self._shelf.find(model, version)
-
-    def statuses(self) -> list[Status]:
-        """Return where every version of every family stands."""
-        return self._shelf.statuses()
 
     async def infer(self, request: InferRequest) -> InferAnswer:
         """Answer a request, every sample of it, or raise; counts the outcome in the metrics exactly once.
@@ -175,7 +156,7 @@ class Engine:
         if self._state is not State.READY:
             refusal = Draining if self._state is State.DRAINING else Unavailable
             raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
-        family = self._shelf.find(request.model, request.version)
+        family = self.shelf.find(request.model, request.version)
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
         deadline_s = deadline_of(request, now)

@@ -81,6 +81,10 @@ class Shelf:
         loaded = f"version {family.manifest.version}, which is loaded" if family else "a family that is loaded"
         raise ModelNotReady("model", f"{manifest.family} version {manifest.version}", loaded)
 
+    def loaded(self) -> list[Family]:
+        """Return the loaded families, by name."""
+        return [self.families[name] for name in sorted(self.families)]
+
     async def load_all(self) -> None:
         """Load every family of the repository; one that cannot be loaded is logged and left out."""
         for name in self._repository.families():

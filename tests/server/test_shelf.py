@@ -53,14 +53,14 @@ def root(tmp_path):
 
 
 def statuses(engine):
-    return {status.version: status.standing for status in engine.statuses()}
+    return {status.version: status.standing for status in engine.shelf.statuses()}
 
 
 def test_unloading_finishes_what_was_accepted(root):
     async def scenario(world, backend):
         answers = [asyncio.create_task(world.infer(images(level))) for level in (10, 100, 200)]
         await asyncio.sleep(0)
-        leaving = asyncio.create_task(world.engine.unload(FAMILY))
+        leaving = asyncio.create_task(world.engine.shelf.unload(FAMILY))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert statuses(world.engine) == {"1": Standing.UNLOADING}
@@ -70,7 +70,7 @@ def test_unloading_finishes_what_was_accepted(root):
         await leaving
         assert all(answer.done() for answer in answers)
         assert [len((await answer).samples) for answer in answers] == [1, 1, 1]
-        assert world.engine.statuses() == [Status(FAMILY, "1", UNAVAILABLE, "it is not loaded")]
+        assert world.engine.shelf.statuses() == [Status(FAMILY, "1", UNAVAILABLE, "it is not loaded")]
         assert not world.engine.is_ready
         assert world.metrics.registry.get_sample_value("adatape_model_info") is None
 
@@ -81,7 +81,7 @@ def test_unloading_goes_on_when_its_caller_leaves(root):
     async def scenario(world, backend):
         answer = asyncio.create_task(world.infer(images(100)))
         await asyncio.sleep(0)
-        leaving = asyncio.create_task(world.engine.unload(FAMILY))
+        leaving = asyncio.create_task(world.engine.shelf.unload(FAMILY))
         await asyncio.sleep(0)
         leaving.cancel()
         await answer
@@ -93,8 +93,8 @@ def test_unloading_goes_on_when_its_caller_leaves(root):
 
 def test_a_family_that_was_unloaded_is_really_loaded_again(root):
     async def scenario(world, backend):
-        await world.engine.unload(FAMILY)
-        await world.engine.load(FAMILY)
+        await world.engine.shelf.unload(FAMILY)
+        await world.engine.shelf.load(FAMILY)
         assert backend.loaded == ["1", "1"]
         assert statuses(world.engine) == {"1": READY}
         assert (await world.infer(images(127))).samples[0].receipt.tape_length == 8
@@ -107,7 +107,7 @@ def test_loading_takes_the_newest_version_and_what_was_accepted_stays_with_its_o
         before = asyncio.create_task(world.infer(images(100)))
         await asyncio.sleep(0)
         write_family(root, version="2", content=b"better graph")
-        await world.engine.load(FAMILY)
+        await world.engine.shelf.load(FAMILY)
         assert (await before).version == "1"
         assert (await world.infer(images(100))).version == "2"
         assert statuses(world.engine) == {"1": UNAVAILABLE, "2": READY}
@@ -118,7 +118,7 @@ def test_loading_takes_the_newest_version_and_what_was_accepted_stays_with_its_o
 
 def test_loading_what_is_loaded_changes_nothing(root):
     async def scenario(world, backend):
-        await world.engine.load(FAMILY)
+        await world.engine.shelf.load(FAMILY)
         assert backend.loaded == ["1"]
 
     on_disk(root, scenario)
@@ -129,9 +129,9 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_in_place(root):
         write_family(root, version="2")
         backend.broken.add("2")
         with pytest.raises(BackendFailed):
-            await world.engine.load(FAMILY)
+            await world.engine.shelf.load(FAMILY)
         assert statuses(world.engine) == {"1": READY, "2": UNAVAILABLE}
-        assert "got 2; expected one that loads" in world.engine.statuses()[1].reason
+        assert "got 2; expected one that loads" in world.engine.shelf.statuses()[1].reason
         assert (await world.infer(images(100))).version == "1"
 
     on_disk(root, scenario)
@@ -139,7 +139,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_in_place(root):
 
 def test_unknown_families_are_not_found(root):
     async def scenario(world, backend):
-        for change in (world.engine.load, world.engine.unload):
+        for change in (world.engine.shelf.load, world.engine.shelf.unload):
             with pytest.raises(NotFound):
                 await change("cat")
         assert statuses(world.engine) == {"1": READY}
@@ -151,7 +151,7 @@ def test_a_lost_repository_is_unavailable_and_what_is_loaded_goes_on(root):
     async def scenario(world, backend):
         shutil.rmtree(root)
         with pytest.raises(Unavailable):
-            await world.engine.load(FAMILY)
+            await world.engine.shelf.load(FAMILY)
         await world.infer(images(100))
 
     on_disk(root, scenario)
@@ -163,7 +163,7 @@ def test_broken_versions_say_why(root):
 
     async def scenario(world, backend):
         assert statuses(world.engine) == {"1": READY, "3": UNAVAILABLE}
-        assert "0 bytes" in world.engine.statuses()[1].reason
+        assert "0 bytes" in world.engine.shelf.statuses()[1].reason
 
     on_disk(root, scenario)
 
@@ -174,7 +174,7 @@ def test_broken_versions_say_why(root):
 def test_statistics_add_up(root):
     async def scenario(world, backend):
         await asyncio.gather(*(world.infer(images(*levels)) for levels in ((10,), (100, 200), (30, 40, 50))))
-        statistics = world.engine.family(FAMILY).meter.statistics
+        statistics = world.engine.shelf.find(FAMILY).meter.statistics
         assert statistics.inference_count == 6
         assert statistics.success.count == statistics.queue.count == statistics.compute_infer.count == 3
         assert sum(size * batch.count for size, batch in statistics.batches.items()) == 6
@@ -195,7 +195,7 @@ def test_failures_are_counted_too(root):
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        statistics = world.engine.family(FAMILY).meter.statistics
+        statistics = world.engine.shelf.find(FAMILY).meter.statistics
         assert (statistics.fail.count, statistics.success.count) == (1, 0)
 
     on_disk(root, scenario)

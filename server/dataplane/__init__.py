@@ -1,0 +1,7 @@
+"""The Open Inference Protocol without its transports: what HTTP and gRPC share."""
+
+from server.dataplane.dataplane import DataPlane
+from server.dataplane.messages import Infer, Input, Outcome, Output
+from server.dataplane.tensors import Tensor
+
+__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Tensor"]

@@ -1,0 +1,164 @@
+"""The protocol over one engine, for any transport."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from server.dataplane import describe
+from server.dataplane.asks import read_ask
+from server.dataplane.describe import Json
+from server.dataplane.messages import Infer, Outcome
+from server.dataplane.outputs import to_outcome
+from server.dataplane.signature import Batch, Port, Signature
+from server.engine import Engine
+from server.engine.families import Family
+from server.errors import BadRequest, ModelNotReady
+from server.images import decode
+from server.records import InferAnswer, InferRequest, Pixels
+from server.settings import Settings
+
+_QUICK_VALUES = 1 << 14
+"""Up to this many elements of a JSON tensor are converted on the event loop, in about a millisecond."""
+
+
+class DataPlane:
+    """Answers everything that the protocol asks, in plain documents and tensors."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self._settings = settings
+        self._signatures: WeakKeyDictionary[Family, Signature] = WeakKeyDictionary()
+        self.threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="dataplane")
+        """For work that would hold up the event loop."""
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- Inference ---
+
+    async def prepare(self, call: Infer) -> tuple[InferRequest, "Answering"]:
+        """Judge and decode a call; return what to ask of the engine, and what to do with its answer.
+
+        Raises: ServeError for a call that no engine could answer.
+        """
+        family = self.engine.shelf.find(call.model, call.version)
+        signature = self._signature(family)
+        chosen = signature.choose(call.outputs)
+        ask = read_ask(call.parameters, call.defaults, call.time_left_s)
+        batch = await self._read(signature, call)
+        request = InferRequest(
+            request_id=call.request_id,
+            model=call.model,
+            version=call.version,
+            inputs_BX=await self._pixels(batch, family),
+            arrival_s=call.arrival_s,
+            ask=ask,
+            max_tape_B=batch.max_tape_B,
+            protocol=call.protocol,
+        )
+        return request, Answering(chosen, signature.labels)
+
+    def image_shape(self, model: str, version: str | None) -> tuple[int, ...]:
+        """Return height, width and channels of a model's pixels.
+
+        Raises: NotFound; ModelNotReady.
+        """
+        return self._signature(self.engine.shelf.find(model, version)).image.dims
+
+    async def _read(self, signature: Signature, call: Infer) -> Batch:
+        if sum(len(tensor.values) for tensor in call.inputs) <= _QUICK_VALUES:
+            return signature.read(call.inputs)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, signature.read, call.inputs)
+
+    async def _pixels(self, batch: Batch, family: Family) -> Pixels:
+        if batch.pixels_BHWC is not None:
+            return batch.pixels_BHWC
+        assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
+        run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
+        target = family.manifest.preprocessing
+        jobs = [run(self.threads, partial(decode, data, target, max_pixels=max_pixels)) for data in batch.encoded_B]
+        return np.stack([picture.pixels_HW3 for picture in await asyncio.gather(*jobs)])
+
+    # --- Everything else ---
+
+    def check_ready(self) -> None:
+        """Return if requests are admitted.
+
+        Raises: ModelNotReady.
+        """
+        if not self.engine.is_ready:
+            raise ModelNotReady("the server is not ready", "a start or a shutdown", "a server that has started")
+
+    def server_metadata(self) -> Json:
+        return describe.server_metadata()
+
+    def check_model_ready(self, model: str, version: str | None) -> None:
+        """Return if a model is served.
+
+        Raises: NotFound; ModelNotReady.
+        """
+        self.engine.shelf.find(model, version)
+        self.check_ready()
+
+    def model_metadata(self, model: str, version: str | None) -> Json:
+        family = self.engine.shelf.find(model, version)
+        return describe.model_metadata(family, self._signature(family))
+
+    def model_config(self, model: str, version: str | None) -> Json:
+        family = self.engine.shelf.find(model, version)
+        return describe.model_config(family, self._signature(family), self._settings)
+
+    def statistics(self, model: str | None = None, version: str | None = None) -> Json:
+        """Return the statistics of one model, or of all that are served."""
+        families = [self.engine.shelf.find(model, version)] if model else self.engine.shelf.loaded()
+        return {"model_stats": [describe.model_statistics(family) for family in families]}
+
+    def repository_index(self, *, only_ready: bool) -> list[Json]:
+        return describe.repository_index(self.engine.shelf.statuses(), only_ready=only_ready)
+
+    async def load(self, model: str, parameters: Sequence[str] = ()) -> None:
+        """Load a model's newest version from disk.
+
+        Raises: NotFound; BadRequest for parameters: a family is served as it was published.
+        """
+        _allow(parameters, ())
+        await self.engine.shelf.load(model)
+
+    async def unload(self, model: str, parameters: Sequence[str] = ()) -> None:
+        """Stop serving a model; return once what it accepted is answered.
+
+        Raises: NotFound; BadRequest for parameters other than `unload_dependents`: no model has dependents.
+        """
+        _allow(parameters, ("unload_dependents",))
+        await self.engine.shelf.unload(model)
+
+    def _signature(self, family: Family) -> Signature:
+        signature = self._signatures.get(family)
+        if signature is None:
+            max_batch_size = min(family.manifest.max_batch_size, self._settings.max_request_samples)
+            signature = self._signatures[family] = Signature(family.manifest, max_batch_size)
+        return signature
+
+
+class Answering:
+    """What a call wants made of the engine's answer."""
+
+    __slots__ = ("_chosen", "_labels")
+
+    def __init__(self, chosen: Sequence[tuple[Port, int]], labels: Sequence[str]) -> None:
+        self._chosen = chosen
+        self._labels = labels
+
+    def __call__(self, answer: InferAnswer) -> Outcome:
+        return to_outcome(answer, self._chosen, self._labels)
+
+
+def _allow(given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise BadRequest("parameter of the repository request", name, ", ".join(known) or "none")

@@ -1,0 +1,91 @@
+"""From the engine's answer to the protocol's outputs and the receipt in its parameters.
+
+Shapes: B samples, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.dataplane.messages import Outcome
+from server.dataplane.signature import Port
+from server.dataplane.tensors import BYTES, Tensor
+from server.records import Floats, InferAnswer, Sample
+
+_MS = 1000.0
+Samples = Sequence[Sample]
+
+
+def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[Port, int]], labels: Sequence[str]) -> Outcome:
+    """Return the outputs chosen, and the receipt."""
+    outputs = [_to_tensor(answer.samples, port, num_classes, labels) for port, num_classes in chosen]
+    return Outcome(answer.model, answer.version, outputs, to_parameters(answer.samples))
+
+
+def to_parameters(samples: Samples) -> dict[str, str | int | float]:
+    """Return the receipt of a call as response parameters, which hold no lists.
+
+    FLOPs are those of all samples together and milliseconds those of the slowest; what belongs to one sample is
+    there when it is the only one: the outputs say it for each.
+    """
+    receipts = [sample.receipt for sample in samples]
+    parameters: dict[str, str | int | float] = {
+        "useful_flops": sum(receipt.useful_flops for receipt in receipts),
+        "executed_flops": sum(receipt.executed_flops for receipt in receipts),
+        "queue_ms": max(receipt.queue_s for receipt in receipts) * _MS,
+        "read_ms": max(receipt.read_s for receipt in receipts) * _MS,
+        "trunk_ms": max(receipt.trunk_s for receipt in receipts) * _MS,
+        "total_ms": max(receipt.total_s for receipt in receipts) * _MS,
+    }
+    if len(receipts) == 1:
+        (only,) = receipts
+        parameters["cap"] = only.cap
+        parameters["budget_reason"] = only.budget_reason.value
+        parameters["tape_length"] = only.tape_length
+        if only.tape_length_wanted is not None:
+            parameters["tape_length_wanted"] = only.tape_length_wanted
+        parameters["bucket"] = only.bucket
+    return parameters
+
+
+def _to_tensor(samples: Samples, port: Port, num_classes: int, labels: Sequence[str]) -> Tensor:
+    values = _VALUES[port.name](samples)
+    if num_classes == 0:
+        return Tensor(port.name, port.datatype, values.shape, values)
+    top = [text for scores_C in values for text in classify(scores_C, num_classes, labels)]
+    return Tensor(port.name, BYTES, (len(samples), len(top) // len(samples)), top)
+
+
+def classify(scores_C: NDArray[Any], num_classes: int, labels: Sequence[str]) -> list[bytes]:
+    """Return the best classes as `score:index:label`, best first; no more than there are."""
+    best = np.argsort(-scores_C, kind="stable")[:num_classes].tolist()
+    return [f"{scores_C[index]:f}:{index}:{labels[index]}".encode() for index in best]
+
+
+def _logits(samples: Samples) -> Floats:
+    if len(samples) == 1:
+        return samples[0].logits_C[None]
+    return np.stack([sample.logits_C for sample in samples])
+
+
+def _probabilities(samples: Samples) -> Floats:
+    logits_BC = _logits(samples)
+    exponentials_BC = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
+    probabilities_BC: Floats = exponentials_BC / exponentials_BC.sum(axis=1, keepdims=True)
+    return probabilities_BC
+
+
+def _column(values: list[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
+    return np.array(values, dtype).reshape(-1, 1)
+
+
+_VALUES: dict[str, Callable[[Samples], NDArray[Any]]] = {
+    "logits": _logits,
+    "probabilities": _probabilities,
+    "tape_length": lambda samples: _column([each.receipt.tape_length for each in samples], np.int32),
+    # 0 where nothing was read: a reading always wants at least one token.
+    "tape_length_wanted": lambda samples: _column([each.receipt.tape_length_wanted or 0 for each in samples], np.int32),
+    "flops": lambda samples: _column([each.receipt.useful_flops for each in samples], np.int64),
+}

@@ -1,0 +1,137 @@
+"""What a model takes and gives, and the check of what a caller sends against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from server.dataplane.messages import Input, Output
+from server.dataplane.tensors import (
+    BYTES,
+    numbers_from_raw,
+    numbers_from_values,
+    strings_from_raw,
+    strings_from_values,
+)
+from server.errors import BadRequest
+from server.manifest import Manifest
+from server.records import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output; `dims` leave out the batch."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+    has_labels: bool = False
+
+    @property
+    def expected(self) -> str:
+        return f"{self.datatype} [batch, {', '.join(map(str, self.dims))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The samples of one call: pixels, or encoded images still to be decoded.
+
+    Shapes: pixels_BHWC; max_tape_B, where given, one cap a sample.
+    """
+
+    pixels_BHWC: Pixels | None
+    encoded_B: list[bytes] | None
+    max_tape_B: tuple[int, ...] | None
+
+
+class Signature:
+    """A model's ports, and the largest batch that one call may hold."""
+
+    def __init__(self, manifest: Manifest, max_batch_size: int) -> None:
+        size, num_classes = manifest.preprocessing, len(manifest.labels)
+        self.labels = manifest.labels
+        self.max_batch_size = max_batch_size
+        self.image = Port("image", "UINT8", (size.height, size.width, 3))
+        self.encoded = Port("encoded", BYTES, (1,))
+        self.max_tape = Port("max_tape", "INT32", (1,))
+        self.inputs = (self.image, self.encoded, self.max_tape)
+        self.outputs = (
+            Port("logits", "FP32", (num_classes,), has_labels=True),
+            Port("probabilities", "FP32", (num_classes,), has_labels=True),
+            Port("tape_length", "INT32", (1,)),
+            Port("tape_length_wanted", "INT32", (1,)),
+            Port("flops", "INT64", (1,)),
+        )
+        self._inputs = {port.name: port for port in self.inputs}
+        self._outputs = {port.name: port for port in self.outputs}
+        self._all_outputs = tuple((port, 0) for port in self.outputs)
+
+    def read(self, inputs: Sequence[Input]) -> Batch:
+        """Check the inputs against the ports and decode them.
+
+        Raises: BadRequest, naming the input, what came and what was expected.
+        """
+        given: dict[str, Input] = {}
+        for tensor in inputs:
+            port = self._inputs.get(tensor.name)
+            if port is None:
+                raise BadRequest("input", tensor.name, f"any of {', '.join(self._inputs)}")
+            if tensor.name in given:
+                raise BadRequest(f"input {tensor.name}", "it more than once", "each input once")
+            self._check(tensor, port)
+            given[tensor.name] = tensor
+        image, encoded, max_tape = given.get("image"), given.get("encoded"), given.get("max_tape")
+        sole = image or encoded
+        if sole is None or (image and encoded):
+            raise BadRequest("inputs", "image and encoded" if sole else "neither image nor encoded", "one of the two")
+        if max_tape is not None and max_tape.shape[0] != sole.shape[0]:
+            expected = f"[{sole.shape[0]}, 1], one cap for each sample of {sole.name}"
+            raise BadRequest("shape of input max_tape", list(max_tape.shape), expected)
+        return Batch(
+            pixels_BHWC=_numbers(image) if image else None,
+            encoded_B=_strings(encoded) if encoded else None,
+            max_tape_B=tuple(_numbers(max_tape).ravel().tolist()) if max_tape else None,
+        )
+
+    def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[Port, int]]:
+        """Return the outputs to give, each with its number of classes; all of them if none is named.
+
+        Raises: BadRequest for an unknown output, one named twice, or classes of what has none.
+        """
+        if not outputs:
+            return self._all_outputs
+        names = [output.name for output in outputs]
+        for output in outputs:
+            port = self._outputs.get(output.name)
+            if port is None:
+                raise BadRequest("output", output.name, f"any of {', '.join(self._outputs)}")
+            if names.count(output.name) > 1:
+                raise BadRequest(f"output {output.name}", "it more than once", "each output once")
+            if output.num_classes > 0 and not port.has_labels:
+                raise BadRequest(f"classification of output {output.name}", output.num_classes, "an output of classes")
+        return [(self._outputs[output.name], output.num_classes) for output in outputs]
+
+    def _check(self, tensor: Input, port: Port) -> None:
+        """Hold a tensor's datatype and shape against its port; its data comes later."""
+        shape = tensor.shape
+        if tensor.datatype != port.datatype:
+            raise BadRequest(f"datatype of input {port.name}", tensor.datatype, port.datatype)
+        if len(shape) != len(port.dims) + 1 or tuple(shape[1:]) != port.dims:
+            raise BadRequest(f"shape of input {port.name}", list(shape), port.expected)
+        if not 1 <= shape[0] <= self.max_batch_size:
+            raise BadRequest(f"batch of input {port.name}", shape[0], f"1 to {self.max_batch_size} samples")
+
+
+def _numbers(tensor: Input) -> np.ndarray[Any, Any]:
+    what = f"input {tensor.name}"
+    if tensor.raw is not None:
+        return numbers_from_raw(what, tensor.raw, tensor.datatype, tensor.shape)
+    return numbers_from_values(what, tensor.values, tensor.datatype, tensor.shape)
+
+
+def _strings(tensor: Input) -> list[bytes]:
+    what = f"input {tensor.name}"
+    if tensor.raw is not None:
+        return strings_from_raw(what, tensor.raw, tensor.shape)
+    return strings_from_values(what, tensor.values, tensor.shape)

@@ -1,0 +1,59 @@
+"""`POST /v2/models/{model}/infer`: unpack, judge, ask the engine, render."""
+
+import asyncio
+from functools import partial
+
+from server.dataplane import DataPlane, Infer
+from server.oip.compression import decompress, is_encoded
+from server.oip.replies import to_reply
+from server.oip.requests import Message, read_header_length, read_message, read_raw
+from server.params import BUDGET, read_headers
+from server.settings import Settings
+from server.wire import Call, Reply, while_connected
+
+PROTOCOL = "oip"
+_QUICK_BYTES = 256 * 1024
+"""A JSON document up to this size is taken apart on the event loop, in about a millisecond."""
+
+
+class InferHandler:
+    """Answers infer calls."""
+
+    def __init__(self, plane: DataPlane, settings: Settings) -> None:
+        self._plane = plane
+        self._max_body_bytes = settings.max_body_bytes
+
+    async def __call__(self, call: Call, model: str, version: str | None) -> Reply:
+        """Answer one call.
+
+        Raises: ServeError, whose status the error renderer knows.
+        """
+        defaults = read_headers(call, BUDGET)
+        message = await self._read(call, model, version)
+        request, answering = await self._plane.prepare(
+            Infer(
+                model=model,
+                version=version,
+                inputs=message.inputs,
+                request_id=call.request_id,
+                arrival_s=call.arrival_s,
+                protocol=PROTOCOL,
+                outputs=message.outputs,
+                parameters=message.parameters,
+                defaults=defaults,
+            )
+        )
+        call.is_counted = True
+        answer = await while_connected(call, self._plane.engine.infer(request))
+        return to_reply(answering(answer), message, call.header(b"accept-encoding"))
+
+    async def _read(self, call: Call, model: str, version: str | None) -> Message:
+        body, coding = await call.body(), call.header(b"content-encoding")
+        run = partial(asyncio.get_running_loop().run_in_executor, self._plane.threads)
+        if coding is not None and is_encoded(coding):
+            body = await run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))
+        length = read_header_length(call.header(b"inference-header-content-length"), len(body))
+        if length == 0:
+            return read_raw(body, self._plane.image_shape(model, version))
+        read = partial(read_message, body, length)
+        return read() if (len(body) if length is None else length) <= _QUICK_BYTES else await run(read)

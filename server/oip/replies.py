@@ -1,0 +1,46 @@
+"""An outcome as the body of a reply: a JSON document, and behind it the outputs that go binary."""
+
+from typing import Any
+
+from server.dataplane import Outcome
+from server.oip.compression import choose_coding, compress
+from server.oip.requests import Message
+from server.wire import Reply, json_reply
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+Json = dict[str, Any]
+
+
+def to_reply(outcome: Outcome, message: Message, accepted: str | None) -> Reply:
+    """Render an outcome as its message asked, compressed where the caller accepts it."""
+    outputs: list[Json] = []
+    binary: list[bytes] = []
+    for tensor in outcome.outputs:
+        fields: Json = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if message.is_binary.get(tensor.name, message.is_binary_default):
+            raw = tensor.to_raw()
+            fields["parameters"] = {"binary_data_size": len(raw)}
+            binary.append(raw)
+        else:
+            fields["data"] = tensor.to_values()
+        outputs.append(fields)
+    document: Json = {"model_name": outcome.model, "model_version": outcome.version}
+    if message.id is not None:
+        document["id"] = message.id
+    document["parameters"] = outcome.parameters
+    document["outputs"] = outputs
+    reply = json_reply(document)
+    return _compressed(_with_binary(reply, binary) if binary else reply, accepted)
+
+
+def _with_binary(reply: Reply, binary: list[bytes]) -> Reply:
+    body = b"".join((reply.body, *binary))
+    return Reply(body, content_type="application/octet-stream", headers=((HEADER_LENGTH, str(len(reply.body))),))
+
+
+def _compressed(reply: Reply, accepted: str | None) -> Reply:
+    coding = choose_coding(accepted)
+    if coding is None:
+        return reply
+    headers = (*reply.headers, ("Content-Encoding", coding), ("Vary", "Accept-Encoding"))
+    return Reply(compress(reply.body, coding), reply.status, reply.content_type, headers)

@@ -1,0 +1,178 @@
+"""The body of an infer call: a JSON document, and behind it the binary tensors that it names.
+
+`Inference-Header-Content-Length` says where the document ends; without it all of the body is the document, and
+with 0 there is none: all of the body is one image's pixels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from server.dataplane import Input, Output
+from server.errors import BadRequest
+
+Json = dict[str, Any]
+_MAX_DIMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a body says. `binary_outputs` are named in `is_binary`, the others go by `is_binary_default`."""
+
+    id: str | None
+    inputs: list[Input]
+    outputs: list[Output] = field(default_factory=list)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_binary: Mapping[str, bool] = field(default_factory=dict)
+    is_binary_default: bool = False
+
+
+def read_header_length(header: str | None, num_bytes: int) -> int | None:
+    """Return the length of the JSON document, None where the header is absent.
+
+    Raises: BadRequest if it is no number, or more than there is.
+    """
+    if header is None:
+        return None
+    if not (header.isascii() and header.isdigit()) or len(header) > 18 or int(header) > num_bytes:
+        raise BadRequest("Inference-Header-Content-Length", header, f"a number of bytes from 0 to {num_bytes}")
+    return int(header)
+
+
+def read_raw(body: bytes, shape: Sequence[int]) -> Message:
+    """Return the message of a raw request: the body is one sample of the image input, all outputs come binary."""
+    return Message(None, [Input("image", "UINT8", [1, *shape], body)], is_binary_default=True)
+
+
+def read_message(body: bytes, header_length: int | None) -> Message:
+    """Take a body apart.
+
+    Raises: BadRequest, naming the field that is not as the protocol has it.
+    """
+    end = len(body) if header_length is None else header_length
+    document = _read_document(memoryview(body)[:end])
+    parameters = _object(document.get("parameters"), "parameters")
+    is_binary_default = parameters.get("binary_data_output", False)
+    if not isinstance(is_binary_default, bool):
+        raise BadRequest("parameter binary_data_output", is_binary_default, "true or false")
+    outputs = [_Wanted.of(fields) for fields in _objects(document.get("outputs", []), "outputs")]
+    name = document.get("id")
+    if name is not None and not isinstance(name, str):
+        raise BadRequest("id", name, "a string")
+    return Message(
+        id=name,
+        inputs=_read_inputs(document, memoryview(body)[end:]),
+        outputs=[wanted.output for wanted in outputs],
+        parameters=parameters,
+        is_binary={wanted.output.name: wanted.is_binary for wanted in outputs if wanted.is_binary is not None},
+        is_binary_default=is_binary_default,
+    )
+
+
+def _read_document(text: memoryview) -> Json:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        got = f"{error.msg} at character {error.pos} of {len(text)} bytes"
+        raise BadRequest("JSON of the request", got, 'an object such as {"inputs": [...]}') from error
+    if not isinstance(document, dict):
+        raise BadRequest("JSON of the request", type(document).__name__, 'an object such as {"inputs": [...]}')
+    if "inputs" not in document:
+        raise BadRequest("JSON of the request", "no inputs", 'an object such as {"inputs": [...]}')
+    return document
+
+
+def _read_inputs(document: Json, binary: memoryview) -> list[Input]:
+    """Give each input its values or, in order, its share of the binary part."""
+    inputs, offset = [], 0
+    for fields in _objects(document["inputs"], "inputs"):
+        name, parameters = _text(fields, "name", "inputs"), _object(fields.get("parameters"), "parameters of an input")
+        datatype, shape = _text(fields, "datatype", f"input {name}"), _shape(fields.get("shape"), name)
+        _refuse_shared_memory(parameters, f"input {name}")
+        if "binary_data_size" not in parameters:
+            inputs.append(Input(name, datatype, shape, values=_values(fields, name, len(shape))))
+            continue
+        size = parameters["binary_data_size"]
+        if type(size) is not int or not 0 <= size <= len(binary) - offset:
+            left = f"a number of bytes from 0 to {len(binary) - offset}, what the body still holds"
+            raise BadRequest(f"binary_data_size of input {name}", size, left)
+        if "data" in fields:
+            raise BadRequest(f"input {name}", "data and binary_data_size", "one of the two")
+        inputs.append(Input(name, datatype, shape, raw=binary[offset : offset + size]))
+        offset += size
+    if offset != len(binary):
+        raise BadRequest("body", f"{len(binary) - offset} bytes that belong to no input", "the sum of binary_data_size")
+    return inputs
+
+
+def _values(fields: Json, name: str, num_dims: int) -> Sequence[Any]:
+    """Return the elements of `data`, nested or flat, as one flat list."""
+    values = fields.get("data")
+    if not isinstance(values, list):
+        raise BadRequest(f"data of input {name}", "none" if values is None else values, "a list, or binary_data_size")
+    for _ in range(num_dims - 1):
+        if not values or not isinstance(values[0], list):
+            break
+        if not all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+            raise BadRequest(f"data of input {name}", "rows of different lengths", "rows of one length")
+        values = list(chain.from_iterable(values))
+    return values
+
+
+def _shape(shape: object, name: str) -> list[int]:
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMS or not all(type(size) is int for size in shape):
+        raise BadRequest(f"shape of input {name}", shape, f"a list of at most {_MAX_DIMS} integers")
+    return shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    output: Output
+    is_binary: bool | None
+
+    @classmethod
+    def of(cls, fields: Json) -> "_Wanted":
+        name, parameters = (
+            _text(fields, "name", "outputs"),
+            _object(fields.get("parameters"), "parameters of an output"),
+        )
+        _refuse_shared_memory(parameters, f"output {name}")
+        num_classes, is_binary = parameters.get("classification", 0), parameters.get("binary_data")
+        if type(num_classes) is not int or num_classes < 0:
+            raise BadRequest(f"classification of output {name}", num_classes, "a number of classes")
+        if is_binary is not None and not isinstance(is_binary, bool):
+            raise BadRequest(f"binary_data of output {name}", is_binary, "true or false")
+        return cls(Output(name, num_classes), is_binary)
+
+
+def _refuse_shared_memory(parameters: Iterable[str], what: str) -> None:
+    for name in parameters:
+        if name.startswith("shared_memory"):
+            raise BadRequest(f"parameter of {what}", name, "tensors in the body: there is no shared memory")
+
+
+def _object(value: object, what: str) -> Json:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequest(what, value, "an object")
+    return value
+
+
+def _objects(value: object, what: str) -> Iterator[Json]:
+    if not isinstance(value, list):
+        raise BadRequest(what, value, "a list of objects")
+    for item in value:
+        if not isinstance(item, dict):
+            raise BadRequest(f"item of {what}", item, "an object")
+        yield item
+
+
+def _text(fields: Json, name: str, what: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} of {what}", "none" if value is None else value, "a string")
+    return value

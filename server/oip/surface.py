@@ -1,0 +1,131 @@
+"""The paths of `/v2`, and all but inference behind them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from re import Pattern
+from re import compile as compile_pattern
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+
+from server.dataplane import DataPlane
+from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
+from server.oip.infer import InferHandler
+from server.settings import Settings
+from server.wire import Call, Reply, json_reply
+
+Handler = Callable[..., Awaitable[Reply]]
+Names = dict[str, str | None]
+_VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
+_MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
+
+# The first pattern that fits is taken: `stats` is no model.
+_PATHS: tuple[tuple[str, str, str], ...] = (
+    ("GET", r"", "server_metadata"),
+    ("GET", r"/health/live", "server_live"),
+    ("GET", r"/health/ready", "server_ready"),
+    ("GET", r"/models/stats", "statistics"),
+    ("GET", _VERSIONED, "model_metadata"),
+    ("GET", _VERSIONED + r"/ready", "model_ready"),
+    ("GET", _VERSIONED + r"/config", "model_config"),
+    ("GET", _VERSIONED + r"/stats", "statistics"),
+    ("POST", _VERSIONED + r"/infer", "infer"),
+    ("POST", r"/repository/index", "repository_index"),
+    ("POST", _MODEL_CHANGE + r"/load", "load"),
+    ("POST", _MODEL_CHANGE + r"/unload", "unload"),
+)
+_PREFIX = "/v2"
+_PATTERNS: list[tuple[Pattern[str], str, str]] = [
+    (compile_pattern(_PREFIX + path + "/?"), method, name) for method, path, name in _PATHS
+]
+
+
+class Oip:
+    """Answers every call below `/v2`."""
+
+    def __init__(self, plane: DataPlane, settings: Settings) -> None:
+        self._plane = plane
+        self.infer = InferHandler(plane, settings)
+        self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name in _PATHS}
+
+    async def __call__(self, call: Call) -> Reply:
+        """Answer one call.
+
+        Raises: ServeError, or starlette's HTTPException for a wrong method.
+        """
+        path, method = call.scope["path"], call.scope["method"]
+        found = _find(path)
+        if found is None:
+            raise NotFound("path", path, "one of the Open Inference Protocol")
+        allowed, name, names = found
+        if method != allowed:
+            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": allowed})
+        return await self._handlers[name](call, **names)
+
+    async def server_metadata(self, _: Call) -> Reply:
+        return json_reply(self._plane.server_metadata())
+
+    async def server_live(self, _: Call) -> Reply:
+        return json_reply({"live": True})
+
+    async def server_ready(self, _: Call) -> Reply:
+        self._plane.check_ready()
+        return json_reply({"ready": True})
+
+    async def model_ready(self, _: Call, model: str, version: str | None) -> Reply:
+        self._plane.check_model_ready(model, version)
+        return json_reply({"name": model, "ready": True})
+
+    async def model_metadata(self, _: Call, model: str, version: str | None) -> Reply:
+        return json_reply(self._plane.model_metadata(model, version))
+
+    async def model_config(self, _: Call, model: str, version: str | None) -> Reply:
+        return json_reply(self._plane.model_config(model, version))
+
+    async def statistics(self, _: Call, model: str | None = None, version: str | None = None) -> Reply:
+        return json_reply(self._plane.statistics(model, version))
+
+    async def repository_index(self, call: Call) -> Reply:
+        only_ready = (await _read_object(call)).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise BadRequest("ready in the JSON body", only_ready, "true or false")
+        return json_reply(self._plane.repository_index(only_ready=only_ready))
+
+    async def load(self, call: Call, model: str) -> Reply:
+        await self._plane.load(model, await _read_parameters(call))
+        return json_reply({})
+
+    async def unload(self, call: Call, model: str) -> Reply:
+        await self._plane.unload(model, await _read_parameters(call))
+        return json_reply({})
+
+
+@lru_cache(maxsize=1024)
+def _find(path: str) -> tuple[str, str, Names] | None:
+    """Return the method, handler and names of a path; None if there is no such path."""
+    for pattern, method, name in _PATTERNS:
+        match = pattern.fullmatch(path)
+        if match:
+            return method, name, match.groupdict()
+    return None
+
+
+async def _read_object(call: Call) -> dict[str, Any]:
+    """Return the body's JSON object; no body is an empty one."""
+    body = await call.body()
+    try:
+        document = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise BadRequest("JSON body", str(error), "an object, or nothing") from error
+    if not isinstance(document, dict):
+        raise BadRequest("JSON body", type(document).__name__, "an object, or nothing")
+    return document
+
+
+async def _read_parameters(call: Call) -> list[str]:
+    """Return the names of the parameters in the body."""
+    parameters = (await _read_object(call)).get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise BadRequest("parameters in the JSON body", parameters, "an object")
+    return list(parameters)
