@@ -47,7 +47,10 @@ def run(trainer: Trainer, out: Path, log: RunLog, info: RunInfo, *, save_every_s
 def describe_run(out: Path, data: Dataset, recipe: Recipe, seed: int) -> RunInfo:
     """Gather what a reader of the checkpoint will want to know of its origin."""
     sha = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    command = shlex.join(["python", "-m", "adatape.train", *sys.argv[1:]])
+    arguments = [
+        Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]
+    ]  # a reader has another disk
+    command = shlex.join(["python", "-m", "adatape.train", *arguments])
     hardware = (
         f"{torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     )
