@@ -19,6 +19,7 @@ CLIENT_LOCKS := requirements/client.txt
 DEV_LOCKS    := $(SERVER_LOCKS) $(CLIENT_LOCKS) requirements/dev.txt
 TRAIN_LOCKS  := $(DEV_LOCKS) requirements/train.txt
 TORCH        := requirements/torch.txt
+TRITON_LOCKS := requirements/triton.txt
 
 INTERPRETER := $(shell $(PYTHON) -V 2>&1)
 key = $(shell { echo "$(INTERPRETER)"; cat $(1); } | cksum | cut -d ' ' -f 1)
@@ -26,6 +27,7 @@ SERVER_READY := .venv/ready-$(call key,$(SERVER_LOCKS))
 CLIENT_READY := .venv-client/ready-$(call key,$(CLIENT_LOCKS))
 DEV_READY    := .venv-dev/ready-$(call key,$(DEV_LOCKS))
 TRAIN_READY  := .venv-train/ready-$(call key,$(TRAIN_LOCKS) $(TORCH))
+TRITON_READY := .venv-triton/ready-$(call key,$(TRITON_LOCKS))
 
 # $(call create,folder,locks)
 define create
@@ -40,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup demo test test-server coverage check lint types imports format lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,11 +65,18 @@ $(TRAIN_READY): | $(TRAIN_LOCKS) $(TORCH)
 	@.venv-train/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
+$(TRITON_READY): | $(TRITON_LOCKS)
+	$(call create,.venv-triton,$(TRITON_LOCKS))
+	@touch $@
+
 setup: $(SERVER_READY) ## create the serving environment, .venv
 	@echo ".venv is ready"
 
 train-setup: $(TRAIN_READY) ## create the environment for training, export and all tests, .venv-train (torch)
 	@echo ".venv-train is ready"
+
+triton-setup: $(TRITON_READY) ## create the environment of a real Triton for tests and trials, .venv-triton (Linux)
+	@echo ".venv-triton is ready"
 
 # --- Serve -----------------------------------------------------------------------------------
 
@@ -84,13 +93,17 @@ demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps
 	fi; \
 	.venv-client/bin/python -m loadtest.demo --url $(URL) $(ARGS)
 
+# The pip package brings no native onnxruntime backend: tests/triton/backends stands in for it.
+triton: $(TRITON_READY) ## serve model_repository/ with a real Triton: ports 8010 HTTP, 8011 gRPC, 8012 metrics (ARGS)
+	@exec .venv-triton/bin/python deploy/triton/serve.py --backends tests/triton/backends $(ARGS)
+
 # --- Check -----------------------------------------------------------------------------------
 
 test: $(TRAIN_READY) ## run all tests (ARGS)
 	@.venv-train/bin/python -m pytest $(ARGS)
 
 test-server: $(DEV_READY) ## run the tests of the request path, without torch (ARGS)
-	@.venv-dev/bin/python -m pytest tests/server tests/loadtest tests/e2e $(ARGS)
+	@.venv-dev/bin/python -m pytest tests/server tests/e2e $(wildcard tests/loadtest) $(ARGS)
 
 coverage: $(TRAIN_READY) ## run all tests and report what they do not reach
 	@.venv-train/bin/python -m pytest --cov $(ARGS)
@@ -115,7 +128,7 @@ format: $(TRAIN_READY) ## format the code and mend what can be mended
 # --- Housekeeping ----------------------------------------------------------------------------
 
 lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
-	@cd requirements && for name in server client train dev; do \
+	@cd requirements && for name in server client train dev triton; do \
 		rm -f $$name.txt; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 			--generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
@@ -123,4 +136,4 @@ lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
 	done
 
 clean: ## remove the environments and caches
-	rm -rf .venv .venv-client .venv-dev .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf .venv .venv-client .venv-dev .venv-train .venv-triton .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
