@@ -25,7 +25,7 @@ def _entries(runtime: Runtime, image_BHWC: Pixels) -> Iterator[Latency]:
     buckets, batch = runtime.names.buckets, len(image_BHWC)
     capacity = buckets[-1]
     yield Latency(stage="embed", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(image_BHWC, 0)))
-    yield Latency(stage="read", bucket=capacity, batch=batch, p50_s=_p50_s(lambda: runtime.read(image_BHWC, capacity)))
+    yield Latency(stage="read", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(image_BHWC, capacity)))
     for bucket in buckets:
         reading = runtime.read(image_BHWC, bucket)
         p50_s = _p50_s(lambda reading=reading, bucket=bucket: runtime.trunk(reading, bucket))  # type: ignore[misc]

@@ -86,13 +86,22 @@ class Flops(_Record):
 
 
 class Latency(_Record):
-    """Median seconds of one execution of a stage on the hardware named in the table."""
+    """Median seconds of one execution of a stage on the hardware named in the table.
+
+    `bucket` is the trunk's; the reader has none, so `embed` and `read` always say 0.
+    """
 
     stage: Literal["embed", "read", "trunk"]
     """`embed` is the reader run with every cap at 0."""
     bucket: Count
     batch: Annotated[int, Field(gt=0)]
     p50_s: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _has_a_bucket_in_the_trunk_only(self) -> Self:
+        if self.stage != "trunk" and self.bucket != 0:
+            raise ValueError(f"bucket of stage {self.stage}; got {self.bucket}; expected 0")
+        return self
 
 
 class LatencyTable(_Record):
@@ -163,6 +172,9 @@ class Manifest(_Record):
             )
         if len(self.flops.trunk) != capacity + 1:
             raise ValueError(f"flops.trunk; got {len(self.flops.trunk)} entries; expected {capacity + 1}")
+        strays = sorted({entry.bucket for entry in self.latency.entries} - set(self.buckets))
+        if strays:
+            raise ValueError(f"latency.entries; got buckets {strays}; expected only those of {self.buckets}")
         return self
 
     def bucket_for(self, tape_length: int) -> int:

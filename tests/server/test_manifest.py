@@ -47,6 +47,21 @@ def test_incoherent_manifests_are_refused(changes, fault):
         Manifest.model_validate(changed(**changes))
 
 
+@pytest.mark.parametrize(
+    ("stage", "bucket", "fault"),
+    [
+        ("read", 16, "bucket of stage read; got 16; expected 0"),
+        ("embed", 4, "bucket of stage embed; got 4"),
+        ("trunk", 5, r"latency.entries; got buckets \[5\]"),
+    ],
+)
+def test_latency_is_of_a_bucket_only_where_there_is_one(stage, bucket, fault):
+    entry = {"stage": stage, "bucket": bucket, "batch": 1, "p50_s": 0.001}
+    table = MANIFEST.latency.model_dump() | {"entries": [entry]}
+    with pytest.raises(ValidationError, match=fault):
+        Manifest.model_validate(changed(latency=table))
+
+
 def test_flops_by_hand():
     flops = Flops(embed=1000, bank=500, read_step=100, trunk=[10, 20, 30, 40])
     assert flops.useful(0, cap=0) == 1010
