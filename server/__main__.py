@@ -1,5 +1,6 @@
 """`python -m server`: settings, then the application, then run until told to stop."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from server.app.protocol import Protocol
 from server.engine import Engine, build_engine
 from server.errors import ServeError
 from server.metrics import Metrics
+from server.oip_grpc import GrpcServer
+from server.oip_grpc.server import check_address
 from server.settings import Settings
 
 _log = logging.getLogger("adatape.server")
@@ -42,23 +45,32 @@ class CommandLine(Settings):
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says what it serves once callers can connect."""
+    """uvicorn, with gRPC beside it, which says what it serves once callers can connect."""
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: App, grpc: GrpcServer, settings: Settings) -> None:
         super().__init__(_to_config(app, settings))
         self._engine = app.engine
+        self._grpc = grpc
+        self._drain_s = settings.drain_s
         self._started_s = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.should_exit:
+            return
+        grpc_address = await self._grpc.start()
         assert sockets, "The socket is bound before the server starts. This is a bug."
         url = _to_url(sockets[0])
         families = ",".join(self._engine.repository.families())
         seconds = time.monotonic() - self._started_s
         _log.info(
-            "serving url=%s families=%s device=%s docs=%s/docs seconds=%.2f version=%s",
-            *(url, families, self._engine.device, url, seconds, __version__),
+            "serving url=%s families=%s device=%s docs=%s/docs grpc=%s seconds=%.2f version=%s",
+            *(url, families, self._engine.device, url, grpc_address, seconds, __version__),
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what either port accepted; both refuse more from here on."""
+        await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    Server(create_app(settings, engine, metrics), settings).run(sockets=[listener])
+    app = create_app(settings, engine, metrics)
+    Server(app, GrpcServer(app.plane, metrics, settings), settings).run(sockets=[listener])
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
@@ -101,7 +114,7 @@ def _set_up_logs(settings: Settings) -> None:
 
 def _bind(settings: Settings) -> socket.socket:
     """Take the address first, so that a used port is known before any model is loaded."""
-    address = f"{settings.host}:{settings.port}"
+    address, option = f"{settings.host}:{settings.port}", "--port"
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -109,8 +122,12 @@ def _bind(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
+        address, option = f"{settings.host}:{settings.grpc_port}", "--grpc-port"
+        check_address(settings)
     except OSError as error:
-        raise SystemExit(f"address {address}; got {error.strerror}; expected a free one: try another --port") from error
+        raise SystemExit(
+            f"address {address}; got {error.strerror}; expected a free one: try another {option}"
+        ) from error
     return listener
 
 

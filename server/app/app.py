@@ -94,7 +94,6 @@ class App:
         await receive()
         await self.engine.drain(self._settings.drain_s)
         self._classify.close()
-        self.plane.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

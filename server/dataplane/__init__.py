@@ -2,6 +2,7 @@
 
 from server.dataplane.dataplane import DataPlane
 from server.dataplane.messages import Infer, Input, Outcome, Output
+from server.dataplane.outputs import is_cut_short
 from server.dataplane.tensors import Tensor
 
-__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Tensor"]
+__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Tensor", "is_cut_short"]

@@ -35,10 +35,6 @@ class DataPlane:
         self.threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="dataplane")
         """For work that would hold up the event loop."""
 
-    def close(self) -> None:
-        """Let the threads end."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
-
     # --- Inference ---
 
     async def prepare(self, call: Infer) -> tuple[InferRequest, "Answering"]:

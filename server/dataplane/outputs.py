@@ -24,6 +24,12 @@ def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[Port, int]], labels: 
     return Outcome(answer.model, answer.version, outputs, to_parameters(answer.samples))
 
 
+def is_cut_short(answer: InferAnswer) -> bool:
+    """Say whether a larger cap could better an answer: whether any sample wanted, or might want, more tape."""
+    receipts = [sample.receipt for sample in answer.samples]
+    return any(each.tape_length_wanted is None or each.tape_length_wanted > each.tape_length for each in receipts)
+
+
 def to_parameters(samples: Samples) -> dict[str, str | int | float]:
     """Return the receipt of a call as response parameters, which hold no lists.
 

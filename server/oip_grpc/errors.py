@@ -1,0 +1,70 @@
+"""A failure as gRPC tells it: a status code, our message, and when to come back."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from server.errors import (
+    BackendFailed,
+    BadRequest,
+    Cancelled,
+    DeadlineExceeded,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ServeError,
+    Unavailable,
+)
+
+_log = logging.getLogger("adatape.oip_grpc")
+
+# Looked up along the class's bases, as in `server.errors.STATUS`.
+CODES: dict[type[ServeError], grpc.StatusCode] = {
+    BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    PayloadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    MethodNotAllowed: grpc.StatusCode.UNIMPLEMENTED,
+    QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Cancelled: grpc.StatusCode.CANCELLED,
+    BackendFailed: grpc.StatusCode.INTERNAL,
+}
+
+
+def code_of(error: ServeError) -> grpc.StatusCode:
+    """Return the status code of an error: that of its nearest base in `CODES`, else INTERNAL."""
+    return next((CODES[base] for base in type(error).__mro__ if base in CODES), grpc.StatusCode.INTERNAL)
+
+
+def to_serve_error(error: Exception, rpc: str) -> ServeError:
+    """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
+    if isinstance(error, ServeError):
+        return error
+    _log.error("unexpected_failure rpc=%s", rpc, exc_info=error)
+    return ServeError("the server failed unexpectedly", None, f"a bug report that names {rpc}")
+
+
+async def refuse(context: grpc.aio.ServicerContext, error: ServeError) -> NoReturn:
+    """End an RPC with an error."""
+    retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
+    await context.abort(code_of(error), str(error), retry)
+    raise AssertionError("abort does not return. This is a bug.")
+
+
+def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a unary RPC whose every failure is told in our form."""
+
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await answer(request)
+        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+            await refuse(context, to_serve_error(error, rpc))
+
+    return handle

@@ -1,0 +1,59 @@
+"""The standard health service; it follows the engine."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from server.dataplane import DataPlane
+from server.errors import NotFound, ServeError
+
+_WATCH_S = 1.0
+_Status = health_pb2.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
+    """Says whether the server, one of its services or one of its models can be asked."""
+
+    def __init__(self, plane: DataPlane, services: tuple[str, ...]) -> None:
+        self._plane = plane
+        self._services = ("", *services)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Say that nothing is served any more, and let the watchers go."""
+        self._stopping.set()
+
+    async def Check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
+        status = self._status(request.service)
+        if status == _Status.SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"service; got {request.service}; expected one, or a model")
+        return _Status(status=status)
+
+    async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> None:  # noqa: N802 - gRPC's name
+        told = None
+        while True:
+            is_last, status = self._stopping.is_set(), self._status(request.service)
+            if status != told:
+                await context.write(_Status(status=status))
+                told = status
+            if is_last:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _WATCH_S)
+
+    def _status(self, service: str) -> int:
+        if self._stopping.is_set():
+            return int(_Status.NOT_SERVING)
+        try:
+            if service in self._services:
+                self._plane.check_ready()
+            else:
+                self._plane.check_model_ready(service, None)
+        except NotFound:
+            return int(_Status.SERVICE_UNKNOWN)
+        except ServeError:
+            return int(_Status.NOT_SERVING)
+        return int(_Status.SERVING)

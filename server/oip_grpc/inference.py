@@ -1,0 +1,113 @@
+"""ModelInfer and ModelStreamInfer."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from server.dataplane import DataPlane, Infer, Outcome, is_cut_short
+from server.errors import Draining, ServeError
+from server.metrics import Metrics
+from server.oip_grpc.errors import refuse, to_serve_error
+from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
+from server.oip_grpc.progressive import take_first_step
+from server.oip_grpc.reading import Reading
+
+MAX_OPEN = 64
+"""Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
+_FINAL = "triton_final_response"
+
+
+class Inference:
+    """Answers inferences, one by one or as a stream. `stop` ends the streams that would go on."""
+
+    def __init__(self, plane: DataPlane, metrics: Metrics) -> None:
+        self._plane = plane
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Read nothing more from any stream; what was read is answered."""
+        self._stopping.set()
+
+    async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        """Answer a ModelInferRequest; the RPC's own deadline and cancellation count."""
+        try:
+            outcome, _ = await self._answer(self._read(request, context))
+        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+            await refuse(context, to_serve_error(error, "ModelInfer"))
+        return to_response(outcome, request.id)
+
+    async def stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
+        """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
+        room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
+        reading = Reading(requests, self._stopping)
+
+        async def serve(request: Any) -> None:
+            try:
+                async for response in self._responses(request, context):
+                    async with outbox:
+                        await context.write(response)
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            async for request in reading:
+                await room.acquire()
+                group.create_task(serve(request))
+        if reading.was_stopped:
+            await refuse(context, Draining("the server is shutting down", None, "another server"))
+
+    async def _responses(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Give the one answer of a request, or its two if it wants to be answered progressively."""
+        try:
+            call = self._read(request, context)
+            first, call = take_first_step(call)
+            if first is not None:
+                outcome, can_improve = await self._answer(first)
+                yield _stream_response(outcome, request.id, is_final=not can_improve)
+                if not can_improve:
+                    return
+            outcome, _ = await self._answer(call)
+            yield _stream_response(outcome, request.id, is_final=True)
+        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+            message = str(to_serve_error(error, "ModelStreamInfer"))
+            yield pb.ModelStreamInferResponse(
+                error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
+            )
+
+    def _read(self, request: Any, context: grpc.aio.ServicerContext) -> Infer:
+        with self._counting():
+            return to_infer(
+                request,
+                request_id=os.urandom(8).hex(),
+                arrival_s=time.monotonic(),
+                time_left_s=context.time_remaining(),
+            )
+
+    async def _answer(self, call: Infer) -> tuple[Outcome, bool]:
+        """Return the outcome, and whether a larger cap could better it."""
+        with self._counting():
+            request, answering = await self._plane.prepare(call)
+        answer = await self._plane.engine.infer(request)
+        return answering(answer), is_cut_short(answer)
+
+    @contextlib.contextmanager
+    def _counting(self) -> Any:
+        """Count a refusal, which the engine will never see."""
+        try:
+            yield
+        except ServeError as error:
+            self._metrics.refused(error, protocol=PROTOCOL)
+            raise
+
+
+def _stream_response(outcome: Outcome, name: str, *, is_final: bool) -> Any:
+    response = to_response(outcome, name)
+    set_values(response.parameters, {_FINAL: is_final})
+    return pb.ModelStreamInferResponse(infer_response=response)

@@ -1,0 +1,78 @@
+"""The gRPC server: its port, its services, its end."""
+
+import contextlib
+import socket
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.dataplane import DataPlane
+from server.metrics import Metrics
+from server.oip_grpc.health import Health
+from server.oip_grpc.inference import Inference
+from server.oip_grpc.service import SERVICE, Service, build_handler
+from server.settings import Settings
+
+_PING_MS = 10_000
+"""Clients may ask whether we are alive as often as this."""
+
+
+class GrpcServer:
+    """Serves one data plane over gRPC. Lifetime: `start`, `stop`, on one event loop."""
+
+    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+        self._plane = plane
+        self._metrics = metrics
+        self._settings = settings
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> str:
+        """Begin to serve; return the address, its port resolved.
+
+        Raises: RuntimeError if the address cannot be had.
+        """
+        self._inference = Inference(self._plane, self._metrics)
+        self._health = Health(self._plane, (SERVICE,))
+        self._server = server = grpc.aio.server(options=_options(self._settings))
+        server.add_generic_rpc_handlers((build_handler(Service(self._plane), self._inference),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((SERVICE, health_service, reflection.SERVICE_NAME), server)
+        port = server.add_insecure_port(_to_address(self._settings.host, self._settings.grpc_port))
+        await server.start()
+        return _to_address(self._settings.host, port)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new RPCs, finish the open ones; those still open at the timeout are cut off."""
+        if self._server is not None:
+            self._health.stop()
+            self._inference.stop()
+            await self._server.stop(timeout_s)
+
+
+def check_address(settings: Settings) -> None:
+    """Find out whether the gRPC address can be had, long before it is needed.
+
+    Raises: OSError.
+    """
+    family, kind, protocol, _, place = socket.getaddrinfo(
+        settings.host, settings.grpc_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(place)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
+    ]
+
+
+def _to_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
