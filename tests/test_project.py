@@ -157,7 +157,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 # --- Locks and image -------------------------------------------------------------------------
 
-LOCKS = ("server", "client", "train", "dev")
+LOCKS = ("server", "client", "train", "dev", "triton")
 
 
 def names(path: str) -> set[str]:
