@@ -68,8 +68,10 @@ def without_paths(command: str) -> str:
 
 
 def _cut(word: str) -> str:
-    path = PurePath(word)
-    return path.name if path.is_absolute() or ".." in path.parts or word.startswith("~") else word
+    option, equals, value = word.rpartition("=")
+    path = PurePath(value)
+    is_outside = path.is_absolute() or ".." in path.parts or value.startswith("~")
+    return f"{option}{equals}{path.name}" if is_outside else word
 
 
 def _source(run: Run) -> Source:

@@ -72,8 +72,13 @@ def margins(model: AdaTape, image_BHWC: Pixels) -> Tensor:
 
 def own_reading(model: AdaTape, image_BHWC: Pixels, max_tape_B: Tensor | None) -> TapeRead:
     """Return what the model itself reads."""
-    pixels_BHWC = scale_pixels(torch.from_numpy(image_BHWC))
+    pixels_BHWC = pixels_of(model, image_BHWC)
     return model.read(model.embed(pixels_BHWC), None, model.build_bank(pixels_BHWC), 0, max_tape_B)
+
+
+def pixels_of(model: AdaTape, image_BHWC: Pixels) -> Tensor:
+    """Return scaled pixels in the precision of the model's weights; the scaling itself is always in fp32."""
+    return scale_pixels(torch.from_numpy(image_BHWC)).to(model.head.weight.dtype)
 
 
 def _replayed_margins(read: TapeRead, tape: TapeConfig, key_dim: int) -> Tensor:

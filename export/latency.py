@@ -47,7 +47,8 @@ def table(latency: LatencyTable) -> str:
     batches = sorted({entry.batch for entry in latency.entries})
     rows: dict[str, dict[int, float]] = {}
     for entry in latency.entries:
-        rows.setdefault(f"{entry.stage} {entry.bucket}", {})[entry.batch] = entry.p50_s * 1e3
+        name = f"trunk {entry.bucket}" if entry.stage == "trunk" else entry.stage
+        rows.setdefault(name, {})[entry.batch] = entry.p50_s * 1e3
     head = f"  {'ms at batch':12}" + "".join(f"{batch:9d}" for batch in batches)
     lines = [f"  {name:12}" + "".join(f"{cells[batch]:9.2f}" for batch in batches) for name, cells in rows.items()]
     return "\n".join(

@@ -5,7 +5,6 @@ batch-mates or its bucket, as it would with scales taken from each batch.
 fp16: for GPUs; inputs and outputs stay fp32, so the graphs have the same signature.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxscript import ir
 
 from export.errors import ExportError
 from export.graphs import stripped
@@ -38,7 +38,7 @@ PRODUCTS = ("MatMul", "Gemm")
 def fp16_trunks(trunks: Graphs) -> Graphs:
     """Return the trunks computing in half precision."""
     return {
-        name: stripped(convert_float_to_float16(_copy(graph), keep_io_types=True)) for name, graph in trunks.items()
+        name: _finished(convert_float_to_float16(_copy(graph), keep_io_types=True)) for name, graph in trunks.items()
     }
 
 
@@ -48,7 +48,7 @@ def int8_trunks(trunks: Graphs, names: Names, runtime: Runtime, image_BHWC: Pixe
     Raises: ExportError if a bucket's graph has a product that the symbolic trunk, which is calibrated, does not have.
     """
     ranges = _calibrated(trunks[names.trunk], _Feeds(runtime, image_BHWC))
-    return {name: stripped(_quantized(graph, name, ranges)) for name, graph in trunks.items()}
+    return {name: _finished(_quantized(graph, name, ranges)) for name, graph in trunks.items()}
 
 
 class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
@@ -90,7 +90,6 @@ def _quantized(graph: onnx.ModelProto, name: str, ranges: Any) -> onnx.ModelProt
     unknown = [node.input[0] for node in products if node.input[0] not in known]
     if unknown:
         raise ExportError.of(f"int8 {name}", f"products of {unknown}", "the products of the trunk that was calibrated")
-    logging.getLogger().setLevel(logging.ERROR)
     quantizer = QDQQuantizer(
         _copy(graph),
         per_channel=True,
@@ -101,11 +100,18 @@ def _quantized(graph: onnx.ModelProto, name: str, ranges: Any) -> onnx.ModelProt
         nodes_to_quantize=[node.name for node in products],
         nodes_to_exclude=[],
         op_types_to_quantize=list(PRODUCTS),
-        extra_options={"QDQKeepRemovableActivations": True},
+        extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},
     )
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
     return made
+
+
+def _finished(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Put nodes that a converter added at the end where they belong, and check the graph."""
+    model = ir.from_proto(graph)
+    model.graph.sort()
+    return stripped(ir.to_proto(model))
 
 
 def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:

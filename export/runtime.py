@@ -26,6 +26,7 @@ class Runtime:
     """The sessions of one version of a family."""
 
     def __init__(self, root: Path, names: Names) -> None:
+        self.root = root
         self.names = names
         self._reader = _open(root / names.path(names.reader))
         self._trunk = _open(root / names.path(names.trunk))
