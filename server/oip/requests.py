@@ -124,7 +124,8 @@ def _values(fields: Json, name: str, num_dims: int) -> Sequence[Any]:
 
 def _shape(shape: object, name: str) -> list[int]:
     if not isinstance(shape, list) or len(shape) > _MAX_DIMS or not all(type(size) is int for size in shape):
-        raise BadRequest(f"shape of input {name}", shape, f"a list of at most {_MAX_DIMS} integers")
+        got = "none" if shape is None else shape
+        raise BadRequest(f"shape of input {name}", got, f"a list of at most {_MAX_DIMS} integers")
     return shape
 
 
