@@ -22,6 +22,11 @@ def cores() -> tuple[int, int]:
     return _ALLOWED[-1], _ALLOWED[0]
 
 
+def allowed_cores() -> list[int]:
+    """Return the cores that this process was started on."""
+    return list(_ALLOWED)
+
+
 def pin_to(core: int) -> None:
     """Keep this process to one core."""
     os.sched_setaffinity(0, {core})

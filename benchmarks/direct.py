@@ -106,6 +106,10 @@ class Direct:
         """Return the median seconds of one reader run at a cap and of one trunk run in a bucket."""
         return self._pool.submit(_stage_s, cap, bucket, batch, seconds).result()
 
+    def lengths(self) -> list[int]:
+        """Return the tape length of each image without a cap."""
+        return self._pool.submit(_lengths).result()
+
     def close(self) -> None:
         self._pool.shutdown()
 
@@ -150,12 +154,21 @@ def _solo_s(count: int) -> list[float]:
     return spent
 
 
+def _lengths() -> list[int]:
+    graphs, images = _State.graphs, _State.images
+    reads = [
+        graphs.read(images[start : start + 32], graphs.manifest.tape_capacity) for start in range(0, len(images), 32)
+    ]
+    return [int(length) for read in reads for length in read.tape_length_B1.ravel()]
+
+
 def _stage_s(cap: int, bucket: int, batch: int, seconds: float) -> tuple[float, float]:
     graphs = _State.graphs
     images = np.resize(_State.images, (batch, *_State.images.shape[1:]))
     read = graphs.read(images, cap)
     tape, length = read.tape_BND[:, :bucket], np.minimum(read.tape_length_B1, bucket)
-    reads, trunks = [], []
+    reads: list[float] = []
+    trunks: list[float] = []
     end_s = time.perf_counter() + seconds
     while not trunks or time.perf_counter() < end_s:
         start_s = time.perf_counter()

@@ -1,0 +1,194 @@
+"""`python -m benchmarks.simulate`: the server in fake time, first held against the real one, then a thousand times."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from benchmarks.booting import allowed_cores
+from benchmarks.command import Bench, Options, add_family, in_loop, parser, run
+from benchmarks.direct import Direct
+from benchmarks.fitting import fit, saturated_rate
+from benchmarks.inputs import binary_requests
+from benchmarks.report import Aim, Report, Row
+from benchmarks.simulation import Fitted, Fixed, Simulation
+from loadtest.arrivals import Times, bursty, poisson
+from loadtest.load import Outcomes, run_open
+from loadtest.wire import Client
+from server.manifest import Manifest
+
+WITHIN = 0.15
+NUM_INSTANCES, RATE = 1_000, 1_000_000.0
+MAX_SECONDS = 300.0
+SLO_S = 0.1
+LOADS = (("Poisson", 0.5), ("Poisson", 0.8), ("bursty", 0.6))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Validate the simulation, then simulate a fleet."""
+    options = parser("simulate", "a discrete-event simulation, validated against the real server, then at scale")
+    add_family(options)
+    options.add_argument("--seconds", type=float, default=20.0, help="of each real run (default: %(default)s)")
+    options.add_argument("--fleet-seconds", type=float, default=2.0, help="simulated (default: %(default)s)")
+    run(measure, options, arguments)
+
+
+def measure(options: Options) -> Report:
+    """Fit, compare with real runs at several loads, then simulate the fleet."""
+    seconds, fleet_s = (3.0, 0.05) if options.quick else (options.seconds, options.fleet_seconds)
+    bench = Bench(options, num_pictures=512)
+    if bench.repository is None:
+        raise SystemExit("simulate; got --fake; expected a family with graphs")
+    report = Report("simulate", f"Simulation against the real server, and a fleet, {bench.model}")
+    images = bench.pictures.pixels_BHWC
+    direct = Direct(bench.repository, bench.manifest, images, [], bench.server_core)
+    try:
+        with bench.served() as url:
+            wanted = direct.lengths()
+            fitted = fit(bench, direct, url, wanted, seconds / 4)
+            capacity = saturated_rate(bench, fitted, wanted)
+            for kind, load in LOADS:
+                _validate(report, bench, url, fitted, wanted, kind, load, capacity, seconds)
+    finally:
+        direct.close()
+    _simulate_fleet(report, bench.manifest, fitted, wanted, fleet_s)
+    report.details["fitted"] = {"request_s": fitted.request_s, "fixed_s": fitted.fixed_s, "capacity": capacity}
+    report.notes += [
+        bench.describe(),
+        (
+            f"Fitted: each execution's median alone, {fitted.request_s * 1e6:.0f} µs a request from the saturated rate "
+            f"({capacity:.0f} images/s), {fitted.fixed_s * 1e3:.2f} ms an answer from the idle server. Real and "
+            "simulated server get the same arrivals and pictures. The simulator drives the server's own scheduler; it "
+            "leaves out the network, garbage collection, other programs and all scatter of execution times."
+        ),
+        (
+            f"Fleet: {NUM_INSTANCES} such instances, {RATE:,.0f} requests/s in all, split among them at random, which "
+            f"makes each instance's arrivals Poisson and independent, so each is simulated alone. Caps are set so that "
+            f"an instance can hold its {RATE / NUM_INSTANCES:.0f} requests/s; {fleet_s:g} s are simulated."
+        ),
+    ]
+    return report
+
+
+def _validate(
+    report: Report,
+    bench: Bench,
+    url: str,
+    fitted: Fitted,
+    wanted: list[int],
+    kind: str,
+    load: float,
+    capacity: float,
+    seconds: float,
+) -> None:
+    make = bursty if kind == "bursty" else poisson
+    times = make(load * capacity, seconds, np.random.default_rng(1))
+    full = bench.manifest.tape_capacity
+    simulated = Simulation(bench.manifest, fitted, Fixed("full", full)).run(times, wanted).outcomes
+    actual = open_run(url, binary_requests(bench.model, bench.pictures.pixels_BHWC, 1), times)
+    for side, outcomes in (("real", actual), ("simulated", simulated)):
+        report.rows.append({"load": f"{kind} {load:g}x", "side": side, **_figures(outcomes)})
+    p99 = simulated.percentile(99) / actual.percentile(99)
+    attainment = simulated.attainment(SLO_S) / max(actual.attainment(SLO_S), 1e-9)
+    name = f"{kind} {load:g}x, simulated ÷ real"
+    report.aims += [
+        Aim(f"p99, {name}, distance from 1", abs(p99 - 1), WITHIN, is_at_least=False),
+        Aim(f"attainment of {SLO_S * 1e3:g} ms, {name}, distance from 1", abs(attainment - 1), WITHIN, False),
+    ]
+
+
+def open_run(url: str, requests: list[bytes], times: Times) -> Outcomes:
+    """Send requests in turn at the given times, whatever has become of the others."""
+
+    async def play() -> Outcomes:
+        client = Client(url)
+        try:
+            return await run_open(client, lambda number: requests[number % len(requests)], times)
+        finally:
+            client.close()
+
+    return in_loop(play())
+
+
+def _figures(outcomes: Outcomes) -> Row:
+    quantiles = {f"p{q}_ms": outcomes.percentile(q) * 1e3 for q in (50, 95, 99)}
+    return {"n": len(outcomes.status), **quantiles, "attainment": outcomes.attainment(SLO_S)}
+
+
+# --- The fleet -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One share of the instances; everything a process needs to simulate it."""
+
+    manifest: Manifest
+    fitted: Fitted
+    wanted: list[int]
+    cap: int
+    rate: float
+    seconds: float
+    seeds: range
+
+
+def _simulate_fleet(report: Report, manifest: Manifest, fitted: Fitted, wanted: list[int], seconds: float) -> None:
+    each = RATE / NUM_INSTANCES
+    cap = _cap_for(manifest, fitted, wanted, each)
+    processes = len(allowed_cores())
+    os.sched_setaffinity(0, allowed_cores())
+    shares = [range(first, NUM_INSTANCES, processes) for first in range(processes)]
+    fleets = [Fleet(manifest, fitted, wanted, cap, each, seconds, seeds) for seeds in shares]
+    start_s = time.perf_counter()
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        latency_s = np.concatenate(list(pool.map(_simulate_share, fleets)))
+    spent_s = time.perf_counter() - start_s
+    quantiles = {f"p{q}_ms": float(np.percentile(latency_s, q)) * 1e3 for q in (50, 95, 99)}
+    report.rows.append(
+        {
+            "load": f"{NUM_INSTANCES} instances, cap {cap}",
+            "side": "simulated",
+            "n": len(latency_s),
+            **quantiles,
+            "attainment": float((latency_s <= SLO_S).mean()),
+            "wall s": spent_s,
+        }
+    )
+    report.aims.append(
+        Aim(
+            f"{NUM_INSTANCES} instances at {RATE:,.0f} requests/s, {seconds:g} s of it, wall s",
+            spent_s,
+            MAX_SECONDS,
+            False,
+        )
+    )
+
+
+def _cap_for(manifest: Manifest, fitted: Fitted, wanted: list[int], rate: float) -> int:
+    """Return the largest cap under which one instance keeps a tenth in reserve at this rate; 0 if none does."""
+
+    def holds(cap: int) -> bool:
+        simulation = Simulation(manifest, fitted, Fixed("fleet", cap))
+        return simulation.closed_rate(128, 2048, wanted) >= 1.1 * rate
+
+    return next((cap for cap in range(manifest.tape_capacity, 0, -1) if holds(cap)), 0)
+
+
+def _simulate_share(fleet: Fleet) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.concatenate(list(_latencies(fleet)))
+
+
+def _latencies(fleet: Fleet) -> Iterable[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    for seed in fleet.seeds:
+        rng = np.random.default_rng(seed)
+        times = poisson(fleet.rate, fleet.seconds, rng)
+        shuffled = rng.permutation(fleet.wanted).tolist()
+        simulation = Simulation(fleet.manifest, fleet.fitted, Fixed("fleet", fleet.cap))
+        yield simulation.run(times, shuffled).outcomes.latency_s
+
+
+if __name__ == "__main__":
+    main()

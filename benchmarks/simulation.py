@@ -1,0 +1,207 @@
+"""The server in fake time: the real scheduler, fitted costs of executions, and arrivals known beforehand.
+
+What is simulated: one core that forms batches by the server's own `Scheduler`, runs one execution at a time, and
+spends a fitted time on each request and on each execution beside the graphs' own. What is not: the network, the
+garbage collector, other programs, and anything that varies from one execution to the next.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Protocol
+
+import numpy as np
+
+from loadtest.arrivals import Times
+from loadtest.load import Outcomes
+from server.manifest import Manifest
+from server.scheduler import Batch, Costs, LatencyModel, Scheduler, Stage, Ticket
+
+MODEL = "model"
+PATIENCE_S = 1.0
+OK, EXPIRED, SHED = 200, 504, 503
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What executions take here, measured, and what the server adds.
+
+    Units: seconds. `tables[stage, bucket][batch - 1]` is an execution; `request_s` is spent on each request while the
+    core does nothing else, `execution_s` on each execution beside the graph; `fixed_s` only delays an answer.
+    """
+
+    tables: dict[tuple[str, int], list[float]]
+    request_s: float = 0.0
+    execution_s: float = 0.0
+    fixed_s: float = 0.0
+
+    def seconds(self, stage: Stage, bucket: int, batch: int) -> float:
+        """Return how long an execution keeps the core."""
+        graph_s = self.tables[stage.value, bucket][batch - 1]
+        return graph_s + self.execution_s + (self.request_s * batch if stage is Stage.TRUNK else 0.0)
+
+
+def to_table(points: Sequence[tuple[int, float]], limit: int) -> list[float]:
+    """Fill in batch sizes between those measured, along straight lines."""
+    batches, seconds = zip(*sorted(points), strict=True)
+    return [float(each) for each in np.interp(np.arange(1, limit + 1), batches, seconds)]
+
+
+class Policy(Protocol):
+    """Decides how much tape a request may read, from what a caller or server can see at the time."""
+
+    name: str
+    deadline_s: float
+
+    def cap(self, now: float, scheduler: Scheduler[Ticket]) -> int:
+        """Return the cap of a request that arrives now."""
+        ...
+
+    def saw(self, now: float, latency_s: float) -> None:
+        """Learn of an answer."""
+        ...
+
+
+@dataclass(slots=True)
+class Fixed:
+    """The same cap for everyone."""
+
+    name: str
+    at: int
+    deadline_s: float = inf
+
+    def cap(self, now: float, scheduler: Scheduler[Ticket]) -> int:
+        del now, scheduler
+        return self.at
+
+    def saw(self, now: float, latency_s: float) -> None:
+        del now, latency_s
+
+
+@dataclass(slots=True)
+class Aimd:
+    """Additive increase of the cap while answers are in time, halving when one is late."""
+
+    name: str
+    slo_s: float
+    capacity: int
+    window_s: float = 0.1
+    margin: float = 0.9
+    deadline_s: float = inf
+    _cap: int = field(init=False)
+    _worst_s: float = 0.0
+    _until_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._cap = self.capacity
+
+    def cap(self, now: float, scheduler: Scheduler[Ticket] | None = None) -> int:
+        del scheduler
+        if now >= self._until_s:
+            if self._worst_s > self.slo_s * self.margin:
+                self._cap //= 2
+            elif self._worst_s > 0:
+                self._cap = min(self._cap + 1, self.capacity)
+            self._worst_s, self._until_s = 0.0, now + self.window_s
+        return self._cap
+
+    def saw(self, now: float, latency_s: float) -> None:
+        del now
+        self._worst_s = max(self._worst_s, latency_s)
+
+
+@dataclass(slots=True)
+class _Request(Ticket):
+    number: int = 0
+    arrival_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Simulated:
+    """What came of each request, and under which cap it was answered."""
+
+    outcomes: Outcomes
+    caps: list[int]
+
+
+class Simulation:
+    """One instance of the server with one family."""
+
+    def __init__(self, manifest: Manifest, fitted: Fitted, policy: Policy, *, max_pending: int = 4096) -> None:
+        self._fitted, self._policy, self._max_pending = fitted, policy, max_pending
+        self._costs = Costs(manifest, LatencyModel(manifest), manifest.max_batch_size)
+        self._scheduler: Scheduler[_Request] = Scheduler()
+        self._scheduler.add_model(MODEL, self._costs)
+        self._times: list[float] = []
+        self._latency_s: list[float] = []
+        self._status: list[int] = []
+        self._caps: list[int] = []
+        self._wanted: Sequence[int] = ()
+        self._num_pending = 0
+        self._bucket_of = [manifest.bucket_for(length) for length in range(manifest.tape_capacity + 1)]
+
+    def run(self, times_s: Times, wanted: Sequence[int]) -> Simulated:
+        """Play all arrivals to the end; request i wants `wanted[i % len(wanted)]` tape tokens."""
+        self._play(times_s.tolist(), len(times_s), wanted)
+        return Simulated(Outcomes(times_s, np.array(self._latency_s), np.array(self._status)), self._caps)
+
+    def closed_rate(self, in_flight: int, num_requests: int, wanted: Sequence[int]) -> float:
+        """Return the answers a second when so many callers each wait for their answer before they ask again."""
+        return num_requests / self._play([0.0] * in_flight, num_requests, wanted)
+
+    def _play(self, times: list[float], num_requests: int, wanted: Sequence[int]) -> float:
+        """Play arrivals until all are settled and return when; where fewer are given, each answer brings another."""
+        self._latency_s, self._status, self._caps = [0.0] * num_requests, [0] * num_requests, [0] * num_requests
+        self._wanted, self._num_pending, self._times = wanted, 0, times
+        now, next_number = 0.0, 0
+        while next_number < len(times) or self._scheduler.num_waiting:
+            end = bisect_right(times, now, next_number)
+            for number in range(next_number, end):
+                self._arrive(number, times[number])
+            next_number = end
+            for request in self._scheduler.expire(now):
+                self._settle(request, now, EXPIRED)
+            batch = self._scheduler.next_batch(now)
+            if batch is not None:
+                now = self._execute(batch, now)
+            elif next_number < len(times):
+                now = times[next_number]
+        return now
+
+    def _arrive(self, number: int, arrival_s: float) -> None:
+        policy = self._policy
+        if self._num_pending >= self._max_pending:
+            self._status[number] = SHED
+            return
+        cap = policy.cap(arrival_s, self._scheduler)  # type: ignore[arg-type]
+        deadline_s = arrival_s + policy.deadline_s
+        due_s = min(deadline_s, arrival_s + PATIENCE_S)
+        request = _Request(due_s, number, cap, deadline_s, number=number, arrival_s=arrival_s)
+        self._num_pending += 1
+        self._scheduler.push(MODEL, Stage.READ if cap > 0 else Stage.EMBED, 0, request, arrival_s)
+
+    def _execute(self, batch: Batch[_Request], now: float) -> float:
+        """Run a batch, send its requests on, and return when that is done."""
+        seconds = self._fitted.seconds(batch.stage, batch.bucket, len(batch.tickets))
+        end_s = now + seconds
+        self._costs.observe(batch.stage, batch.bucket, len(batch.tickets), seconds)
+        if batch.stage is Stage.TRUNK:
+            for request in batch.tickets:
+                self._settle(request, end_s, OK)
+            return end_s
+        for request in batch.tickets:
+            length = min(self._wanted[request.number % len(self._wanted)], request.cap)
+            self._scheduler.push(MODEL, Stage.TRUNK, self._bucket_of[length], request, end_s)
+        return end_s
+
+    def _settle(self, request: _Request, now: float, status: int) -> None:
+        latency_s = now - request.arrival_s + self._fitted.fixed_s
+        self._num_pending -= 1
+        self._latency_s[request.number] = latency_s
+        self._status[request.number] = status
+        self._caps[request.number] = request.cap
+        if status == OK:
+            self._policy.saw(now, latency_s)
+        if len(self._times) < len(self._status):
+            self._times.append(now)
