@@ -74,6 +74,9 @@ class Call:
             pass
 
     def _check_announced(self) -> None:
+        coding = self.header(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            raise BadRequest("Transfer-Encoding", coding, "chunked, or none")
         announced = self.header(b"content-length")
         if announced is None:
             return
