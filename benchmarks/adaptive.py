@@ -78,8 +78,10 @@ def measure(options: Options) -> Report:
     report.notes += [
         bench.describe(),
         (
-            "Padded: the same server, reader and weights, with the buckets 0 and the tape capacity only. Both over HTTP, "
-            f"binary batches of {CLIENT_BATCH}, {CONCURRENCY} images in flight, both servers on one core, one loaded at a "
+            "Padded: the same server, reader and weights, with the buckets 0 and the tape capacity only. "
+            "Both over HTTP, "
+            f"binary batches of {CLIENT_BATCH}, {CONCURRENCY} images in flight, both servers on one core, one "
+            "loaded at a "
             "time. Executed FLOPs are the server's own counters. The cap of equal accuracy is read off the manifest's "
             f"quality curve ({bench.manifest.quality.num_samples} samples): the smallest within 0.3 points of the full "
             "tape."

@@ -63,7 +63,8 @@ def _to_report(bench: Bench, pairs: list[tuple[list[float], list[float]]]) -> Re
     report.notes = [
         bench.describe(),
         (
-            "Each block asks the same images one by one, first of the graphs in a process on the server's core, then of "
+            "Each block asks the same images one by one, first of the graphs in a process on the server's "
+            "core, then of "
             "the server; the figure is the median over blocks of the difference of percentiles."
         ),
     ]

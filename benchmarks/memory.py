@@ -82,7 +82,8 @@ def _to_report(bench: Bench, starts: dict[str, list[tuple[float, float, float]]]
     report.notes = [
         bench.describe(),
         (
-            "One bucket: the same family with the buckets 0 and the tape capacity, the fewest that a manifest may have. "
+            "One bucket: the same family with the buckets 0 and the tape capacity, the fewest that a "
+            "manifest may have. "
             "Private memory is Private_Clean + Private_Dirty of the process. Ready is the log line that says so, seen "
             "from outside, interpreter start and hashing of the graphs included; the server runs on one core."
         ),

@@ -79,10 +79,13 @@ def measure(options: Options) -> Report:
         _measure_kind(report, num_requests, rounds, has_deadlines=has_deadlines)
     report.notes = [
         (
-            "A request is pushed, chosen for a reader batch, pushed again and chosen for a trunk batch; ticket creation, "
+            "A request is pushed, chosen for a reader batch, pushed again and chosen for a trunk batch; "
+            "ticket creation, "
             "`expire` and the prediction of costs are included, no graph is run. Batches of up to "
-            f"{MAX_BATCH_SIZE}, three priorities, tape lengths drawn at random. One thread of plain Python. The best of "
-            f"{rounds} runs counts, because other work on the machine only ever slows one down. Growth is the cost of a "
+            f"{MAX_BATCH_SIZE}, three priorities, tape lengths drawn at random. One thread of plain Python. "
+            "The best of "
+            f"{rounds} runs counts, because other work on the machine only ever slows one down. Growth is the "
+            "cost of a "
             f"request with {PENDING[-1]} pending over that with {PENDING[0]}, as a multiple of the ratio of logarithms."
         ),
     ]

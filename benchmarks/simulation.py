@@ -54,7 +54,7 @@ class Policy(Protocol):
     name: str
     deadline_s: float
 
-    def cap(self, now: float, scheduler: Scheduler[Ticket]) -> int:
+    def cap(self, now: float) -> int:
         """Return the cap of a request that arrives now."""
         ...
 
@@ -71,8 +71,8 @@ class Fixed:
     at: int
     deadline_s: float = inf
 
-    def cap(self, now: float, scheduler: Scheduler[Ticket]) -> int:
-        del now, scheduler
+    def cap(self, now: float) -> int:
+        del now
         return self.at
 
     def saw(self, now: float, latency_s: float) -> None:
@@ -96,8 +96,7 @@ class Aimd:
     def __post_init__(self) -> None:
         self._cap = self.capacity
 
-    def cap(self, now: float, scheduler: Scheduler[Ticket] | None = None) -> int:
-        del scheduler
+    def cap(self, now: float) -> int:
         if now >= self._until_s:
             if self._worst_s > self.slo_s * self.margin:
                 self._cap //= 2
@@ -174,7 +173,7 @@ class Simulation:
         if self._num_pending >= self._max_pending:
             self._status[number] = SHED
             return
-        cap = policy.cap(arrival_s, self._scheduler)  # type: ignore[arg-type]
+        cap = policy.cap(arrival_s)
         deadline_s = arrival_s + policy.deadline_s
         due_s = min(deadline_s, arrival_s + PATIENCE_S)
         request = _Request(due_s, number, cap, deadline_s, number=number, arrival_s=arrival_s)
