@@ -79,7 +79,7 @@ def _photo() -> Preset:
     tape = TapeConfig(capacity=16, halting_threshold=4.0, bank_patch=16, bank_stem=stem, key_split=3, tape_ffn_dim=256)
     model = ModelConfig("photo", 10, 192, 6, 3, 384, image_size=128, patch=32, tape=tape)
     caps = (0, 1, 2, 4, 8, 12)
-    recipe = Recipe(epochs=64, batch_size=128, caps=caps, min_zoom=0.5, flip=True, color=0.2, ema=0.995)
+    recipe = Recipe(epochs=52, batch_size=128, caps=caps, min_zoom=0.5, flip=True, color=0.2, ema=0.995)
     return Preset(model, recipe)
 
 
