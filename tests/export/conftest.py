@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from adatape.checkpoint import RunInfo, save_checkpoint, write_json
@@ -16,6 +17,7 @@ from adatape.flops import stage_flops
 from adatape.model import AdaTape
 from export.names import Names
 from export.pipeline import Options, export_run
+from export.precision import Graphs
 from export.run import Run, open_run
 from export.runtime import Runtime
 from tests.adatape.models import make_model
@@ -80,6 +82,12 @@ def repository(options: Options, told: str) -> Path:
 @pytest.fixture(scope="session")
 def names() -> Names:
     return Names(FAMILY, "1", BUCKETS)
+
+
+@pytest.fixture(scope="session")
+def graphs(repository: Path, names: Names) -> Graphs:
+    """The published graphs with their weights inside, as they were before they were written."""
+    return {model: onnx.load(repository / names.path(model)) for model in names.graphs}
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,8 @@ def load_router(triton: FakeTriton, folder: Path) -> Any:
     for name, part in parts.items():
         setattr(utils, name, part)
     spec = importlib.util.spec_from_file_location("router_under_test", Path(export.__file__).with_name("router.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["triton_python_backend_utils"] = utils
     try:
@@ -135,9 +136,9 @@ def _by_name(holder: Request | InferenceResponse, name: str) -> Tensor | None:
     return next((tensor for tensor in holder.tensors if tensor.name() == name), None)
 
 
-def request(image: Any, max_tape: list[int] | None = None, **parameters: object) -> Request:
+def request(image: Any, caps: list[int] | None = None, **parameters: object) -> Request:
     """Return a request for images, with a cap for each where given."""
     tensors = [Tensor("image", image)]
-    if max_tape is not None:
-        tensors.append(Tensor("max_tape", np.array(max_tape, np.int32)[:, None]))
+    if caps is not None:
+        tensors.append(Tensor("max_tape", np.array(caps, np.int32)[:, None]))
     return Request(tensors, json.dumps(parameters))

@@ -9,6 +9,7 @@ import pytest
 
 from export.graphs import IR_VERSION, OPSET, reader_graph, stripped, trunk_graph
 from export.names import Names
+from export.precision import Graphs
 from export.run import Run
 from export.runtime import Runtime
 from tests.export.conftest import BUCKETS, CONFIG, TAPE
@@ -96,10 +97,13 @@ def test_no_file_tells_of_the_machine(repository):
     assert not [(path.name, found.group()) for path in files if (found := MACHINE.search(path.read_bytes()))]
 
 
-def test_equal_models_give_equal_bytes(run: Run, repository, names):
-    again = reader_graph(run.model).SerializeToString(deterministic=True)
-    assert again == (repository / names.path(names.reader)).read_bytes()
-    assert trunk_graph(run.model) == trunk_graph(run.model)
+def test_equal_models_give_equal_bytes(run: Run, graphs: Graphs, repository, names):
+    reader = reader_graph(run.model).SerializeToString(deterministic=True)
+    assert reader == (repository / names.path(names.reader)).read_bytes()
+    again, trunk = trunk_graph(run.model, 4).graph, graphs[names.static(4)].graph
+    assert list(again.node) == list(trunk.node)
+    weights = [[(tensor.name, tensor.raw_data) for tensor in graph.initializer] for graph in (again, trunk)]
+    assert weights[0] == weights[1]
 
 
 def test_an_empty_tape_runs(runtime: Runtime):

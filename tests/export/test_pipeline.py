@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from adatape.config import ModelConfig
@@ -13,11 +14,10 @@ from export import pipeline
 from export.__main__ import main
 from export.describe import without_paths
 from export.errors import ExportError
-from export.graphs import reader_graph, trunk_graph
 from export.names import Names
 from export.pipeline import Options, export_run
 from export.precision import Graphs
-from export.run import Run, open_run
+from export.run import Run
 from server.manifest import Manifest
 from server.repository import Repository
 from tests.adatape.models import make_model
@@ -75,18 +75,9 @@ def test_router_is_published_as_it_is_tested(repository: Path):
 
 
 @pytest.fixture
-def ready(options: Options, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Options:
+def ready(options: Options, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Options:
     """Options to export anew, into a repository of its own, from graphs that are already made."""
-    made: Graphs = {}
-
-    def graphs(run: Run, names: object, precision: str, data: object) -> Graphs:
-        del run, names, precision, data
-        return made
-
-    run = open_run(options.run_dir)
-    made |= {f"{FAMILY}_reader": reader_graph(run.model), f"{FAMILY}_trunk": trunk_graph(run.model)}
-    made |= {f"{FAMILY}_trunk_t{bucket:02d}": trunk_graph(run.model, bucket) for bucket in BUCKETS}
-    monkeypatch.setattr(pipeline, "_graphs", graphs)
+    monkeypatch.setattr(pipeline, "_graphs", lambda *_: graphs)
     return replace(options, repository=tmp_path / "model_repository", max_batch_size=1)
 
 
@@ -102,10 +93,12 @@ def test_a_dry_run_leaves_nothing(ready: Options):
     assert listing(ready.repository.parent) == []
 
 
-def test_graphs_that_do_not_verify_are_not_published(ready: Options):
-    made = pipeline._graphs(None, None, "fp32", None)
-    weights = max(made[f"{FAMILY}_trunk_t04"].graph.initializer, key=lambda tensor: len(tensor.raw_data))
+def test_graphs_that_do_not_verify_are_not_published(ready: Options, graphs: Graphs, monkeypatch: pytest.MonkeyPatch):
+    broken = onnx.ModelProto()
+    broken.CopyFrom(graphs[f"{FAMILY}_trunk_t04"])
+    weights = max(broken.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     weights.raw_data = bytes(len(weights.raw_data))
+    monkeypatch.setattr(pipeline, "_graphs", lambda *_: {**graphs, f"{FAMILY}_trunk_t04": broken})
     with pytest.raises(ExportError, match=rf"(?s)verification failed:.*{FAMILY}_trunk_t04 logits") as caught:
         export_run(ready)
     assert f"{FAMILY}_trunk_t02" not in str(caught.value)

@@ -9,7 +9,6 @@ import pytest
 
 from adatape.data import open_source
 from export.errors import ExportError
-from export.graphs import trunk_graph
 from export.names import Names
 from export.pipeline import Options, export_run, write_graphs
 from export.precision import TRUNK_TOLERANCE, Graphs, calibration_images, fp16_trunks, int8_trunks
@@ -18,16 +17,9 @@ from export.run import Run
 from export.runtime import Runtime
 from export.verify import verify
 from server.manifest import Manifest
-from tests.export.conftest import BUCKETS, CONFIG, TAPE
+from tests.export.conftest import CONFIG, TAPE
 
 DIGITS = open_source("digits", image_size=CONFIG.image_size)
-
-
-@pytest.fixture(scope="module")
-def graphs(run: Run, repository: Path, names: Names) -> Graphs:
-    trunks = {names.trunk: trunk_graph(run.model)}
-    trunks |= {names.static(bucket): trunk_graph(run.model, bucket) for bucket in BUCKETS}
-    return {names.reader: onnx.load(repository / names.path(names.reader)), **trunks}
 
 
 def trunks_of(graphs: Graphs, names: Names) -> Graphs:
