@@ -19,6 +19,9 @@ MIB = 1024 * 1024
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
+Span = Annotated[float, Field(gt=0)]
+Limit = Positive | Span
+"""A whole number, or `inf` for no limit."""
 
 
 class Settings(BaseSettings):
@@ -62,8 +65,16 @@ class Settings(BaseSettings):
     max_queue_delay_s: Seconds = 0.0
     """How long an idle instance waits for a batch to fill. 0 takes what waits: best on a CPU at any load."""
 
-    max_pending_samples: Positive = 4096
-    """Samples admitted but not yet answered; beyond it requests are refused with a time to retry."""
+    max_execution_s: Span = 0.1
+    """Longest execution that batching aims for, as predicted. Lower it where tight deadlines share the device."""
+
+    max_pending_samples: Limit = 4096
+    """Samples admitted but not yet answered; beyond it requests are refused with a time to retry. `inf` refuses
+    none: for measuring tools that a refusal would stop."""
+
+    max_pending_s: Span = 10.0
+    """Predicted seconds of admitted work; beyond it requests are refused with a time to retry. Lower it to the time
+    for which your callers wait at all; `inf` refuses none."""
 
     max_request_samples: Positive = 256
     """Samples in one request. Raise it for offline clients that send large batches."""

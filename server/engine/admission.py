@@ -1,11 +1,80 @@
 """May this request come in? Refuse early, cheaply, with a reason."""
 
-from math import inf
+from collections.abc import Callable
+from math import ceil, inf
 
 from server.budget import Budget
+from server.engine.dispatch import Dispatcher
 from server.engine.families import Family
-from server.errors import DeadlineExceeded
+from server.errors import DeadlineExceeded, Overloaded
 from server.records import InferRequest
+from server.scheduler import due_s
+from server.settings import Settings
+
+DOUBLINGS = 2
+"""How far beyond its own a new deadline is checked against those of others: twice its slack, and twice that."""
+
+
+class Gate:
+    """Bounds what is pending, in samples and in predicted seconds, and turns away who would come too late anyway."""
+
+    def __init__(self, settings: Settings, dispatcher: Dispatcher, num_pending: Callable[[], int]) -> None:
+        self._max_samples = settings.max_pending_samples
+        self._max_s = settings.max_pending_s
+        self._dispatcher = dispatcher
+        self._num_pending = num_pending
+
+    def check(
+        self, request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, now: float
+    ) -> None:
+        """Refuse a request that there is no room or no time for.
+
+        Raises: Overloaded with the predicted time until there would be room; DeadlineExceeded.
+        """
+        num_pending = self._num_pending()
+        self._check_samples(len(budgets), num_pending, family, now)
+        if num_pending > 0 and self._max_s < inf:
+            sample_s = family.costs.sample_s
+            self._check_seconds(sum(sample_s[budget.cap] for budget in budgets), now)
+        if deadline_s < inf:
+            self._check_deadline(request, family, deadline_s, now)
+
+    def _check_samples(self, num_samples: int, num_pending: int, family: Family, now: float) -> None:
+        excess = num_pending + num_samples - self._max_samples
+        if excess <= 0:
+            return
+        # Answers come a batch at a time.
+        chunk = min(num_pending, family.costs.max_batch_size)
+        share = min(1.0, ceil(excess / chunk) * chunk / num_pending)
+        raise Overloaded(
+            "server",
+            f"{num_samples} samples beside {num_pending} pending",
+            f"at most {self._max_samples} pending",
+            retry_after_s=share * self._dispatcher.backlog_s(now),
+        )
+
+    def _check_seconds(self, work_s: float, now: float) -> None:
+        """Ask for room for all of a request; an idle server, which is not asked, takes any."""
+        own_s = work_s / self._dispatcher.num_instances
+        backlog_s = self._dispatcher.backlog_s(now)
+        if backlog_s + own_s > self._max_s:
+            got = f"{own_s:.3g} s of work beside {backlog_s:.3g} s pending"
+            retry_after_s = min(backlog_s, backlog_s + own_s - self._max_s)
+            raise Overloaded("server", got, f"at most {self._max_s:g} s pending", retry_after_s=retry_after_s)
+
+    def _check_deadline(self, request: InferRequest, family: Family, deadline_s: float, now: float) -> None:
+        """Ask for room before the deadline, and, so that nobody who was let in is pushed out, before later ones."""
+        costs, wait_s = family.costs, self._dispatcher.wait_s
+        own_s = max(costs.alone_s(0), request.num_samples * costs.hurried_s(0) / self._dispatcher.num_instances)
+        slack_s = deadline_s - now
+        late_s = wait_s(due_s(request.arrival_s, deadline_s, request.ask.priority), slack_s, now) + own_s - slack_s
+        for _ in range(DOUBLINGS):
+            slack_s *= 2
+            late_s = max(late_s, wait_s(now + slack_s, slack_s, now, is_deadline=True) + own_s - slack_s)
+        if late_s > 0:
+            needed_s = deadline_s + late_s - request.arrival_s
+            expected = f"at least {needed_s:.3g} s, predicted for max_tape 0"
+            raise DeadlineExceeded("deadline", f"{request.ask.deadline_s:g} s", expected)
 
 
 def decide_budgets(request: InferRequest, family: Family) -> list[Budget]:
@@ -20,14 +89,6 @@ def decide_budgets(request: InferRequest, family: Family) -> list[Budget]:
     return [by_cap[max_tape] for max_tape in request.max_tape_B]
 
 
-def deadline_of(request: InferRequest, now: float) -> float:
-    """Return the monotonic time of a request's deadline, infinity if it has none.
-
-    Raises: DeadlineExceeded if it has passed.
-    """
-    if request.ask.deadline_s is None:
-        return inf
-    deadline_s = request.arrival_s + request.ask.deadline_s
-    if deadline_s <= now:
-        raise DeadlineExceeded("deadline", f"{request.ask.deadline_s:g} s", f"more than {now - request.arrival_s:g} s")
-    return deadline_s
+def deadline_of(request: InferRequest) -> float:
+    """Return the monotonic time of a request's deadline, infinity if it has none."""
+    return inf if request.ask.deadline_s is None else request.arrival_s + request.ask.deadline_s

@@ -11,34 +11,38 @@ from server.scheduler import Scheduler, Stage
 
 
 class Dispatcher:
-    """The scheduler with hands: instances, a timer, and one decision for all that one turn of the event loop brings.
+    """The scheduler with hands: instances, a timer, and one decision for all that one turn of the event loop brings."""
 
-    `on_done` takes each execution back and `on_expired` each entry whose deadline came while it waited.
-    """
+    _on_done: Callable[[Execution], None]
+    _on_expired: Callable[[Entry], None]
 
     def __init__(
         self,
         instances: Instances,
         scheduler: Scheduler[Entry],
         clock: Callable[[], float],
-        *,
-        on_done: Callable[[Execution], None],
-        on_expired: Callable[[Entry], None],
     ) -> None:
         self._instances = instances
         self._scheduler = scheduler
         self._clock = clock
-        self._on_done = on_done
-        self._on_expired = on_expired
         self._families: dict[str, Family] = {}
-        self._num_idle = instances.size
+        self._running: dict[Execution, float] = {}
+        """Executions handed out, with when each should be done."""
         self._is_turn_due = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def add_family(self, family: Family, max_batch_size: int) -> None:
+    def connect(self, *, on_done: Callable[[Execution], None], on_expired: Callable[[Entry], None]) -> None:
+        """Name who takes each execution back, and each entry that cannot make its deadline any more."""
+        self._on_done, self._on_expired = on_done, on_expired
+
+    @property
+    def num_instances(self) -> int:
+        return self._instances.size
+
+    def add_family(self, family: Family) -> None:
         """Open a family's lanes."""
         self._families[family.key] = family
-        self._scheduler.add_model(family.key, family.manifest, family.latency, max_batch_size)
+        self._scheduler.add_model(family.key, family.costs)
 
     def remove_family(self, family: Family) -> None:
         """Close a family's lanes; nothing of it may be in line any more."""
@@ -54,9 +58,21 @@ class Dispatcher:
         """Take an entry out of line, wherever it stands."""
         self._scheduler.cancel(entry)
 
-    def wait_s(self) -> float:
-        """Predict how long the work that waits will take."""
-        return self._scheduler.work_s / self._instances.size
+    def backlog_s(self, now: float) -> float:
+        """Predict when all that is admitted will have run."""
+        running_s = sum(self._left_s(execution, now) + execution.batch.rest_s for execution in self._running)
+        return (running_s + self._scheduler.work_s) / self._instances.size
+
+    def wait_s(self, due_s: float, enough_s: float, now: float, *, is_deadline: bool = False) -> float:
+        """Predict when what is due before a time, or of it what has a deadline, will have run at the smallest budget.
+
+        Counts no further than somewhat past `enough_s`.
+        """
+        is_busy = len(self._running) >= self._instances.size
+        free_s = min(self._left_s(execution, now) for execution in self._running) if is_busy else 0.0
+        rest_s = sum(each.batch.rest_s for each in self._running if each.batch.tickets[0].due_s < due_s)
+        ahead_s = self._scheduler.ahead_s(due_s, enough_s * self._instances.size, is_deadline=is_deadline)
+        return free_s + (rest_s + ahead_s) / self._instances.size
 
     def start(self) -> None:
         self._instances.start()
@@ -74,15 +90,23 @@ class Dispatcher:
     def _take_turn(self) -> None:
         self._is_turn_due = False
         now = self._clock()
-        for entry in self._scheduler.expire(now):
-            self._on_expired(entry)
-        while self._num_idle > 0 and (batch := self._scheduler.next_batch(now)) is not None:
-            self._num_idle -= 1
-            self._instances.submit(Execution(batch, self._families[batch.model], self._clock), self._finish)
+        self._expire(now)
+        while len(self._running) < self._instances.size and (batch := self._scheduler.next_batch(now)) is not None:
+            execution = Execution(batch, self._families[batch.model], self._clock)
+            self._running[execution] = now + batch.predicted_s
+            self._instances.submit(execution, self._finish)
+        self._expire(now)
         self._set_timer(now)
 
+    def _expire(self, now: float) -> None:
+        for entry in self._scheduler.expire(now):
+            self._on_expired(entry)
+
+    def _left_s(self, execution: Execution, now: float) -> float:
+        return max(0.0, self._running[execution] - now)
+
     def _finish(self, execution: Execution) -> None:
-        self._num_idle += 1
+        del self._running[execution]
         self._on_done(execution)
         self._request_turn()
 

@@ -2,7 +2,7 @@
 
     infer          admits a request: a budget and a place in line for each sample
     Dispatcher     forms batches for idle instances, which run them
-    _take_back     read samples go in line for their bucket, answered ones are collected
+    Outcomes       read samples go in line for their bucket, answered ones are collected
     Ledger.settle  the one place where a future is set, once
 
 Everything here runs on one event loop; executions alone run elsewhere.
@@ -16,19 +16,19 @@ from collections.abc import Callable
 from enum import StrEnum
 from itertools import count
 
-from server.backends.base import Backend, Reading
-from server.engine.admission import deadline_of, decide_budgets
+from server.backends.base import Backend
+from server.engine.admission import Gate, deadline_of, decide_budgets
 from server.engine.dispatch import Dispatcher
-from server.engine.execution import Execution
 from server.engine.instances import Instances, ThreadInstances
-from server.engine.jobs import Entry, Job, new_job
+from server.engine.jobs import Job, new_job
 from server.engine.ledger import Ledger
+from server.engine.outcomes import Outcomes
 from server.engine.shelf import Shelf
-from server.errors import BackendFailed, Cancelled, DeadlineExceeded, Draining, Overloaded, ServeError, Unavailable
+from server.errors import Cancelled, Draining, ServeError, Unavailable
 from server.metrics import Metrics
-from server.records import Floats, InferAnswer, InferRequest
+from server.records import InferAnswer, InferRequest
 from server.repository import Repository
-from server.scheduler import Scheduler, Stage, flops_of
+from server.scheduler import Scheduler
 from server.settings import Settings
 
 _log = logging.getLogger("adatape.engine")
@@ -66,18 +66,21 @@ class Engine:
         self._clock = clock
         self._dispatcher = Dispatcher(
             instances or ThreadInstances(settings.num_instances),
-            Scheduler(settings.max_queue_delay_s),
+            Scheduler(settings.max_queue_delay_s, num_instances=settings.num_instances),
             clock,
-            on_done=self._take_back,
-            on_expired=self._expire,
         )
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
+        outcomes = Outcomes(self._dispatcher, self._ledger, clock)
+        self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)
+        self._gate = Gate(settings, self._dispatcher, lambda: self._ledger.num_pending)
         self.shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock)
         self._families = self.shelf.families
         self._orders = count()
         self._state = State.STARTING
         metrics.pending.watch(lambda: self._ledger.num_pending)
         metrics.pending_limit.watch(lambda: settings.max_pending_samples)
+        metrics.pending_s.watch(lambda: self._dispatcher.backlog_s(clock()))
+        metrics.pending_s_limit.watch(lambda: settings.max_pending_s)
         metrics.ready.watch(lambda: float(self.is_ready))
 
     @property
@@ -159,70 +162,6 @@ class Engine:
         family = self.shelf.find(request.model, request.version)
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
-        deadline_s = deadline_of(request, now)
-        self._check_room(request.num_samples)
+        deadline_s = deadline_of(request)
+        self._gate.check(request, family, budgets, deadline_s, now)
         return new_job(request, family, budgets, deadline_s, self._orders, now)
-
-    def _check_room(self, num_samples: int) -> None:
-        limit = self._settings.max_pending_samples
-        if self._ledger.num_pending + num_samples > limit:
-            got = f"{num_samples} samples beside {self._ledger.num_pending} pending"
-            raise Overloaded("server", got, f"at most {limit} pending", retry_after_s=self._dispatcher.wait_s())
-
-    def _take_back(self, execution: Execution) -> None:
-        """Account for an execution, then send its samples on."""
-        if execution.error is not None:
-            self._fail_batch(execution, execution.error)
-            return
-        batch, family = execution.batch, execution.family
-        stage, bucket, entries = batch.stage, batch.bucket, batch.tickets
-        seconds = execution.finished_s - execution.started_s
-        family.meter.executed(stage, bucket, len(entries), seconds)
-        family.latency.observe(stage, bucket, len(entries), seconds)
-        flops = flops_of(family.manifest.flops, stage, bucket)
-        for entry in entries:
-            entry.ran(stage, flops, execution.started_s, execution.finished_s)
-            if entry.job.is_settled:
-                family.meter.wasted(flops)
-        if execution.reading is not None:
-            self._bucket(entries, execution.reading)
-        elif execution.logits_BC is not None:
-            self._collect(entries, bucket, execution.logits_BC, execution.is_finite_B)
-
-    def _bucket(self, entries: list[Entry], reading: Reading) -> None:
-        """Put each sample in line for the smallest bucket that holds its tape."""
-        now = self._clock()
-        lengths = reading.tape_length_B1.ravel().tolist()
-        lengths_wanted = reading.tape_length_wanted_B1.ravel().tolist()
-        for row, entry in enumerate(entries):
-            if not entry.job.is_settled:
-                entry.was_read(reading, row, lengths[row], lengths_wanted[row])
-                self._dispatcher.push(entry, Stage.TRUNK, entry.job.family.bucket_of[lengths[row]], now)
-
-    def _collect(self, entries: list[Entry], bucket: int, logits_BC: Floats, is_finite_B: list[bool]) -> None:
-        """Hand each sample its logits and settle the jobs that have them all."""
-        for row, entry in enumerate(entries):
-            job = entry.job
-            if job.is_settled:
-                continue
-            if not is_finite_B[row]:
-                self._ledger.settle(job, BackendFailed("logits", "NaN or infinity", "finite numbers"))
-                continue
-            entry.was_answered(logits_BC[row], bucket)
-            job.num_left -= 1
-            if job.num_left == 0:
-                self._ledger.settle(job)
-
-    def _fail_batch(self, execution: Execution, error: Exception) -> None:
-        batch = execution.batch
-        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
-        _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
-        got = str(error) if isinstance(error, ServeError) else type(error).__name__
-        for entry in batch.tickets:
-            self._ledger.settle(entry.job, BackendFailed(f"{batch.stage} execution", got, "an answer for every sample"))
-
-    def _expire(self, entry: Entry) -> None:
-        waited = f"{self._clock() - entry.job.request.arrival_s:.4f} s"
-        self._ledger.settle(
-            entry.job, DeadlineExceeded("deadline", waited, f"at most {entry.job.request.ask.deadline_s:g} s")
-        )

@@ -52,7 +52,7 @@ class Execution:
             check_logits(self.logits_BC, len(entries), manifest)
             self.is_finite_B = np.logical_and.reduce(np.isfinite(self.logits_BC), axis=1).tolist()
         else:
-            max_tape_B1 = column(entry.budget.cap for entry in entries)
+            max_tape_B1 = column(entry.cap for entry in entries)
             images_BHWC = stack_rows([(entry.job.request.inputs_BX, entry.index) for entry in entries])
             self.reading = model.read(images_BHWC, max_tape_B1)
             check_reading(self.reading, max_tape_B1, manifest)

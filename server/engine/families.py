@@ -8,7 +8,7 @@ from server.errors import BadRequest, PayloadTooLarge
 from server.manifest import Manifest
 from server.metrics import ModelMeter
 from server.records import InferRequest
-from server.scheduler import LatencyModel
+from server.scheduler import Costs
 
 
 class Family:
@@ -17,14 +17,13 @@ class Family:
     `number` tells it from an earlier load of the same version, which may still have work in line.
     """
 
-    def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter, number: int) -> None:
+    def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter, costs: Costs, number: int) -> None:
         self.manifest = manifest
         self.key = f"{manifest.family}/{manifest.version}#{number}"
         self.model = model
         self.meter = meter
         self.budgets = BudgetTable(manifest)
-        self.latency = LatencyModel(manifest)
-        self.bucket_of = [manifest.bucket_for(length) for length in range(manifest.tape_capacity + 1)]
+        self.costs = costs
         size = manifest.preprocessing
         self._sample_shape = (size.height, size.width, 3)
 

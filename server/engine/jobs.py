@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from server.backends.base import Reading
 from server.budget import Budget
 from server.engine.families import Family
 from server.records import Floats, InferAnswer, InferRequest, Receipt, Sample
 from server.scheduler import Batch, Stage, Ticket, due_s
+
+STAGGER = 2.0
+"""How far apart the executions that a large request needs are due, in times of what one costs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +47,8 @@ class Entry(Ticket):
 
     job: Job
     index: int
-    budget: Budget
+    asked_cap: int
+    """The cap that the caller's own ask came to; `cap` is what it has become."""
     reading: Reading | None = None
     row: int = 0
     """This sample's row in `reading`."""
@@ -61,7 +66,7 @@ class Entry(Ticket):
     @property
     def first_stage(self) -> Stage:
         """Samples that read nothing run apart: a reader batch pays for the bank if any of its caps is above 0."""
-        return Stage.READ if self.budget.cap > 0 else Stage.EMBED
+        return Stage.READ if self.cap > 0 else Stage.EMBED
 
     def was_read(self, reading: Reading, row: int, length: int, wanted: int) -> None:
         """Take this sample's row of a reading."""
@@ -95,16 +100,15 @@ class Entry(Ticket):
 
     def _receipt(self, now: float) -> Receipt:
         manifest = self.job.family.manifest
-        cap = self.budget.cap
         return Receipt(
             model=manifest.family,
             version=manifest.version,
-            cap=cap,
-            budget_reason=self.budget.reason,
+            cap=self.cap,
+            budget_reason=self.reason,
             tape_length=self.tape_length,
-            tape_length_wanted=self.tape_length_wanted if cap > 0 else None,
+            tape_length_wanted=self.tape_length_wanted if self.cap > 0 else None,
             bucket=self.bucket,
-            useful_flops=manifest.flops.useful(self.tape_length, cap),
+            useful_flops=manifest.flops.useful(self.tape_length, self.cap),
             executed_flops=self.executed_flops,
             queue_s=self.queue_s,
             read_s=self.read_s,
@@ -119,17 +123,27 @@ EntryBatch = Batch[Entry]
 def new_job(
     request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, orders: Iterator[int], now: float
 ) -> Job:
-    """Return a job with an entry for each sample, in the order they are to be served among equals."""
+    """Return a job with an entry for each sample, in the order they are to be served among equals.
+
+    Of a large request one execution's worth is due at once and the next as if it came later, at the pace at which
+    half of the device serves them: whoever comes meanwhile with a small request goes in between.
+    """
     job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets))
-    due = due_s(request.arrival_s, deadline_s, request.ask.priority)
+    priority = request.ask.priority
+    due = due_s(request.arrival_s, inf, priority)
+    chunk = family.costs.splits(Stage.READ, 0).best
+    stagger_s = STAGGER * chunk * family.costs.sample_s[budgets[0].cap]
     job.entries = [
         Entry(
-            due_s=due,
+            due_s=min(deadline_s, due + index // chunk * stagger_s),
             order=next(orders),
+            cap=budget.cap,
+            reason=budget.reason,
             deadline_s=deadline_s,
+            priority=priority,
             job=job,
             index=index,
-            budget=budget,
+            asked_cap=budget.asked_cap,
             ready_s=request.arrival_s,
         )
         for index, budget in enumerate(budgets)

@@ -58,7 +58,7 @@ class Ledger:
 
     def _answer(self, job: Job) -> None:
         answer = job.to_answer(self._clock())
-        asked_caps = [entry.budget.asked_cap for entry in job.entries]
+        asked_caps = [entry.asked_cap for entry in job.entries]
         prepare_s = job.admitted_s - job.request.arrival_s
         job.family.meter.answered(job.request.protocol, answer, asked_caps, prepare_s)
         job.future.set_result(answer)

@@ -15,6 +15,7 @@ from server.errors import ModelNotReady, ServeError, Unavailable
 from server.manifest import Manifest
 from server.metrics import Metrics
 from server.repository import Repository
+from server.scheduler import Costs, LatencyModel
 from server.settings import Settings
 
 _log = logging.getLogger("adatape.engine")
@@ -150,8 +151,10 @@ class Shelf:
         finally:
             self._changing.pop(place, None)
         self._faults.pop(place, None)
-        family = Family(manifest, model, self._metrics.meter(manifest), next(self._numbers))
-        self._dispatcher.add_family(family, min(manifest.max_batch_size, self._settings.max_batch_size))
+        max_batch_size = min(manifest.max_batch_size, self._settings.max_batch_size)
+        costs = Costs(manifest, LatencyModel(manifest), max_batch_size, self._settings.max_execution_s)
+        family = Family(manifest, model, self._metrics.meter(manifest), costs, next(self._numbers))
+        self._dispatcher.add_family(family)
         self._metrics.models.watch(lambda: 1, *_labels(family))
         seconds = self._clock() - started_s
         _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, model.device, seconds)

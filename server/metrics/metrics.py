@@ -22,6 +22,7 @@ NO_MODEL = "none"
 SECONDS = geometric(100e-6, 10.0, per_decade=5)
 FLOPS = geometric(1e6, 1e12, per_decade=7)
 TAPE_LENGTHS = (*range(17), 20, 24, 28, 32, 48, 64, 96, 128)
+RATIOS = geometric(0.1, 10.0, per_decade=10)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -66,8 +67,18 @@ class Metrics(Collector):
         self.batch_size = Histogram(
             "adatape_batch_size", "Samples in an execution", BATCH_SIZES, ("model", "stage", "bucket")
         )
+        self.prediction = Histogram(
+            "adatape_execution_prediction_ratio",
+            "Time of an execution, actual over predicted",
+            RATIOS,
+            ("model", "stage"),
+        )
         self.pending = Gauge("adatape_pending_samples", "Samples admitted and not yet answered")
         self.pending_limit = Gauge("adatape_pending_samples_limit", "Pending samples beyond which requests are refused")
+        self.pending_s = Gauge("adatape_pending_seconds", "Predicted time until all that is admitted has run")
+        self.pending_s_limit = Gauge(
+            "adatape_pending_seconds_limit", "Predicted seconds beyond which requests are refused"
+        )
         self.ready = Gauge("adatape_ready", "1 while requests are admitted")
         self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
         build = Gauge("adatape_build_info", "This server", ("version", "python"))
@@ -121,6 +132,7 @@ class ModelMeter:
         self._batch_sizes = {
             (stage, bucket): metrics.batch_size.series(model, stage, str(bucket)) for stage, bucket in stages
         }
+        self._predictions = {stage: metrics.prediction.series(model, stage) for stage, _ in stages}
         metrics.admitted.declare([(model,)])
         metrics.inferences.declare([(model,)])
         metrics.flops.declare((model, kind) for kind in ("useful", "padding", "wasted"))
@@ -130,9 +142,10 @@ class ModelMeter:
         """Count a request let in; `answered` or `failed` follows, exactly once."""
         self._metrics.admitted.add(1, self.model)
 
-    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float) -> None:
+    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float, predicted_s: float) -> None:
         """Count one execution."""
         self._batch_sizes[stage, bucket].observe(num_samples)
+        self._predictions[stage].observe(seconds / predicted_s)
         if stage == "trunk":
             self.statistics.executed(num_samples, seconds)
 

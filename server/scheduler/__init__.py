@@ -1,7 +1,25 @@
-"""Who runs next, with whom: pure policy over tickets and predicted costs; the caller brings the clock."""
+"""Who runs next, with whom and with how much tape: pure policy over tickets and predicted costs.
 
+The caller brings the clock: the engine a real one, a simulator its own.
+"""
+
+from server.scheduler.costs import Costs
 from server.scheduler.lanes import Lane, Stage, Ticket, due_s
 from server.scheduler.latency import LatencyModel, flops_of
-from server.scheduler.scheduler import Batch, Scheduler
+from server.scheduler.line import Batch, Line
+from server.scheduler.mix import TapeMix
+from server.scheduler.scheduler import Scheduler
 
-__all__ = ["Batch", "Lane", "LatencyModel", "Scheduler", "Stage", "Ticket", "due_s", "flops_of"]
+__all__ = [
+    "Batch",
+    "Costs",
+    "Lane",
+    "LatencyModel",
+    "Line",
+    "Scheduler",
+    "Stage",
+    "TapeMix",
+    "Ticket",
+    "due_s",
+    "flops_of",
+]

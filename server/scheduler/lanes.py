@@ -6,7 +6,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from server.records import Priority
+from server.records import BudgetReason, Priority
 
 
 class Stage(StrEnum):
@@ -31,18 +31,30 @@ def due_s(arrival_s: float, deadline_s: float, priority: Priority) -> float:
 class Ticket:
     """One sample's place in line; it keeps `due_s` and `order` through all its stages.
 
+    `cap` and `reason` may still be lowered when its reader batch is formed.
     Units: monotonic seconds. `due_s` is when it ought to be served, and orders the line; `deadline_s` is when its
-    answer becomes worthless; `queued_s` is when it joined its present lane.
+    answer becomes worthless; `latest_s` is when it must start to make that; `queued_s` is when it joined its lane.
     """
 
     due_s: float
     order: int
+    cap: int
     deadline_s: float = inf
+    priority: Priority = Priority.NORMAL
+    reason: BudgetReason = BudgetReason.MODEL
+    latest_s: float = inf
     queued_s: float = 0.0
     lane: "Lane[Any] | None" = None
 
+    def lower(self, cap: int, reason: BudgetReason) -> None:
+        """Bind the cap by one more rule, if that is nearer than the present one."""
+        if cap < self.cap:
+            self.cap, self.reason = cap, reason
+
 
 T = TypeVar("T", bound=Ticket)
+Ask = tuple[Priority, int]
+"""A ticket's priority and cap: all that its cost depends on before it is read."""
 
 _MIN_SWEEP = 64
 
@@ -57,21 +69,24 @@ class Lane(Generic[T]):
     model: str
     stage: Stage
     bucket: int
-    limit: int
     num_waiting: int = 0
+    num_deadlines: int = 0
+    """Of those that wait, how many have a deadline."""
+    asks: dict[Ask, int] = field(default_factory=dict)
+    """How many wait by priority and cap; kept for the read stage only, where caps may still change."""
     _heap: list[tuple[float, int, T]] = field(default_factory=list)
 
     def push(self, ticket: T, now: float) -> None:
         assert ticket.lane is None, "A ticket stands in one lane at a time. This is a bug."
         ticket.lane = self
         ticket.queued_s = now
-        self.num_waiting += 1
+        self._count(ticket, 1)
         heapq.heappush(self._heap, (ticket.due_s, ticket.order, ticket))
 
     def leave(self, ticket: T) -> None:
         """Take out a ticket that stands anywhere in this lane."""
         ticket.lane = None
-        self.num_waiting -= 1
+        self._count(ticket, -1)
         if len(self._heap) > _MIN_SWEEP and self.num_waiting * 2 < len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].lane is self]
             heapq.heapify(self._heap)
@@ -82,12 +97,34 @@ class Lane(Generic[T]):
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
-    def pop(self, count: int) -> list[T]:
-        """Take out up to `count` tickets, those due first."""
-        taken: list[T] = []
-        while len(taken) < count and self.head() is not None:
-            ticket = heapq.heappop(self._heap)[2]
+    def pop(self) -> T | None:
+        """Take out the ticket due first."""
+        ticket = self.head()
+        if ticket is not None:
+            heapq.heappop(self._heap)
             ticket.lane = None
-            taken.append(ticket)
-        self.num_waiting -= len(taken)
-        return taken
+            self._count(ticket, -1)
+        return ticket
+
+    def num_before(self, due_s: float, at_most: int, *, is_deadline: bool = False) -> int:
+        """Count the tickets due before a time, or of them those with a deadline.
+
+        Looks at `at_most` tickets, those due first more or less, however many wait.
+        """
+        heap, places, num_found, num_seen = self._heap, [0], 0, 0
+        while places and num_seen < at_most:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] < due_s:
+                ticket = heap[place][2]
+                if ticket.lane is self:
+                    num_seen += 1
+                    num_found += not is_deadline or ticket.deadline_s < inf
+                places += (2 * place + 1, 2 * place + 2)
+        return num_found
+
+    def _count(self, ticket: T, change: int) -> None:
+        self.num_waiting += change
+        self.num_deadlines += change if ticket.deadline_s < inf else 0
+        if self.stage is Stage.READ:
+            ask = (ticket.priority, ticket.cap)
+            self.asks[ask] = self.asks.get(ask, 0) + change

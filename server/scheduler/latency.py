@@ -1,22 +1,25 @@
 """What an execution will take: the manifest's measured table, filled in between and corrected by what is seen."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 from server.manifest import Flops, Manifest
 
 Key = tuple[str, int]
-"""A stage and a bucket."""
+"""A stage and a bucket; the reader's stages have bucket 0."""
 
 CORRECTION_RATE = 0.05
 CORRECTION_LIMITS = (0.1, 10.0)
 """One outlier (a page fault, a paused machine) must not teach the model nonsense."""
+FIRST_SPREAD = 0.1
+"""How far off predictions are taken to be until executions have shown it."""
 
 
 class LatencyModel:
     """Predicted seconds of an execution by stage, bucket and batch size.
 
-    Between measured batch sizes the cost is linear. A pair that was not measured is estimated from its FLOPs.
-    A factor for each pair follows the executions observed.
+    Between measured batch sizes the cost is linear, and it never falls as a batch grows. A pair that was not measured
+    is estimated from its FLOPs. A factor for each pair follows the executions observed, and a spread their scatter.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -29,25 +32,39 @@ class LatencyModel:
         self._s_per_flop = self._mean_s_per_flop()
         self._factors: dict[Key, float] = {}
         self._tables: dict[Key, list[float]] = {}
+        self.spread = FIRST_SPREAD
+        """Mean distance of an execution from its prediction, as a fraction of it."""
 
     def predict_s(self, stage: str, bucket: int, batch: int) -> float:
         """Return the seconds that an execution of `batch` samples should take."""
         key = (stage, bucket)
-        return self._table_s(key, batch) * self._factors.get(key, 1.0)
+        return self._table(key, batch)[batch - 1] * self._factors.get(key, 1.0)
+
+    def fit(self, stage: str, bucket: int, seconds: float, limit: int) -> int:
+        """Return the largest batch, of at most `limit`, that should take no longer than this; 0 if none."""
+        key = (stage, bucket)
+        return bisect_right(self._table(key, limit), seconds / self._factors.get(key, 1.0), hi=limit)
+
+    def table(self, stage: str, bucket: int, limit: int) -> list[float]:
+        """Return the seconds by batch size, from 1 to `limit`, as measured: corrections scale them all alike."""
+        return self._table((stage, bucket), limit)[:limit]
 
     def observe(self, stage: str, bucket: int, batch: int, actual_s: float) -> None:
         """Move the pair's factor a little towards what an execution really took."""
         key = (stage, bucket)
         low, high = CORRECTION_LIMITS
-        ratio = min(max(actual_s / self._table_s(key, batch), low), high)
+        ratio = min(max(actual_s / self._table(key, batch)[batch - 1], low), high)
         factor = self._factors.get(key, 1.0)
         self._factors[key] = factor + CORRECTION_RATE * (ratio - factor)
+        self.spread += CORRECTION_RATE * (min(abs(ratio / factor - 1), 1.0) - self.spread)
 
-    def _table_s(self, key: Key, batch: int) -> float:
-        table = self._tables.setdefault(key, [])
-        while len(table) < batch:
-            table.append(self._estimate_s(key, len(table) + 1))
-        return table[batch - 1]
+    def _table(self, key: Key, batch: int) -> list[float]:
+        """Return the pair's seconds by batch size, at least up to `batch`."""
+        table = self._tables.get(key)
+        if table is None or len(table) < batch:
+            rows = range(1, max(batch, 2 * len(table or ())) + 1)
+            table = self._tables[key] = list(accumulate((self._estimate_s(key, row) for row in rows), max))
+        return table
 
     def _estimate_s(self, key: Key, batch: int) -> float:
         points = self._measured.get(key)

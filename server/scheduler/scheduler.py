@@ -2,61 +2,25 @@
 
     push ──> embed | read lane ──> next_batch ──> (the engine runs it) ──> push ──> trunk lane ──> next_batch
 
-Earliest due first among the lanes that are ready, then filled to the batch size from the same lane, then, where it
-is cheaper than waiting, from the lanes of smaller buckets. A lane is ready when it is full or its head has waited
-the queue delay. Deciding costs O(lanes + batch * log n) for n waiting tickets.
+The model that has had the least device time goes first, and of its lanes the one with the earliest due; then the
+batch is filled to the size that is cheapest for what waits (`Line.form`). A lane is ready when it is full or its head
+has waited the queue delay. Deciding costs O(lanes + batch * log n) for n waiting tickets.
 
-Nothing here reads a clock.
+Nothing here reads a clock, so a simulator can drive it with a clock of its own.
 """
 
 import heapq
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import count
 from math import inf
 from typing import Generic
 
-from server.manifest import Manifest
+from server.records import Priority
+from server.scheduler.costs import Costs
 from server.scheduler.lanes import Lane, Stage, T
-from server.scheduler.latency import LatencyModel
+from server.scheduler.line import Batch, Line
 
 _MIN_SWEEP = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
-    """Tickets to run together; riders from smaller buckets come last."""
-
-    model: str
-    stage: Stage
-    bucket: int
-    tickets: list[T]
-
-
-@dataclass(slots=True)
-class _Family(Generic[T]):
-    """One model's lanes and predictions; `trunks` by falling bucket."""
-
-    latency: LatencyModel
-    embed: Lane[T]
-    read: Lane[T]
-    trunks: list[Lane[T]]
-    typical_bucket: int
-
-    def lanes(self) -> list[Lane[T]]:
-        return [*self.trunks, self.embed, self.read]
-
-    def work_s(self) -> float:
-        """Predict the seconds to run all that waits here, in full batches, to the end."""
-        rest_s = self._share_s(Stage.TRUNK, self.typical_bucket, self.read.limit)
-        zero_s = self._share_s(Stage.TRUNK, 0, self.embed.limit)
-        total_s = self.embed.num_waiting * (self._share_s(Stage.EMBED, 0, self.embed.limit) + zero_s)
-        total_s += self.read.num_waiting * (self._share_s(Stage.READ, 0, self.read.limit) + rest_s)
-        return total_s + sum(
-            lane.num_waiting * self._share_s(Stage.TRUNK, lane.bucket, lane.limit) for lane in self.trunks
-        )
-
-    def _share_s(self, stage: Stage, bucket: int, batch: int) -> float:
-        return self.latency.predict_s(stage, bucket, batch) / batch
 
 
 class Scheduler(Generic[T]):
@@ -65,52 +29,76 @@ class Scheduler(Generic[T]):
     Every ticket pushed leaves exactly once: in a batch, by `cancel` or by `expire`.
     """
 
-    def __init__(self, queue_delay_s: float = 0.0) -> None:
+    def __init__(
+        self, queue_delay_s: float = 0.0, floors: Mapping[Priority, int] | None = None, num_instances: int = 1
+    ) -> None:
         self._queue_delay_s = queue_delay_s
-        self._families: dict[str, _Family[T]] = {}
-        self._lanes: list[Lane[T]] = []
-        self._by_place: dict[tuple[str, Stage, int], Lane[T]] = {}
+        self._floors = floors or {}
+        self._num_instances = num_instances
+        self._lines: dict[str, Line[T]] = {}
+        self._places: dict[tuple[str, Stage, int], tuple[Line[T], Lane[T]]] = {}
         self._deadlines: list[tuple[float, int, T]] = []
         self._num_pushes = count()
         self._sweep_above = _MIN_SWEEP
+        self._virtual_s = 0.0
+        """The device time that a model had had when its latest batch was chosen; who was idle starts from here."""
 
-    def add_model(self, model: str, manifest: Manifest, latency: LatencyModel, max_batch_size: int) -> None:
+    def add_model(self, model: str, costs: Costs) -> None:
         """Open the lanes of a model under a name of the caller's choice."""
-
-        def lane(stage: Stage, bucket: int) -> Lane[T]:
-            return Lane(model, stage, bucket, max_batch_size)
-
-        self._families[model] = _Family(
-            latency=latency,
-            embed=lane(Stage.EMBED, 0),
-            read=lane(Stage.READ, 0),
-            trunks=[lane(Stage.TRUNK, bucket) for bucket in reversed(manifest.buckets)],
-            typical_bucket=manifest.bucket_for(round(max(point.mean_tape_length for point in manifest.quality.points))),
-        )
-        self._lanes += self._families[model].lanes()
-        self._index_lanes()
+        line: Line[T] = Line(model, costs, self._floors, self._num_instances)
+        self._lines[model] = line
+        self._places |= {(model, lane.stage, lane.bucket): (line, lane) for lane in line.lanes}
 
     def remove_model(self, model: str) -> None:
         """Close the lanes of a model; none of its tickets may be in line."""
-        assert not any(lane.num_waiting for lane in self._families[model].lanes()), "Tickets would be lost. A bug."
-        del self._families[model]
-        self._lanes = [lane for lane in self._lanes if lane.model != model]
-        self._index_lanes()
+        line = self._lines.pop(model)
+        assert line.num_waiting == 0, "Tickets would be lost. This is a bug."
+        for lane in line.lanes:
+            del self._places[model, lane.stage, lane.bucket]
 
     @property
     def num_waiting(self) -> int:
-        return sum(lane.num_waiting for lane in self._lanes)
+        return sum(line.num_waiting for line in self._lines.values())
 
     @property
     def work_s(self) -> float:
-        """Predict the seconds that one instance needs for all that waits."""
-        return sum(family.work_s() for family in self._families.values())
+        """Predict the seconds that one instance needs for all that waits, under the present ceilings."""
+        return sum(line.fixed_s() + line.unread_s(line.ceiling) for line in self._lines.values())
+
+    def work_by_cap_s(self, model: str, caps: Sequence[int]) -> list[float]:
+        """Predict the seconds for all that waits, were a model's unread samples capped at each of `caps`.
+
+        Its unread samples of low priority are left out: others overtake them.
+        """
+        mine = self._lines[model]
+        others = [line for line in self._lines.values() if line is not mine]
+        fixed_s = mine.fixed_s() + sum(line.fixed_s() + line.unread_s(line.ceiling) for line in others)
+        return [fixed_s + mine.unread_s(cap, is_low_counted=False) for cap in caps]
+
+    def ahead_s(self, due_s: float, enough_s: float = inf, *, is_deadline: bool = False) -> float:
+        """Predict the seconds for what is due before a time, or of it for what has a deadline.
+
+        Counts no further than somewhat past `enough_s`.
+        """
+        enough_s = min(enough_s, self.work_s)
+        return sum(line.ahead_s(due_s, enough_s, is_deadline=is_deadline) for line in self._lines.values())
+
+    def set_ceiling(self, model: str, cap: int) -> None:
+        """Cap what a model reads from now on, those that wait included."""
+        self._lines[model].ceiling = cap
+
+    def ceiling(self, model: str) -> int:
+        return self._lines[model].ceiling
 
     def push(self, model: str, stage: Stage, bucket: int, ticket: T, now: float) -> None:
         """Put a ticket in line for a stage; its deadline holds until it leaves for good."""
-        self._by_place[model, stage, bucket].push(ticket, now)
+        line, lane = self._places[model, stage, bucket]
+        if len(self._lines) > 1 and line.num_waiting == 0:
+            line.used_s = max(line.used_s, self._virtual_s)
+        lane.push(ticket, now)
         if ticket.deadline_s < inf:
-            heapq.heappush(self._deadlines, (ticket.deadline_s, next(self._num_pushes), ticket))
+            ticket.latest_s = line.latest_s(lane, ticket)
+            heapq.heappush(self._deadlines, (ticket.latest_s, next(self._num_pushes), ticket))
             self._sweep_deadlines()
 
     def cancel(self, ticket: T) -> None:
@@ -119,11 +107,13 @@ class Scheduler(Generic[T]):
             ticket.lane.leave(ticket)
 
     def expire(self, now: float) -> list[T]:
-        """Take out and return the tickets whose deadline has come."""
-        expired: list[T] = []
+        """Take out and return the tickets that can no longer make their deadline, however little they read."""
+        expired = [ticket for line in self._lines.values() for ticket in line.lost]
+        for line in self._lines.values():
+            line.lost.clear()
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].lane is None):
             ticket = heapq.heappop(self._deadlines)[2]
-            if ticket.lane is not None and ticket.deadline_s <= now:
+            if ticket.lane is not None and ticket.latest_s <= now:
                 ticket.lane.leave(ticket)
                 expired.append(ticket)
         return expired
@@ -131,34 +121,42 @@ class Scheduler(Generic[T]):
     def next_batch(self, now: float) -> Batch[T] | None:
         """Take out the tickets to run next together, or return None where none is ready.
 
-        Call `expire` first: this does not look at deadlines.
+        Call `expire` before it, for deadlines that cannot be made any more, and after it, for those of whom it found
+        this out.
         """
-        chosen: Lane[T] | None = None
-        earliest = (inf, 0)
-        for lane in self._lanes:
-            head = lane.head()
-            if head is not None and (head.due_s, head.order) < earliest and self._ready_at(lane, head) <= now:
-                chosen, earliest = lane, (head.due_s, head.order)
-        if chosen is None:
-            return None
-        tickets = chosen.pop(chosen.limit)
-        if chosen.stage is Stage.TRUNK and len(tickets) < chosen.limit:
-            self._add_riders(chosen, tickets)
-        return Batch(chosen.model, chosen.stage, chosen.bucket, tickets)
+        while (chosen := self._choose(now)) is not None:
+            line, lane = chosen
+            batch = line.form(lane, now)
+            if batch is not None:
+                self._virtual_s = line.used_s
+                line.used_s += batch.predicted_s
+                return batch
+        return None
 
     def wake_at(self, now: float) -> float | None:
         """Return the next time at which a deadline comes or a lane's delay ends by itself; None if never."""
-        times = [deadline for deadline, _, _ in self._deadlines[:1]]
+        times = [latest_s for latest_s, _, _ in self._deadlines[:1]]
         if self._queue_delay_s > 0:
-            times += [self._ready_at(lane, head) for lane in self._lanes if (head := lane.head()) is not None]
+            places = self._places.values()
+            times += [self._ready_at(line, lane, head) for line, lane in places if (head := lane.head()) is not None]
         return min((time for time in times if time > now), default=None)
 
-    def _index_lanes(self) -> None:
-        self._by_place = {(lane.model, lane.stage, lane.bucket): lane for lane in self._lanes}
+    def _choose(self, now: float) -> tuple[Line[T], Lane[T]] | None:
+        chosen: tuple[Line[T], Lane[T]] | None = None
+        first = (inf, 0.0, 0)
+        for line in self._lines.values():
+            for lane in line.lanes:
+                head = lane.head()
+                if head is not None:
+                    rank = (line.used_s, head.due_s, head.order)
+                    if rank < first and self._ready_at(line, lane, head) <= now:
+                        chosen, first = (line, lane), rank
+        return chosen
 
-    def _ready_at(self, lane: Lane[T], head: T) -> float:
-        is_full = lane.num_waiting >= lane.limit
-        return -inf if is_full or self._queue_delay_s == 0 else head.queued_s + self._queue_delay_s
+    def _ready_at(self, line: Line[T], lane: Lane[T], head: T) -> float:
+        if self._queue_delay_s == 0 or lane.num_waiting >= line.best_size(lane):
+            return -inf
+        return head.queued_s + self._queue_delay_s
 
     def _sweep_deadlines(self) -> None:
         """Forget the deadlines of tickets that have left, when they may be half of all: amortised O(1)."""
@@ -166,25 +164,3 @@ class Scheduler(Generic[T]):
             self._deadlines = [entry for entry in self._deadlines if entry[2].lane is not None]
             heapq.heapify(self._deadlines)
             self._sweep_above = max(2 * len(self._deadlines), _MIN_SWEEP)
-
-    def _add_riders(self, lane: Lane[T], tickets: list[T]) -> None:
-        """Fill a trunk batch from smaller buckets, nearest first, where that costs less device time than waiting."""
-        family = self._families[lane.model]
-        upstream = family.read.num_waiting
-        for smaller in family.trunks:
-            room = min(lane.limit - len(tickets), smaller.num_waiting)
-            if smaller.bucket >= lane.bucket or room <= 0:
-                continue
-            if _is_riding_cheaper(family.latency, lane.bucket, len(tickets), smaller, room, upstream):
-                tickets += smaller.pop(room)
-
-
-def _is_riding_cheaper(
-    latency: LatencyModel, bucket: int, num_seated: int, smaller: Lane[T], num_riders: int, upstream: int
-) -> bool:
-    """Compare what riders add to this execution with their share of their own, as full as it could get by then."""
-    added_s = latency.predict_s(Stage.TRUNK, bucket, num_seated + num_riders)
-    added_s -= latency.predict_s(Stage.TRUNK, bucket, num_seated)
-    later = min(smaller.limit, smaller.num_waiting + upstream)
-    share_s = latency.predict_s(Stage.TRUNK, smaller.bucket, later) / later
-    return added_s < num_riders * share_s

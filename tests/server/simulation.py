@@ -15,6 +15,7 @@ from server.manifest import Manifest
 from server.metrics import Metrics
 from server.records import Ask, InferAnswer, InferRequest
 from server.repository import Repository
+from server.scheduler import LatencyModel
 from server.settings import Settings
 
 START_S = 1000.0
@@ -56,12 +57,13 @@ def simulate(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class SimulatedInstances:
-    """Runs each execution at once and reports it when its predicted time has passed."""
+    """Runs each execution at once and reports it when its time by the manifest's table has passed."""
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
         self.num_running = 0
         self.history: list[Execution] = []
+        self._tables: dict[str, LatencyModel] = {}
 
     def start(self) -> None:
         pass
@@ -75,7 +77,8 @@ class SimulatedInstances:
         self.history.append(execution)
         execution.run()
         batch = execution.batch
-        seconds = execution.family.latency.predict_s(batch.stage, batch.bucket, len(batch.tickets))
+        table = self._tables.setdefault(batch.model, LatencyModel(execution.family.manifest))
+        seconds = table.predict_s(batch.stage, batch.bucket, len(batch.tickets))
         asyncio.get_running_loop().call_later(seconds, self._finish, execution, done)
 
     def _finish(self, execution: Execution, done: Callable[[Execution], None]) -> None:

@@ -177,7 +177,7 @@ def test_requests_of_one_turn_share_a_batch():
 def test_zero_caps_never_share_a_reader_batch_with_others():
     async def scenario(world):
         await asyncio.gather(*(world.infer(images(127), max_tape=cap) for cap in (0, 4, 0, 4)))
-        return [{ticket.budget.cap for ticket in e.batch.tickets} for e in world.instances.history if e.reading]
+        return [{ticket.cap for ticket in e.batch.tickets} for e in world.instances.history if e.reading]
 
     assert sorted(in_world(scenario), key=max) == [{0}, {4}]
 
@@ -297,7 +297,7 @@ def test_law_conservation(calls, num_instances):
         results = await make_calls(world, calls)
         outcomes = world.outcomes()
         assert sum(outcomes.values()) == len(calls)
-        refused = sum(outcomes.get(reason, 0) for reason in ("overload",))
+        refused = sum("predicted" in str(result) or isinstance(result, Overloaded) for result in results)
         assert world.value("adatape_requests_admitted_total", model=FAMILY) == len(calls) - refused
         answers = [result for result in results if not isinstance(result, BaseException)]
         errors = [result for result in results if isinstance(result, ServeError)]
@@ -463,14 +463,14 @@ def test_a_deadline_that_has_passed_is_refused():
     in_world(scenario)
 
 
-def test_a_deadline_that_comes_while_waiting_is_told_at_once_and_never_run():
+def test_a_deadline_that_cannot_be_made_is_told_at_once_and_never_run():
     async def scenario(world):
         long = asyncio.create_task(world.infer(random_images(200, seed=1)))
         await asyncio.sleep(1e-5)
         started_s = asyncio.get_running_loop().time()
-        with pytest.raises(DeadlineExceeded, match=r"at most 0\.00012 s"):
+        with pytest.raises(DeadlineExceeded, match=r"got 0\.00012 s; expected at least 0\.001\d+ s, predicted"):
             await world.infer(images(127), deadline_s=0.00012)
-        assert asyncio.get_running_loop().time() - started_s == pytest.approx(0.00012)
+        assert asyncio.get_running_loop().time() == started_s
         await long
         ran = {id(ticket.job) for execution in world.instances.history for ticket in execution.batch.tickets}
         assert len(ran) == 1
@@ -596,7 +596,7 @@ def test_a_cancel_in_the_turn_of_the_answer_is_a_cancel():
         execution = world.instances.history[-1]
         assert execution.batch.stage is Stage.TRUNK
         task.cancel()
-        world.engine._take_back(execution)
+        world.engine._dispatcher._on_done(execution)
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.sleep(1.0)

@@ -136,11 +136,12 @@ def test_work_for_nothing_is_wasted_and_not_padding():
 def test_execution_sizes_are_seen_by_stage_and_bucket():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.executed("trunk", 8, 5, 0.01)
+    meter.executed("trunk", 8, 5, 0.01, 0.005)
     labels = {"model": FAMILY, "stage": "trunk", "bucket": "8"}
     assert value(metrics, "adatape_batch_size_sum", **labels) == 5
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="4.0") == 0
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="6.0") == 1
+    assert value(metrics, "adatape_execution_prediction_ratio_sum", model=FAMILY, stage="trunk") == 2
 
 
 def test_build_and_limits_are_shown():

@@ -1,0 +1,94 @@
+"""What becomes of an execution: samples that were read go in line for their bucket, answered ones are collected."""
+
+import logging
+from collections.abc import Callable
+from math import inf
+
+from server.backends.base import Reading
+from server.engine.dispatch import Dispatcher
+from server.engine.execution import Execution
+from server.engine.jobs import Entry
+from server.engine.ledger import Ledger
+from server.errors import BackendFailed, DeadlineExceeded, ServeError
+from server.records import BudgetReason, Floats
+from server.scheduler import Stage, flops_of
+
+_log = logging.getLogger("adatape.engine")
+
+
+class Outcomes:
+    """Takes executions back from the dispatcher, and entries that ran out of time."""
+
+    def __init__(self, dispatcher: Dispatcher, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._clock = clock
+
+    def take_back(self, execution: Execution) -> None:
+        """Account for an execution, then send its samples on."""
+        if execution.error is not None:
+            self._fail_batch(execution, execution.error)
+            return
+        self._account(execution)
+        entries = execution.batch.tickets
+        if execution.reading is not None:
+            self._bucket(entries, execution.reading)
+        elif execution.logits_BC is not None:
+            self._collect(entries, execution.batch.bucket, execution.logits_BC, execution.is_finite_B)
+
+    def expire(self, entry: Entry) -> None:
+        """Tell a caller that its deadline cannot be made any more."""
+        request = entry.job.request
+        waited = f"{request.ask.deadline_s:g} s, of which {self._clock() - request.arrival_s:.4f} s are gone"
+        self._ledger.settle(entry.job, DeadlineExceeded("deadline", waited, "enough left to run at max_tape 0"))
+
+    def _account(self, execution: Execution) -> None:
+        batch, family = execution.batch, execution.family
+        stage, bucket, entries = batch.stage, batch.bucket, batch.tickets
+        seconds = execution.finished_s - execution.started_s
+        family.meter.executed(stage, bucket, len(entries), seconds, batch.predicted_s)
+        family.costs.observe(stage, bucket, len(entries), seconds)
+        flops = flops_of(family.manifest.flops, stage, bucket)
+        for entry in entries:
+            entry.ran(stage, flops, execution.started_s, execution.finished_s)
+            if entry.job.is_settled:
+                family.meter.wasted(flops)
+
+    def _bucket(self, entries: list[Entry], reading: Reading) -> None:
+        """Put each sample in line for the smallest bucket that holds its tape."""
+        now, costs = self._clock(), entries[0].job.family.costs
+        lengths = reading.tape_length_B1.ravel().tolist()
+        lengths_wanted = reading.tape_length_wanted_B1.ravel().tolist()
+        if entries[0].cap > 0:
+            costs.mix.observe(lengths_wanted)
+        for row, entry in enumerate(entries):
+            if not entry.job.is_settled:
+                length = lengths[row]
+                fits = costs.cap_within(entry.deadline_s - now, length, 1) if entry.deadline_s < inf else length
+                if fits < length:  # reading took longer than planned; a prefix of a tape is a tape
+                    length = fits
+                    entry.lower(fits, BudgetReason.DEADLINE)
+                entry.was_read(reading, row, length, lengths_wanted[row])
+                self._dispatcher.push(entry, Stage.TRUNK, costs.bucket_of[length], now)
+
+    def _collect(self, entries: list[Entry], bucket: int, logits_BC: Floats, is_finite_B: list[bool]) -> None:
+        """Hand each sample its logits and settle the jobs that have them all."""
+        for row, entry in enumerate(entries):
+            job = entry.job
+            if job.is_settled:
+                continue
+            if not is_finite_B[row]:
+                self._ledger.settle(job, BackendFailed("logits", "NaN or infinity", "finite numbers"))
+                continue
+            entry.was_answered(logits_BC[row], bucket)
+            job.num_left -= 1
+            if job.num_left == 0:
+                self._ledger.settle(job)
+
+    def _fail_batch(self, execution: Execution, error: Exception) -> None:
+        batch = execution.batch
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
+        _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
+        got = str(error) if isinstance(error, ServeError) else type(error).__name__
+        for entry in batch.tickets:
+            self._ledger.settle(entry.job, BackendFailed(f"{batch.stage} execution", got, "an answer for every sample"))

@@ -1,0 +1,110 @@
+"""What a sample costs the device under each cap, and how many samples are best run together."""
+
+from server.manifest import Manifest
+from server.scheduler.lanes import Stage
+from server.scheduler.latency import LatencyModel
+from server.scheduler.mix import TapeMix
+from server.scheduler.splits import Splits
+
+REFRESH_EVERY = 16
+"""Executions between two looks at what they taught; predictions move slowly, looking costs about as much as one."""
+KNEE_TOLERANCE = 0.25
+"""How much more a sample may cost in a batch kept small for a deadline's sake."""
+CAUTION = 2.0
+"""Spreads by which a deadline's plan may be wrong."""
+HURRY = 2.0
+"""How much more a sample costs where deadlines decide the batches: they are smaller, and of mixed buckets."""
+
+Place = tuple[Stage, int]
+
+
+class Costs:
+    """One family's predictions on one device, kept current by `observe` and `observe_tapes`.
+
+    Units: device seconds. `sample_s[cap]` is a whole answer's share of well-filled executions; `share_s[stage, bucket]`
+    is one execution's, and `place_s[stage, bucket]` what is still to run for a sample that waits there.
+    """
+
+    def __init__(
+        self, manifest: Manifest, latency: LatencyModel, max_batch_size: int, max_execution_s: float = float("inf")
+    ) -> None:
+        self.capacity = manifest.tape_capacity
+        self.buckets = manifest.buckets
+        self.bucket_of = [manifest.bucket_for(length) for length in range(self.capacity + 1)]
+        self.max_batch_size = max_batch_size
+        self.latency = latency
+        self.mix = TapeMix(manifest)
+        self.sample_s: list[float] = []
+        self.share_s: dict[Place, float] = {}
+        self.place_s: dict[Place, float] = {}
+        self._max_execution_s = max_execution_s
+        self._places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
+        self._splits: dict[tuple[Stage, int, int], Splits] = {}
+        self._num_observed = 0
+        self.refresh()
+
+    def predict_s(self, stage: Stage, bucket: int, batch: int) -> float:
+        """Return what an execution should take."""
+        return self.latency.predict_s(stage, bucket, batch)
+
+    def observe(self, stage: Stage, bucket: int, batch: int, actual_s: float) -> None:
+        """Learn what an execution really took."""
+        self.latency.observe(stage, bucket, batch, actual_s)
+        self._num_observed += 1
+        if self._num_observed % REFRESH_EVERY == 0:
+            self.refresh()
+
+    def splits(self, stage: Stage, bucket: int) -> Splits:
+        """Return how best to split what waits there into executions of bounded time."""
+        limit = max(1, self.latency.fit(stage, bucket, self._max_execution_s, self.max_batch_size))
+        key = (stage, bucket, limit)
+        splits = self._splits.get(key)
+        if splits is None:
+            splits = self._splits[key] = Splits(self.latency.table(stage, bucket, limit))
+        return splits
+
+    def usable_s(self, seconds: float) -> float:
+        """Return how much of a slack may be planned with: executions scatter around their predictions."""
+        return seconds / (1 + CAUTION * self.latency.spread)
+
+    def hurried_s(self, cap: int) -> float:
+        """Return a sample's cost under a cap in the small batches that deadlines make."""
+        return HURRY * self.sample_s[cap]
+
+    def trunk_s(self, cap: int, batch: int) -> float:
+        """Return what the trunk takes until the last of a reader batch is through, were all of it under one cap."""
+        read_s = self.share_s[Stage.READ if cap > 0 else Stage.EMBED, 0]
+        alone_s = self.predict_s(Stage.TRUNK, self.bucket_of[cap], 1)
+        return max(alone_s, batch * (self.sample_s[cap] - read_s))
+
+    def cap_within(self, slack_s: float, cap: int, batch: int) -> int:
+        """Return the largest cap, of at most `cap`, whose trunk fits into a slack; 0 if none does."""
+        smaller = [bucket for bucket in reversed(self.buckets) if bucket < cap]
+        return next((each for each in [cap, *smaller] if self.trunk_s(each, batch) <= slack_s), 0)
+
+    def alone_s(self, cap: int) -> float:
+        """Return what an answer takes at the longest tape that a cap allows with the device for itself."""
+        stage = Stage.READ if cap > 0 else Stage.EMBED
+        return self.predict_s(stage, 0, 1) + self.predict_s(Stage.TRUNK, self.bucket_of[cap], 1)
+
+    def refresh(self) -> None:
+        """Work everything out anew."""
+        reach = self.mix.reach()
+        share_s = self.share_s = {place: self._share_s(*place, reach) for place in self._places}
+        trunk_s = [share_s[Stage.TRUNK, bucket] for bucket in self.bucket_of]
+        means_s, below_s = [], 0.0
+        for cap in range(self.capacity + 1):
+            means_s.append(below_s + reach[cap] * trunk_s[cap])
+            beyond = reach[cap + 1] if cap < self.capacity else 0.0
+            below_s += (reach[cap] - beyond) * trunk_s[cap]
+        embed_s, read_s = share_s[Stage.EMBED, 0], share_s[Stage.READ, 0]
+        self.sample_s = [embed_s + means_s[0], *(read_s + mean_s for mean_s in means_s[1:])]
+        self.place_s = share_s | {(Stage.EMBED, 0): self.sample_s[0], (Stage.READ, 0): self.sample_s[-1]}
+
+    def _share_s(self, stage: Stage, bucket: int, reach: list[float]) -> float:
+        """Return a sample's share of an execution that is as full as a flow of samples fills it."""
+        best = self.splits(stage, bucket).best
+        if stage is Stage.TRUNK and bucket > 0:
+            smaller = self.buckets[self.buckets.index(bucket) - 1]
+            best = max(1, round(best * reach[smaller + 1]))
+        return self.predict_s(stage, bucket, best) / best
