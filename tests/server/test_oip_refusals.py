@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
-from server.errors import BadRequest
+from server.dataplane.asks import read_ask
+from server.errors import BadRequest, DeadlineExceeded
 from server.oip.requests import read_header_length, read_message
 from tests.server.oip_calls import HEADER_LENGTH, INFER, PIXELS, SHAPE, binary, call, image, packed, pixels
 from tests.server.surface import make_app, photo, serving
@@ -208,6 +209,18 @@ async def test_a_bomb_is_never_inflated(client, coding, compress):
 async def test_a_body_that_is_too_large(client):
     message = await refused(client, 413, content=bytes(20_001))
     assert message.startswith("the request body is too large; got 20001 bytes")
+
+
+async def test_a_large_document_is_judged_like_a_small_one():
+    """Off the event loop, where it holds up nobody."""
+    async with serving() as client:
+        message = await refused(client, content=orjson.dumps(call(image(data=[0] * 200_000))))
+    assert message == "input image; got 200000 values; expected 192 for shape [1, 8, 8, 3]"
+
+
+def test_a_deadline_that_the_transport_has_used_up():
+    with pytest.raises(DeadlineExceeded, match="got 0 s left"):
+        read_ask({}, {}, 0.0)
 
 
 async def test_broken_images(client):
