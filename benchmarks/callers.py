@@ -96,7 +96,7 @@ def play(caller: Caller, url: str, times: Times, slo_s: float) -> Served:
         try:
             return await run_open(client, choose, times, on_reply)
         finally:
-            client.close()
+            await client.close()
 
     _raise_file_limit()
     for cap in range(caller.bench.manifest.tape_capacity + 1):

@@ -113,7 +113,7 @@ def closed_run(url: str, requests: Sequence[bytes], *, concurrency: int, seconds
         try:
             return await run_closed(client, requests, concurrency=concurrency, duration_s=seconds)
         finally:
-            client.close()
+            await client.close()
 
     result = in_loop(main())
     if result.num_failed:

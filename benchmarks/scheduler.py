@@ -45,6 +45,10 @@ class Line:
         for _ in range(num_pending):
             self._come()
 
+    @property
+    def num_waiting(self) -> int:
+        return self._scheduler.num_waiting
+
     def serve(self, num_requests: int) -> None:
         """Form batches, and send their requests on, until so many requests have left the trunk."""
         scheduler = self._scheduler
@@ -73,7 +77,9 @@ class Line:
 
 def measure(options: Options) -> Report:
     """Time the scheduler alone, on requests with and without deadlines."""
-    num_requests, rounds = (20_000, 1) if options.quick else (options.requests, options.rounds)
+    num_requests, rounds = options.requests, options.rounds
+    if options.quick:
+        num_requests, rounds = min(20_000, num_requests), 1
     report = Report("scheduler", "Pure scheduling decisions")
     for has_deadlines in (False, True):
         _measure_kind(report, num_requests, rounds, has_deadlines=has_deadlines)

@@ -109,7 +109,7 @@ def open_run(url: str, requests: list[bytes], times: Times) -> Outcomes:
         try:
             return await run_open(client, lambda number: requests[number % len(requests)], times)
         finally:
-            client.close()
+            await client.close()
 
     return in_loop(play())
 

@@ -164,9 +164,16 @@ class Simulation:
             batch = self._scheduler.next_batch(now)
             if batch is not None:
                 now = self._execute(batch, now)
-            elif next_number < len(times):
-                now = times[next_number]
+            else:
+                now = self._next_s(now, times[next_number : next_number + 1])
         return now
+
+    def _next_s(self, now: float, arrivals: list[float]) -> float:
+        """Return when something happens by itself, where nothing can run; `now` where all is done."""
+        wake_s = self._scheduler.wake_at(now)
+        coming = [*arrivals, *([] if wake_s is None else [wake_s])]
+        assert coming or not self._scheduler.num_waiting, "Something waits for ever. This is a bug."
+        return min(coming, default=now)
 
     def _arrive(self, number: int, arrival_s: float) -> None:
         policy = self._policy

@@ -35,6 +35,7 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._waiter: asyncio.Future[Reply] | None = None
         self._transport: asyncio.Transport | None = None
+        self.is_lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of the right shape but of no asyncio class.
@@ -68,6 +69,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol names it
         self._settle(LOST)
+        self.is_lost.set()
 
     def _settle(self, reply: Reply) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -121,9 +123,11 @@ class Client:
             self._idle.append(connection)
         return reply
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close all connections and wait until they are."""
         for connection in self._all:
             connection.close()
+        await asyncio.gather(*(connection.is_lost.wait() for connection in self._all))
 
     async def _take(self) -> _Connection | None:
         while self._idle:
