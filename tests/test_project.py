@@ -83,7 +83,7 @@ def test_most_functions_are_very_short() -> None:
 # --- Names -----------------------------------------------------------------------------------
 
 MACHINE = re.compile(
-    r"(?<![\w.$}])/(?:work|root|home|tmp|Users)/\w"
+    r"(?<![\w.$}])/(?:work|root|home(?!/someone/)|tmp|Users)/\w"
     r"|\.\./shared"
     r"|/opt/(?:pypi|wheels)"
     r"|--(?:extra-)?index[-_]url\b|--find[-_]links\b"
