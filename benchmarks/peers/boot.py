@@ -1,0 +1,169 @@
+"""Starting a peer: its environment, its command, and when it answers."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.booting import ROOT
+from server.manifest import Manifest
+
+HERE = Path(__file__).parent
+START_S = 120.0
+STOP_S = 10.0
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def environment(name: str) -> Path:
+    """Return a peer's environment, created from its exact requirements where it is not there yet."""
+    folder = ROOT / f".venv-peer-{name}"
+    ready = folder / "ready"
+    if not ready.exists():
+        venv.create(folder, with_pip=True)
+        requirements = HERE / f"{name}.txt"
+        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
+        ready.touch()
+    return folder
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(name: str, root: Path, manifest: Manifest, work: Path, core: int) -> Iterator[tuple[int, int, float]]:
+    """Start a peer on one core; give its port, its process and the seconds until it listened."""
+    port = free_port()
+    command = COMMANDS[name](environment(name), manifest, work, port)
+    started_s = time.monotonic()
+    process = subprocess.Popen(
+        ["taskset", "--cpu-list", str(core), *command[0]],
+        cwd=work,
+        env={**os.environ, **QUIET, **_padded(root, manifest), "PYTHONPATH": str(HERE), **command[1]},
+        stdout=subprocess.DEVNULL,
+        stderr=(work / "log").open("w"),
+        start_new_session=True,
+    )
+    try:
+        _wait(process, port, work / "log")
+        yield port, process.pid, time.monotonic() - started_s
+    finally:
+        _end(process)
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    below = children.read_text().split() if children.exists() else []
+    return [pid, *(each for child in below for each in tree(int(child)))]
+
+
+def _padded(root: Path, manifest: Manifest) -> dict[str, str]:
+    size = manifest.preprocessing
+    place = {
+        "reader": str((root / manifest.reader.files[0].path).resolve()),
+        "trunk": str((root / manifest.trunks[-1].files[0].path).resolve()),
+        "shape": [size.height, size.width, 3],
+        "capacity": manifest.tape_capacity,
+    }
+    return {"PADDED": json.dumps(place)}
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    end_s = time.monotonic() + START_S
+    while time.monotonic() < end_s and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.02)
+    raise SystemExit(f"peer; got this log:\n{log.read_text()[-4000:]}\nexpected it to listen")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the process and all that it started, by id: some peers leave children behind."""
+    pids = tree(process.pid)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+    process.wait(STOP_S)
+
+
+Command = tuple[list[str], dict[str, str]]
+Builder = Callable[[Path, Manifest, Path, int], Command]
+
+
+def _script(name: str) -> Builder:
+    def build(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
+        del manifest, work
+        return [str(folder / "bin" / "python"), str(HERE / name), str(port)], {}
+
+    return build
+
+
+def _mlserver(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
+    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "parallel_workers": 0}
+    (work / "settings.json").write_text(json.dumps({**settings, "host": "127.0.0.1", "debug": False}))
+    model = {"name": "padded", "implementation": "mlserver_model.PaddedModel"}
+    model |= {"max_batch_size": manifest.max_batch_size, "max_batch_time": 0.001}
+    (work / "model-settings.json").write_text(json.dumps(model))
+    return [str(folder / "bin" / "mlserver"), "start", "."], {}
+
+
+def _bentoml(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
+    del manifest, work
+    serve = ["serve", "bentoml_service:Service", "--working-dir", str(HERE), "--host", "127.0.0.1"]
+    return [str(folder / "bin" / "bentoml"), *serve, "--port", str(port)], {}
+
+
+def _triton(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
+    """Lay out what the bare binary of the pytriton wheel needs: a backend, a stub, libraries and a repository."""
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    backend = work / "backends" / "python"
+    if not backend.exists():
+        shutil.copytree(site / "pytriton/tritonserver/backends/python", backend)
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stub = site / f"pytriton/tritonserver/python_backend_stubs/{version}/triton_python_backend_stub"
+        shutil.copy2(stub, backend)
+    model = work / "models" / "padded"
+    (model / "1").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HERE / "triton_model.py", model / "1" / "model.py")
+    (model / "config.pbtxt").write_text(_triton_config(manifest))
+    libraries = [site / "nvidia_pytriton.libs", Path(str(sysconfig.get_config_var("LIBDIR")))]
+    flags = ["--http-address=127.0.0.1", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"]
+    flags += [f"--model-repository={work / 'models'}", f"--backend-directory={work / 'backends'}"]
+    paths = {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "PYTHONPATH": f"{site}:{HERE}"}
+    return [str(site / "pytriton/tritonserver/bin/tritonserver"), *flags, "--disable-auto-complete-config"], paths
+
+
+def _triton_config(manifest: Manifest) -> str:
+    size, num_classes = manifest.preprocessing, len(manifest.labels)
+    return (
+        f'name: "padded"\nbackend: "python"\nmax_batch_size: {manifest.max_batch_size}\ndynamic_batching {{ }}\n'
+        f'input [ {{ name: "image" data_type: TYPE_UINT8 dims: [ {size.height}, {size.width}, 3 ] }} ]\n'
+        f'output [ {{ name: "logits" data_type: TYPE_FP32 dims: [ {num_classes} ] }} ]\n'
+        "instance_group [ { kind: KIND_CPU count: 1 } ]\n"
+    )
+
+
+COMMANDS: dict[str, Builder] = {
+    "litserve": _script("litserve_server.py"),
+    "mlserver": _mlserver,
+    "triton": _triton,
+    "bentoml": _bentoml,
+    "rayserve": _script("rayserve_app.py"),
+}
