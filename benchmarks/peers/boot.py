@@ -142,11 +142,13 @@ def _triton(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
     model = work / "models" / "padded"
     (model / "1").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(HERE / "triton_model.py", model / "1" / "model.py")
+    shutil.copyfile(HERE / "graph.py", model / "1" / "graph.py")
     (model / "config.pbtxt").write_text(_triton_config(manifest))
     libraries = [site / "nvidia_pytriton.libs", Path(str(sysconfig.get_config_var("LIBDIR")))]
     flags = ["--http-address=127.0.0.1", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"]
     flags += [f"--model-repository={work / 'models'}", f"--backend-directory={work / 'backends'}"]
-    paths = {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "PYTHONPATH": f"{site}:{HERE}"}
+    # The backend's stub takes the packages of the first python3 on PATH.
+    paths = {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     return [str(site / "pytriton/tritonserver/bin/tritonserver"), *flags, "--disable-auto-complete-config"], paths
 
 
