@@ -16,6 +16,9 @@ from export.images import MIN_MARGIN, Pixels, decided_images, noise, own_reading
 from export.runtime import Array, Reading, Runtime
 
 TOLERANCE = 1e-4
+SHARE = 1e-5
+"""Of the largest value, for the stream between the halves: it is not normalised, and fp32 itself rounds by about
+that (torch's own fp32 is 2e-4 from double precision where values reach 90)."""
 EXACT = ("tape_length", "tape_length_wanted", "picks")
 BATCHES = (1, 3, 16)
 MAKERS = (noise, scenes)
@@ -106,8 +109,13 @@ def _reader_checks(exact: AdaTape, runtime: Runtime, images: Pixels) -> Found:
     for case, cap_B in caps.items():
         found = runtime.read(images, cap_B)
         for output, expected in model_reading(exact, images, cap_B).items():
-            pair = (difference(expected, found[output]), 0.0 if output in EXACT else TOLERANCE)
-            yield runtime.names.reader, output, case, pair
+            yield runtime.names.reader, output, case, (difference(expected, found[output]), _allowed(output, expected))
+
+
+def _allowed(output: str, expected: Array) -> float:
+    if output in EXACT:
+        return 0.0
+    return max(TOLERANCE, SHARE * float(np.abs(expected).max(initial=0.0))) if output == "hidden" else TOLERANCE
 
 
 def _trunk_checks(exact: AdaTape, runtime: Runtime, images: Pixels, tolerance: float) -> Found:
