@@ -5,7 +5,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
+from benchmarks.booting import Served
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
 from benchmarks.counters import read_counters
 from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired, alternate, percentiles_ms, r_squared
@@ -37,8 +38,8 @@ def cap_at_equal_accuracy(manifest: Manifest) -> int:
 class Sender:
     """Saturates one server with the pictures at a cap."""
 
-    def __init__(self, bench: Bench, url: str, seconds: float) -> None:
-        self._bench, self._url, self._seconds = bench, url, seconds
+    def __init__(self, bench: Bench, served: Served, seconds: float) -> None:
+        self._bench, self._served, self._seconds = bench, served, seconds
         self._requests: dict[int, list[bytes]] = {}
         self.latencies_s: dict[int, list[float]] = {}
         self.flops_each: dict[int, float] = {}
@@ -48,12 +49,13 @@ class Sender:
         if cap not in self._requests:
             images = self._bench.pictures.pixels_BHWC
             self._requests[cap] = binary_requests(self._bench.model, images, CLIENT_BATCH, {"max_tape": cap})
-        before = read_counters(self._url)
+        before = read_counters(self._served.url)
         concurrency = CONCURRENCY // CLIENT_BATCH
-        closed = closed_run(self._url, self._requests[cap], concurrency=concurrency, seconds=self._seconds)
-        self.flops_each[cap] = read_counters(self._url).since(before).flops_each
+        requests, seconds = self._requests[cap], self._seconds
+        rate, closed = self._bench.rate(self._served, requests, concurrency=concurrency, seconds=seconds)
+        self.flops_each[cap] = read_counters(self._served.url).since(before).flops_each
         self.latencies_s.setdefault(cap, []).extend(closed.warm_latencies_s)
-        return closed.rate * CLIENT_BATCH
+        return rate * CLIENT_BATCH
 
     def at(self, cap: int) -> Callable[[], float]:
         return lambda: self.rate(cap)
@@ -71,9 +73,9 @@ def measure(options: Options) -> Report:
         write_variant(bench.repository, bench.manifest, Path(folder), [0, full])
         padded_bench = Bench(options, num_pictures=1)
         padded_bench.repository, padded_bench.pictures = Path(folder), bench.pictures
-        with bench.served() as url, padded_bench.served() as padded_url:
-            adaptive = Sender(bench, url, seconds)
-            _compare(report, bench, adaptive, Sender(bench, padded_url, seconds), rounds)
+        with bench.served() as served, padded_bench.served() as padded:
+            adaptive = Sender(bench, served, seconds)
+            _compare(report, bench, adaptive, Sender(bench, padded, seconds), rounds)
             _sweep(report, bench, adaptive, 1 if options.quick else 3, is_quick=options.quick)
     report.notes += [
         bench.describe(),

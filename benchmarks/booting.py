@@ -32,6 +32,12 @@ def pin_to(core: int) -> None:
     os.sched_setaffinity(0, {core})
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Served:
     """A running server: where it answers, its process, and how long it took from start to ready."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.booting import ROOT, cores, pin_to, serving
+from benchmarks.booting import ROOT, Served, cores, cpu_s, pin_to, serving
 from benchmarks.inputs import Pictures, fake_pictures, load_pictures
 from benchmarks.report import Report, finish
 from loadtest.load import Closed, run_closed
@@ -37,6 +37,11 @@ def add_family(options: argparse.ArgumentParser, family: str = "adatape_cifar10"
     options.add_argument("--family", default=family, help="the family to run (default: %(default)s)")
     options.add_argument("--repository", type=Path, default=ROOT / "model_repository", help="model repository")
     options.add_argument("--data", type=Path, help=".npz with x_test, y_test; default: crops of sample photos")
+    options.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="rates a second of CPU time, not of the clock: for a machine that runs other work too",
+    )
     options.add_argument("--fake", action="store_true", help="the fake backend, without weights: checks the command")
 
 
@@ -51,7 +56,7 @@ class Bench:
     """A family, pictures for it, and where it is."""
 
     def __init__(self, options: Options, *, num_pictures: int) -> None:
-        self.is_fake: bool = options.fake
+        self.is_cpu_time: bool = options.cpu_time
         self.repository: Path | None = None if options.fake else options.repository
         self.manifest = fake_manifest() if options.fake else find_manifest(options.repository, options.family)
         load = fake_pictures if options.fake else None
@@ -66,18 +71,28 @@ class Bench:
         return self.manifest.family
 
     @contextmanager
-    def served(self, *arguments: str) -> Iterator[str]:
-        """Serve the family on the server's core; give the URL."""
+    def served(self, *arguments: str) -> Iterator[Served]:
+        """Serve the family on the server's core."""
         with serving(self.repository, *arguments, core=self.server_core) as served:
-            yield served.url
+            yield served
+
+    def rate(
+        self, served: Served, requests: Sequence[bytes], *, concurrency: int, seconds: float
+    ) -> tuple[float, Closed]:
+        """Saturate a server; return the requests answered a second, of the clock or of its CPU time, and the run."""
+        before_s = cpu_s(served.pid)
+        closed = closed_run(served.url, requests, concurrency=concurrency, seconds=seconds)
+        spent_s = cpu_s(served.pid) - before_s
+        return (closed.num_answered / spent_s if self.is_cpu_time else closed.rate), closed
 
     def describe(self) -> str:
         """Say what was asked about what."""
         is_shared = self.server_core == self.own_core
         places = "server and generator share the only core" if is_shared else "server on one core, generator on another"
+        basis = " Rates are a second of CPU time: other work ran on the machine." if self.is_cpu_time else ""
         return (
             f"Family {self.model} ({self.manifest.precision}, buckets {self.manifest.buckets}); "
-            f"{len(self.pictures.pixels_BHWC)} {self.pictures.source}; {places}."
+            f"{len(self.pictures.pixels_BHWC)} {self.pictures.source}; {places}.{basis}"
         )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
+from benchmarks.booting import Served
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
 from benchmarks.direct import Direct
 from benchmarks.inputs import binary_requests, jpeg_request, to_jpeg
 from benchmarks.ratios import alternate, percentiles_ms
@@ -47,13 +48,20 @@ def measure(options: Options) -> Report:
     if bench.repository is None:
         raise SystemExit("efficiency; got --fake; expected a family with graphs to call directly")
     jpegs = [to_jpeg(pixels) for pixels in bench.pictures.pixels_BHWC]
-    direct = Direct(bench.repository, bench.manifest, bench.pictures.pixels_BHWC, jpegs, bench.server_core)
+    direct = Direct(
+        bench.repository,
+        bench.manifest,
+        bench.pictures.pixels_BHWC,
+        jpegs,
+        bench.server_core,
+        is_cpu_time=bench.is_cpu_time,
+    )
     report = Report("efficiency", f"Efficiency: HTTP against direct calls, {bench.model}")
     try:
         best = direct.best_batch(seconds / 4, max_batch_size=bench.manifest.max_batch_size)
-        with bench.served() as url:
+        with bench.served() as served:
             for way in _ways(bench, jpegs):
-                _compare(report, bench.model, url, direct, way, best, rounds, seconds)
+                _compare(report, bench, served, direct, way, best, rounds, seconds)
     finally:
         direct.close()
     report.notes += [
@@ -77,14 +85,14 @@ def _ways(bench: Bench, jpegs: list[bytes]) -> list[Way]:
 
 
 def _compare(
-    report: Report, model: str, url: str, direct: Direct, way: Way, best: int, rounds: int, seconds: float
+    report: Report, bench: Bench, served: Served, direct: Direct, way: Way, best: int, rounds: int, seconds: float
 ) -> None:
     latencies_s: list[float] = []
 
     def through_http() -> float:
-        closed = closed_run(url, way.requests, concurrency=way.concurrency, seconds=seconds)
+        rate, closed = bench.rate(served, way.requests, concurrency=way.concurrency, seconds=seconds)
         latencies_s.extend(closed.warm_latencies_s)
-        return closed.rate * way.batch
+        return rate * way.batch
 
     def directly() -> float:
         return direct.jpeg_rate(best, seconds) if way.is_jpeg else direct.rate(best, seconds)
@@ -103,9 +111,9 @@ def _compare(
         }
     )
     report.details[way.name] = {"direct": paired.a, "http": paired.b, "ratios": paired.ratios}
-    limit = AIMS.get(model, {}).get(way.name)
+    limit = AIMS.get(bench.model, {}).get(way.name)
     if limit is not None:
-        report.aims.append(Aim(f"efficiency, {model}, {way.name}", paired.ratio, limit))
+        report.aims.append(Aim(f"efficiency, {bench.model}, {way.name}", paired.ratio, limit))
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ def measure(options: Options) -> Report:
     images = bench.pictures.pixels_BHWC
     direct = Direct(bench.repository, bench.manifest, images, [], bench.server_core)
     try:
-        with bench.served() as url:
+        with bench.served() as served:
             wanted = direct.lengths()
-            fitted = fit(bench, direct, url, wanted, seconds / 4)
+            fitted = fit(bench, direct, served.url, wanted, seconds / 4)
             capacity = saturated_rate(bench, fitted, wanted)
             for kind, load in LOADS:
-                _validate(report, bench, url, fitted, wanted, kind, load, capacity, seconds)
+                _validate(report, bench, served.url, fitted, wanted, kind, load, capacity, seconds)
     finally:
         direct.close()
     _simulate_fleet(report, bench.manifest, fitted, wanted, fleet_s)

@@ -70,18 +70,18 @@ def measure(options: Options) -> Report:
     """Measure capacity, then play every load against every policy."""
     bench = Bench(options, num_pictures=256)
     slo_s, seconds = options.slo_ms / 1e3, 1.0 if options.quick else options.seconds
-    with bench.served() as url:
+    with bench.served() as served:
         requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
-        capacity = closed_run(url, requests, concurrency=CONCURRENCY, seconds=min(seconds, 5.0)).rate
+        capacity = closed_run(served.url, requests, concurrency=CONCURRENCY, seconds=min(seconds, 5.0)).rate
     shapes = loads(capacity, seconds, options.arrivals)
     policies = callers(bench, slo_s)
     if options.quick:
         policies = [policy for policy in policies if policy.name in {FULL, ZERO, OURS}]
     results: Results = {load: {} for load in shapes}
     for policy in policies:
-        with bench.served(*policy.server) as url:
+        with bench.served(*policy.server) as served:
             for load, times in shapes.items():
-                results[load][policy.name] = play(policy, url, times, slo_s)
+                results[load][policy.name] = play(policy, served.url, times, slo_s)
     report = Report("slo", f"Keeping p99 under {options.slo_ms:g} ms, {bench.model}")
     report.rows = [served.row(load, name) for load, each in results.items() for name, served in each.items()]
     report.aims = _aims(results)

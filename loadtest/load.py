@@ -41,7 +41,8 @@ class Outcomes:
 
     @property
     def is_ok(self) -> NDArray[np.bool_]:
-        return self.status == _OK
+        answered: NDArray[np.bool_] = self.status == _OK
+        return answered
 
     def attainment(self, slo_s: float) -> float:
         """Return the share of all requests that were answered within the SLO."""
@@ -91,6 +92,8 @@ class Closed:
     done_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
     num_failed: int = 0
+    num_answered: int = 0
+    """All of them, those that came after the end included."""
 
     @property
     def rate(self) -> float:
@@ -131,9 +134,9 @@ async def run_closed(
             number = next(numbers) % len(requests)
             reply = await client.ask(requests[number])
             done_s = clock()
-            if reply.status != _OK:
-                result.num_failed += 1
-            elif done_s <= end_s:
+            result.num_answered += reply.status == _OK
+            result.num_failed += reply.status != _OK
+            if reply.status == _OK and done_s <= end_s:
                 result.done_s.append(done_s - start_s)
                 result.latencies_s.append(done_s - sent_s)
             on_reply(number, reply, done_s - sent_s)
