@@ -151,9 +151,8 @@ def raw_message(target: Target) -> Message:
     """Return a request in the raw form, which takes one input and one sample."""
     target.requires("binary_tensor_data")
     (tensor, *others) = target.model.tensors()
-    optional = set(target.model.optional) - {tensor.name}
-    if others or {port.name for port in target.model.inputs} - optional != {tensor.name}:
-        raise Skip("the model has several inputs")
+    if others or target.model.hints.inputs:
+        raise Skip("it is not clear which input is meant")
     raw = tensor.items[0] if tensor.datatype == "BYTES" else tensor.to_raw()
     return Message(raw, {HEADER_LENGTH: "0"})
 

@@ -163,9 +163,10 @@ def config_dims(target: Target) -> None:
 @check("http.config.batch_dimension", TRITON, CONFIG)
 def batch_dimension(target: Target) -> None:
     """Where max_batch_size is above 0, every shape of the metadata begins with -1."""
-    if not target.model.max_batch_size:
+    if configuration(target)["max_batch_size"] == 0:
         raise Skip("the model has no batches")
-    odd = [port.name for port in (*target.model.inputs, *target.model.outputs) if port.shape[:1] != (-1,)]
+    document = fetch(target, target.model_path())
+    odd = [port["name"] for port in [*document["inputs"], *document["outputs"]] if port["shape"][:1] != [-1]]
     expect(not odd, f"{odd} without it", "-1 as first dimension")
 
 
