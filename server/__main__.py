@@ -18,6 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from server import __version__
 from server.app import App, create_app
 from server.app.protocol import Protocol
+from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
 from server.errors import ServeError
 from server.metrics import Metrics
@@ -73,16 +74,17 @@ class Server(uvicorn.Server):
         await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Controller) -> None:
     """Run the server until SIGINT or SIGTERM, then finish what was accepted.
 
+    `make_policy` gives what keeps the service level: benchmarks put the controller's rivals there.
     Raises: SystemExit with a one-line reason where it cannot start.
     """
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     _set_up_logs(settings)
     listener = _bind(settings)
     metrics = Metrics()
-    engine = _build(settings, metrics)
+    engine = _build(settings, metrics, make_policy)
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
@@ -131,10 +133,10 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _build(settings: Settings, metrics: Metrics) -> Engine:
+def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Engine:
     """Return the engine, which has something to serve."""
     try:
-        engine = build_engine(settings, metrics)
+        engine = build_engine(settings, metrics, make_policy)
     except (ServeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     if not engine.repository.families():

@@ -8,12 +8,12 @@ the body over the header: the nearer to what a person typed for this one call, t
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from server.errors import BadRequest
-from server.records import Ask
+from server.records import Ask, Priority
 from server.wire import Call
 
 Values = dict[str, Any]
@@ -88,6 +88,10 @@ def _to_count(value: object) -> int | None:
     return to_natural(value) or None
 
 
+def _to_priority(value: object) -> Priority | None:
+    return Priority(value) if isinstance(value, str) and value in set(Priority) else None
+
+
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -136,6 +140,14 @@ PARAMETERS = (
         {"type": "number", "minimum": _MIN_DEADLINE_MS},
         "The answer is worthless after this many milliseconds; a request that cannot make it is refused with 504.",
         500,
+    ),
+    Parameter(
+        "priority",
+        _to_priority,
+        "high, normal or low",
+        {"type": "string", "enum": [priority.value for priority in Priority], "default": "normal"},
+        "Who goes first when requests wait. Low is overtaken by what comes within ten seconds after it.",
+        "high",
     ),
     Parameter(
         "min_accuracy",
@@ -222,7 +234,7 @@ def to_options(*, query: Values, body: Values, headers: Values) -> Options:
         version=values.get("version"),
         top_k=values.get("top_k", _DEFAULT_TOP_K),
         explain=values.get("explain", False),
-        ask=to_ask(values),
+        ask=replace(to_ask(values), priority=values["priority"]) if "priority" in values else to_ask(values),
     )
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.records import Priority
+
 ENV_PREFIX = "ADATAPE_"
 NOT_SETTINGS = {"ADATAPE_DATA"}
 """Variables with our prefix that other commands read."""
@@ -76,6 +78,22 @@ class Settings(BaseSettings):
     """Predicted seconds of admitted work; beyond it requests are refused with a time to retry. Lower it to the time
     for which your callers wait at all; `inf` refuses none."""
 
+    slo_ms: Span | None = None
+    """Service level: the time in which 99 of 100 requests of high and normal priority ought to be answered. Set it
+    and caps are lowered before requests are refused; without it everyone gets the tape they want."""
+
+    slo_dry_run: bool = False
+    """Decide, log and count what the service level would ask for, but change nothing. For looking before leaping."""
+
+    min_tape_high: Annotated[int, Field(ge=0)] = 0
+    """Least cap that load may impose on high priority. Raise it to keep some callers' quality."""
+
+    min_tape_normal: Annotated[int, Field(ge=0)] = 0
+    """The same for normal priority."""
+
+    min_tape_low: Annotated[int, Field(ge=0)] = 0
+    """The same for low priority."""
+
     max_request_samples: Positive = 256
     """Samples in one request. Raise it for offline clients that send large batches."""
 
@@ -113,6 +131,25 @@ class Settings(BaseSettings):
                 f"max_pending_samples ({self.max_pending_samples}), else such a request is never admitted"
             )
         return self
+
+    @property
+    def slo_s(self) -> float | None:
+        """Return the service level in seconds."""
+        return None if self.slo_ms is None else self.slo_ms / 1000
+
+    @property
+    def execution_bound_s(self) -> float:
+        """Return the longest execution to aim for: with a service level, no more than a quarter of it."""
+        return self.max_execution_s if self.slo_s is None else min(self.max_execution_s, self.slo_s / 4)
+
+    @property
+    def floors(self) -> dict[Priority, int]:
+        """Return the least cap that load may impose, by priority."""
+        return {
+            Priority.HIGH: self.min_tape_high,
+            Priority.NORMAL: self.min_tape_normal,
+            Priority.LOW: self.min_tape_low,
+        }
 
     @property
     def num_threads(self) -> int:

@@ -9,6 +9,7 @@ import time
 
 from fastapi import FastAPI
 
+from server.app.controller import ControllerView
 from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
@@ -41,7 +42,8 @@ class App:
         models = Models(engine)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
-        self.api: FastAPI = build_api(endpoints, models, Health(engine, metrics), self._render)
+        view, health = ControllerView(engine, settings), Health(engine, metrics)
+        self.api: FastAPI = build_api(endpoints, models, view, health, self._render)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

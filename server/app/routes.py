@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from server import __version__
 from server.app import docs
+from server.app.controller import ControllerView
 from server.app.health import Exposition, Health
 from server.app.openapi import describe
 from server.classify import Classify, Models
@@ -47,7 +48,9 @@ def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
     ]
 
 
-def build_api(endpoints: list[Endpoint], models: Models, health: Health, render: Render) -> FastAPI:
+def build_api(
+    endpoints: list[Endpoint], models: Models, view: ControllerView, health: Health, render: Render
+) -> FastAPI:
     """Return the application behind every path; all its failures go through `render`."""
     api = FastAPI(
         title="adatape-serve",
@@ -64,6 +67,7 @@ def build_api(endpoints: list[Endpoint], models: Models, health: Health, render:
         _get("/v1/models", models.index, "models"),
         _get("/v1/models/{model}", models.detail, "models", 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 404),
+        _get("/v1/controller", view.controller, "operation"),
         _get("/healthz", health.live, "operation"),
         _get("/readyz", health.ready, "operation", 503),
         _get("/metrics", health.metrics, "operation", response_class=Exposition),

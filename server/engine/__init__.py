@@ -2,5 +2,6 @@
 
 from server.engine.build import build_engine
 from server.engine.engine import Engine
+from server.engine.pilot import Pilot
 
-__all__ = ["Engine", "build_engine"]
+__all__ = ["Engine", "Pilot", "build_engine"]

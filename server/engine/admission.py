@@ -7,7 +7,7 @@ from server.budget import Budget
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family
 from server.errors import DeadlineExceeded, Overloaded
-from server.records import InferRequest
+from server.records import InferRequest, Priority
 from server.scheduler import due_s
 from server.settings import Settings
 
@@ -33,9 +33,9 @@ class Gate:
         """
         num_pending = self._num_pending()
         self._check_samples(len(budgets), num_pending, family, now)
-        if num_pending > 0 and self._max_s < inf:
-            sample_s = family.costs.sample_s
-            self._check_seconds(sum(sample_s[budget.cap] for budget in budgets), now)
+        if num_pending > 0:
+            self._check_seconds(family, budgets, now)
+            self._check_service(request, family, now)
         if deadline_s < inf:
             self._check_deadline(request, family, deadline_s, now)
 
@@ -53,14 +53,29 @@ class Gate:
             retry_after_s=share * self._dispatcher.backlog_s(now),
         )
 
-    def _check_seconds(self, work_s: float, now: float) -> None:
+    def _check_seconds(self, family: Family, budgets: list[Budget], now: float) -> None:
         """Ask for room for all of a request; an idle server, which is not asked, takes any."""
-        own_s = work_s / self._dispatcher.num_instances
+        if self._max_s == inf:
+            return
+        own_s = sum(family.costs.sample_s[budget.cap] for budget in budgets) / self._dispatcher.num_instances
         backlog_s = self._dispatcher.backlog_s(now)
         if backlog_s + own_s > self._max_s:
             got = f"{own_s:.3g} s of work beside {backlog_s:.3g} s pending"
             retry_after_s = min(backlog_s, backlog_s + own_s - self._max_s)
             raise Overloaded("server", got, f"at most {self._max_s:g} s pending", retry_after_s=retry_after_s)
+
+    def _check_service(self, request: InferRequest, family: Family, now: float) -> None:
+        """Shed what even the smallest budget, given to all that is not read yet, would answer late."""
+        pilot = family.pilot
+        if pilot is None or pilot.is_dry_run or request.ask.priority is Priority.LOW:
+            return
+        cap = pilot.least_cap
+        answer_s = self._dispatcher.answer_s(family, [cap], now)[0]
+        answer_s += (request.num_samples - 1) * family.costs.sample_s[cap] / self._dispatcher.num_instances
+        if answer_s > pilot.policy.limit_s:
+            got = f"an answer predicted after {answer_s:.3g} s at max_tape {cap}"
+            expected = f"one within {pilot.policy.limit_s:.3g} s"
+            raise Overloaded("server", got, expected, retry_after_s=answer_s - pilot.policy.limit_s)
 
     def _check_deadline(self, request: InferRequest, family: Family, deadline_s: float, now: float) -> None:
         """Ask for room before the deadline, and, so that nobody who was let in is pushed out, before later ones."""

@@ -1,21 +1,25 @@
 """From settings to an engine."""
 
 from server.backends.fake import FakeBackend, fake_manifest
+from server.controller import Controller, MakePolicy
 from server.engine.engine import Engine
 from server.metrics import Metrics
 from server.repository import Repository
 from server.settings import Settings
 
 
-def build_engine(settings: Settings, metrics: Metrics) -> Engine:
+def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy = Controller) -> Engine:
     """Return an engine with the repository and backend that the settings name, not yet started.
 
+    `make_policy` gives what keeps the service level, if the settings set one.
     Raises: ValueError if the model repository is no folder.
     """
     if settings.backend == "fake":
-        return Engine(Repository(None, builtin=[fake_manifest()]), FakeBackend(), metrics, settings)
+        return Engine(
+            Repository(None, builtin=[fake_manifest()]), FakeBackend(), metrics, settings, make_policy=make_policy
+        )
     from server.backends.ort import OrtBackend
 
     repository = Repository(settings.model_repository)
     backend = OrtBackend(settings.model_repository, num_threads=settings.num_threads, device=settings.device)
-    return Engine(repository, backend, metrics, settings)
+    return Engine(repository, backend, metrics, settings, make_policy=make_policy)

@@ -1,7 +1,7 @@
 """Gives waiting batches to idle instances, and executions back to the engine."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from server.engine.execution import Execution
 from server.engine.families import Family
@@ -60,8 +60,13 @@ class Dispatcher:
 
     def backlog_s(self, now: float) -> float:
         """Predict when all that is admitted will have run."""
-        running_s = sum(self._left_s(execution, now) + execution.batch.rest_s for execution in self._running)
-        return (running_s + self._scheduler.work_s) / self._instances.size
+        return (self._running_s(now) + self._scheduler.work_s) / self._instances.size
+
+    def answer_s(self, family: Family, caps: Sequence[int], now: float) -> list[float]:
+        """Predict when a newcomer would be answered, were a family's unread samples capped at each of `caps`."""
+        running_s, size, alone_s = self._running_s(now), self._instances.size, family.costs.alone_s
+        works_s = self._scheduler.work_by_cap_s(family.key, caps)
+        return [(running_s + work_s) / size + alone_s(cap) for work_s, cap in zip(works_s, caps, strict=True)]
 
     def wait_s(self, due_s: float, enough_s: float, now: float, *, is_deadline: bool = False) -> float:
         """Predict when what is due before a time, or of it what has a deadline, will have run at the smallest budget.
@@ -91,6 +96,8 @@ class Dispatcher:
         self._is_turn_due = False
         now = self._clock()
         self._expire(now)
+        if len(self._running) < self._instances.size:
+            self._steer(now)
         while len(self._running) < self._instances.size and (batch := self._scheduler.next_batch(now)) is not None:
             execution = Execution(batch, self._families[batch.model], self._clock)
             self._running[execution] = now + batch.predicted_s
@@ -101,6 +108,17 @@ class Dispatcher:
     def _expire(self, now: float) -> None:
         for entry in self._scheduler.expire(now):
             self._on_expired(entry)
+
+    def _steer(self, now: float) -> None:
+        """Let each family's policy decide before a batch of its is formed."""
+        for family in self._families.values():
+            pilot = family.pilot
+            if pilot is not None and self._scheduler.num_unread(family.key) > 0:
+                pilot.steer(now, self.answer_s(family, pilot.caps, now), self._instances.size)
+                self._scheduler.set_ceiling(family.key, pilot.ceiling)
+
+    def _running_s(self, now: float) -> float:
+        return sum(self._left_s(execution, now) + execution.batch.rest_s for execution in self._running)
 
     def _left_s(self, execution: Execution, now: float) -> float:
         return max(0.0, self._running[execution] - now)

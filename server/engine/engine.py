@@ -17,6 +17,7 @@ from enum import StrEnum
 from itertools import count
 
 from server.backends.base import Backend
+from server.controller import Controller, MakePolicy
 from server.engine.admission import Gate, deadline_of, decide_budgets
 from server.engine.dispatch import Dispatcher
 from server.engine.instances import Instances, ThreadInstances
@@ -59,21 +60,21 @@ class Engine:
         *,
         instances: Instances | None = None,
         clock: Callable[[], float] = time.monotonic,
+        make_policy: MakePolicy = Controller,
     ) -> None:
         self.repository = repository
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
+        instances = instances or ThreadInstances(settings.num_instances)
         self._dispatcher = Dispatcher(
-            instances or ThreadInstances(settings.num_instances),
-            Scheduler(settings.max_queue_delay_s, num_instances=settings.num_instances),
-            clock,
+            instances, Scheduler(settings.max_queue_delay_s, settings.floors, instances.size), clock
         )
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
         self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)
         self._gate = Gate(settings, self._dispatcher, lambda: self._ledger.num_pending)
-        self.shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock)
+        self.shelf = Shelf(repository, backend, metrics, settings, self._dispatcher, self._ledger, clock, make_policy)
         self._families = self.shelf.families
         self._orders = count()
         self._state = State.STARTING
@@ -163,5 +164,7 @@ class Engine:
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
         deadline_s = deadline_of(request)
+        if family.pilot is not None:
+            family.pilot.rate.add(now, len(budgets))
         self._gate.check(request, family, budgets, deadline_s, now)
         return new_job(request, family, budgets, deadline_s, self._orders, now)

@@ -4,6 +4,7 @@ import numpy as np
 
 from server.backends.base import Backend, Model, warm
 from server.budget import BudgetTable
+from server.engine.pilot import Pilot
 from server.errors import BadRequest, PayloadTooLarge
 from server.manifest import Manifest
 from server.metrics import ModelMeter
@@ -16,6 +17,9 @@ class Family:
 
     `number` tells it from an earlier load of the same version, which may still have work in line.
     """
+
+    pilot: Pilot | None = None
+    """Steers the cap where there is a service level."""
 
     def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter, costs: Costs, number: int) -> None:
         self.manifest = manifest

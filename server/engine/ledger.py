@@ -6,6 +6,7 @@ from collections.abc import Callable
 from server.engine.families import Family
 from server.engine.jobs import Entry, Job
 from server.errors import Cancelled, ServeError
+from server.records import Priority
 
 
 class Ledger:
@@ -61,6 +62,9 @@ class Ledger:
         asked_caps = [entry.asked_cap for entry in job.entries]
         prepare_s = job.admitted_s - job.request.arrival_s
         job.family.meter.answered(job.request.protocol, answer, asked_caps, prepare_s)
+        if job.family.pilot is not None and job.request.ask.priority is not Priority.LOW:
+            now = self._clock()
+            job.family.pilot.settled(now, now - job.request.arrival_s)
         job.future.set_result(answer)
 
     def _fail(self, job: Job, error: ServeError) -> None:

@@ -8,9 +8,11 @@ from enum import StrEnum
 from itertools import count
 
 from server.backends.base import Backend
+from server.controller import MakePolicy
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family, load_model
 from server.engine.ledger import Ledger
+from server.engine.pilot import Pilot
 from server.errors import ModelNotReady, ServeError, Unavailable
 from server.manifest import Manifest
 from server.metrics import Metrics
@@ -55,6 +57,7 @@ class Shelf:
         dispatcher: Dispatcher,
         ledger: Ledger,
         clock: Callable[[], float],
+        make_policy: MakePolicy,
     ) -> None:
         self.families: dict[str, Family] = {}
         self._repository = repository
@@ -64,6 +67,7 @@ class Shelf:
         self._dispatcher = dispatcher
         self._ledger = ledger
         self._clock = clock
+        self._make_policy = make_policy
         self._changing: dict[Place, Standing] = {}
         self._faults: dict[Place, str] = {}
         self._numbers = count(1)
@@ -152,13 +156,25 @@ class Shelf:
             self._changing.pop(place, None)
         self._faults.pop(place, None)
         max_batch_size = min(manifest.max_batch_size, self._settings.max_batch_size)
-        costs = Costs(manifest, LatencyModel(manifest), max_batch_size, self._settings.max_execution_s)
+        costs = Costs(manifest, LatencyModel(manifest), max_batch_size, self._settings.execution_bound_s)
         family = Family(manifest, model, self._metrics.meter(manifest), costs, next(self._numbers))
+        family.pilot = self._pilot(family)
         self._dispatcher.add_family(family)
         self._metrics.models.watch(lambda: 1, *_labels(family))
         seconds = self._clock() - started_s
         _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, model.device, seconds)
         return family
+
+    def _pilot(self, family: Family) -> Pilot | None:
+        """Return what steers a family's cap; None without a service level."""
+        slo_s = self._settings.slo_s
+        if slo_s is None:
+            return None
+        policy = self._make_policy(slo_s, len(family.costs.buckets))
+        dry = self._settings.slo_dry_run
+        pilot = Pilot(family.manifest, family.costs, family.meter, policy, slo_s, is_dry_run=dry)
+        self._metrics.controller_cap.watch(lambda: pilot.cap, family.manifest.family)
+        return pilot
 
     async def _retire(self, family: Family) -> None:
         """See a family out, to the end even if the caller does not wait for it."""
@@ -175,6 +191,7 @@ class Shelf:
         self._dispatcher.remove_family(family)
         if family.manifest not in [other.manifest for other in self.families.values()]:
             self._metrics.models.forget(*_labels(family))
+            self._metrics.controller_cap.forget(family.manifest.family)
         _log.info("family_unloaded family=%s", family.key)
 
 

@@ -67,6 +67,20 @@ class Metrics(Collector):
         self.batch_size = Histogram(
             "adatape_batch_size", "Samples in an execution", BATCH_SIZES, ("model", "stage", "bucket")
         )
+        self._open_load(model)
+        self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
+        build = Gauge("adatape_build_info", "This server", ("version", "python"))
+        build.watch(lambda: 1, __version__, platform.python_version())
+        self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]
+        self._meters.append(build)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+        self.errors.declare((reason,) for reason in REASONS)
+        self._declare_requests(NO_MODEL)
+
+    def _open_load(self, model: tuple[str]) -> None:
+        """Declare what shows how full the server is, and what it does about it."""
         self.prediction = Histogram(
             "adatape_execution_prediction_ratio",
             "Time of an execution, actual over predicted",
@@ -79,17 +93,16 @@ class Metrics(Collector):
         self.pending_s_limit = Gauge(
             "adatape_pending_seconds_limit", "Predicted seconds beyond which requests are refused"
         )
+        self.controller_cap = Gauge("adatape_controller_cap", "Cap that the controller has chosen", model)
+        self.controller_moves = Counter(
+            "adatape_controller_moves_total", "Changes of the controller's cap", ("model", "direction")
+        )
+        self.slo_answers = Counter(
+            "adatape_slo_answers_total",
+            "Answers of high and normal priority, by the service level",
+            ("model", "result"),
+        )
         self.ready = Gauge("adatape_ready", "1 while requests are admitted")
-        self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
-        build = Gauge("adatape_build_info", "This server", ("version", "python"))
-        build.watch(lambda: 1, __version__, platform.python_version())
-        self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]
-        self._meters.append(build)
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-        self.errors.declare((reason,) for reason in REASONS)
-        self._declare_requests(NO_MODEL)
 
     def collect(self) -> Iterator[Metric]:
         return (meter.collect() for meter in self._meters)
@@ -136,6 +149,8 @@ class ModelMeter:
         metrics.admitted.declare([(model,)])
         metrics.inferences.declare([(model,)])
         metrics.flops.declare((model, kind) for kind in ("useful", "padding", "wasted"))
+        metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
+        metrics.slo_answers.declare((model, result) for result in ("met", "late"))
         metrics.budget_reasons.declare((model, reason.value) for reason in BudgetReason)
 
     def admitted(self) -> None:
@@ -148,6 +163,14 @@ class ModelMeter:
         self._predictions[stage].observe(seconds / predicted_s)
         if stage == "trunk":
             self.statistics.executed(num_samples, seconds)
+
+    def moved(self, *, is_up: bool) -> None:
+        """Count a change of the controller's cap."""
+        self._metrics.controller_moves.add(1, self.model, "up" if is_up else "down")
+
+    def measured(self, *, is_met: bool) -> None:
+        """Count an answer for which the service level holds."""
+        self._metrics.slo_answers.add(1, self.model, "met" if is_met else "late")
 
     def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int], prepare_s: float) -> None:
         """Count an answered request by its receipts; `prepare_s` passed between its arrival and its admission."""

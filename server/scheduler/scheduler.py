@@ -90,6 +90,10 @@ class Scheduler(Generic[T]):
     def ceiling(self, model: str) -> int:
         return self._lines[model].ceiling
 
+    def num_unread(self, model: str) -> int:
+        """Count a model's samples whose cap may still change."""
+        return self._lines[model].read.num_waiting
+
     def push(self, model: str, stage: Stage, bucket: int, ticket: T, now: float) -> None:
         """Put a ticket in line for a stage; its deadline holds until it leaves for good."""
         line, lane = self._places[model, stage, bucket]

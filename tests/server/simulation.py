@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.backends.fake import FAMILY, SIDE_PX, FakeModel, fake_manifest
+from server.controller import Controller, MakePolicy
 from server.engine import Engine
 from server.engine.execution import Execution
 from server.manifest import Manifest
@@ -143,7 +144,9 @@ class World:
         return totals
 
 
-async def open_world(*, num_instances: int = 1, backend: Any = None, **settings: Any) -> World:
+async def open_world(
+    *, num_instances: int = 1, backend: Any = None, make_policy: MakePolicy = Controller, **settings: Any
+) -> World:
     """Return a started engine over the fake family on the running (fake time) loop."""
     metrics = Metrics()
     instances = SimulatedInstances(num_instances)
@@ -154,6 +157,7 @@ async def open_world(*, num_instances: int = 1, backend: Any = None, **settings:
         Settings(backend="fake", **settings),
         instances=instances,
         clock=asyncio.get_running_loop().time,
+        make_policy=make_policy,
     )
     await engine.start()
     return World(engine, metrics, instances)

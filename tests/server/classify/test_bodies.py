@@ -120,7 +120,7 @@ async def test_a_form_without_boundary_is_explained(client):
 
 async def test_a_form_of_endless_parts_is_refused(client):
     body = part('; name="file"', "x") * 100 + END
-    assert "more than 72 parts" in await error(client, 400, content=body, headers=FORM)
+    assert "more than 73 parts" in await error(client, 400, content=body, headers=FORM)
 
 
 async def test_too_many_images_are_refused_before_any_is_decoded():

@@ -44,7 +44,7 @@ async def test_a_wrong_json_value_is_refused(client, value):
 
 
 async def test_an_unknown_parameter_names_the_known_ones(client):
-    known = "model, version, max_tape, max_flops, deadline_ms, min_accuracy, top_k, explain"
+    known = "model, version, max_tape, max_flops, deadline_ms, priority, min_accuracy, top_k, explain"
     for place, request in (
         ("query", {"params": {"max_tapes": 8}, "content": photo()}),
         ("form", {"data": {"max_tapes": "8"}, "files": {"file": photo()}}),
