@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxscript import ir
@@ -26,6 +26,7 @@ from export.runtime import Array, Runtime
 
 Precision = Literal["fp32", "fp16", "int8"]
 Graphs = dict[str, onnx.ModelProto]
+Ranges = dict[bytes, tuple[Any, Any]]
 
 TRUNK_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "int8": 2.0}
 """Largest difference of a logit. Below fp32 it only finds graphs that are broken: what the loss of precision costs,
@@ -52,7 +53,7 @@ def int8_trunks(trunks: Graphs, names: Names, runtime: Runtime, image_BHWC: Pixe
 
 
 class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """The trunk's inputs for calibration: at every bucket, tapes as that bucket sees them."""
+    """The trunk's inputs for calibration: with an empty tape, and for every bucket tapes as that bucket sees them."""
 
     def __init__(self, runtime: Runtime, image_BHWC: Pixels) -> None:
         self._feeds = self._all(runtime, image_BHWC)
@@ -62,42 +63,52 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships 
 
     @staticmethod
     def _all(runtime: Runtime, image_BHWC: Pixels) -> Iterator[dict[str, Array]]:
+        buckets = runtime.names.buckets
         for start in range(0, len(image_BHWC), CALIBRATION_BATCH):
-            for bucket in runtime.names.buckets[1:]:
-                reading = runtime.read(image_BHWC[start : start + CALIBRATION_BATCH], bucket)
-                yield {
-                    **{name: reading[name] for name in ("hidden", "tape_length")},
-                    "tape": reading["tape"][:, :bucket],
-                }
+            for cap in buckets:
+                reading = runtime.read(image_BHWC[start : start + CALIBRATION_BATCH], cap)
+                tape_BTD = reading["tape"][:, : max(cap, buckets[1])]
+                yield {**{name: reading[name] for name in ("hidden", "tape_length")}, "tape": tape_BTD}
 
 
-def _calibrated(trunk: onnx.ModelProto, feeds: _Feeds) -> Any:
+def _calibrated(trunk: onnx.ModelProto, feeds: _Feeds) -> Ranges:
+    """Return the range that the input of each product takes, by the weight that it is multiplied with.
+
+    By weight, not by name: an activation is called otherwise where no tape has to be cut off it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trunk.onnx")
         onnx.save(trunk, path)
         method = CalibrationMethod.MinMax
-        calibrator = create_calibrator(
-            path, list(PRODUCTS), str(Path(folder, "augmented.onnx")), calibrate_method=method
-        )
+        augmented = str(Path(folder, "augmented.onnx"))
+        calibrator = create_calibrator(path, list(PRODUCTS), augmented, calibrate_method=method)
         calibrator.collect_data(feeds)
-        return calibrator.compute_data()
+        found = calibrator.compute_data()
+    return {weight: found[node.input[0]].range_value for node, weight in _products(trunk)}
 
 
-def _quantized(graph: onnx.ModelProto, name: str, ranges: Any) -> onnx.ModelProto:
-    weights = {tensor.name for tensor in graph.graph.initializer}
-    products = [node for node in graph.graph.node if node.op_type in PRODUCTS and node.input[1] in weights]
-    known = set(ranges.keys())
-    unknown = [node.input[0] for node in products if node.input[0] not in known]
+def _products(graph: onnx.ModelProto) -> list[tuple[onnx.NodeProto, bytes]]:
+    """Return the products with a weight, and that weight's content."""
+    weights = {tensor.name: tensor.raw_data for tensor in graph.graph.initializer}
+    nodes = (node for node in graph.graph.node if node.op_type in PRODUCTS)
+    return [(node, weights[node.input[1]]) for node in nodes if node.input[1] in weights]
+
+
+def _quantized(graph: onnx.ModelProto, name: str, ranges: Ranges) -> onnx.ModelProto:
+    products = _products(graph)
+    unknown = [node.name for node, weight in products if weight not in ranges]
     if unknown:
-        raise ExportError.of(f"int8 {name}", f"products of {unknown}", "the products of the trunk that was calibrated")
+        raise ExportError.of(f"int8 {name}", f"products {unknown}", "only those of the trunk that was calibrated")
     quantizer = QDQQuantizer(
         _copy(graph),
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
-        tensors_range=ranges,
-        nodes_to_quantize=[node.name for node in products],
+        tensors_range=TensorsData(
+            CalibrationMethod.MinMax, {node.input[0]: ranges[weight] for node, weight in products}
+        ),
+        nodes_to_quantize=[node.name for node, _ in products],
         nodes_to_exclude=[],
         op_types_to_quantize=list(PRODUCTS),
         extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},

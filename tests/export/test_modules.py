@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adatape.config import TapeConfig
@@ -13,6 +13,7 @@ DIM = 8
 
 
 @pytest.mark.parametrize("threshold", [1.0, 1.7, 2.0, 3.3, 5.0])
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), complex_query=st.booleans(), key_split=st.sampled_from([1, 2]))
 def test_reading_is_that_of_the_model(threshold, seed, complex_query, key_split):
     tape = TapeConfig(capacity=5, halting_threshold=threshold, complex_query=complex_query, key_split=key_split)
