@@ -1,0 +1,26 @@
+"""The conformance kit against a real Triton and this server, side by side, on the same repository."""
+
+from pathlib import Path
+
+import pytest
+
+from loadtest.conformance.__main__ import main
+from server.manifest import Manifest
+from tests.e2e.booting import booted
+from tests.triton.serving import Triton
+
+pytestmark = pytest.mark.triton
+
+
+def test_the_two_differ_only_where_that_is_meant(
+    repository: Path, triton: Triton, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+):
+    with booted("--model-repository", str(repository), "--intra-op-threads", "1") as server:
+        address, grpc = server.url.removeprefix("http://"), server.log.partition("grpc=")[2].split()[0]
+        ours = ["--http", address, "--grpc", grpc, "--model", manifest.family]
+        hints = ["--option", "max_tape=2", "--parameter", "max_tape=3"]
+        status = main([*ours, *hints, "--differential", triton.http, triton.grpc])
+    out = capsys.readouterr().out
+    assert status == 0, "\n".join(line for line in out.splitlines() if "FAIL" in line or "DIFFERS" in line)
+    assert out.count(" checks: ") == 2
+    assert "meant    http.health.live_body" in out
