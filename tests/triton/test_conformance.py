@@ -21,6 +21,6 @@ def test_the_two_differ_only_where_that_is_meant(
         hints = ["--option", "max_tape=2", "--parameter", "max_tape=3"]
         status = main([*ours, *hints, "--differential", triton.http, triton.grpc])
     out = capsys.readouterr().out
-    assert status == 0, "\n".join(line for line in out.splitlines() if "FAIL" in line or "DIFFERS" in line)
+    assert status == 0, out[out.find("DIFFERS") :][:2000] + out[: out.find("second")]
     assert out.count(" checks: ") == 2
     assert "meant    http.health.live_body" in out
