@@ -35,6 +35,10 @@ def classify(client, content, **params):
     return Answer.model_validate_json(response.content).results[0]
 
 
+def by_label(result):
+    return {each.label: each.probability for each in result.predictions}
+
+
 def test_the_tape_obeys_the_cap_and_flops_grow_with_it(client, model):
     capacity = model["tape_capacity"]
     receipts = [
@@ -179,9 +183,10 @@ def test_a_client_that_leaves_disturbs_nobody(server, client, model):
     url = httpx.URL(server.url)
     content = picture()
     head = f"POST /v1/classify?model={model['name']} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-    before = classify(client, content, model=model["name"]).predictions
+    before = classify(client, content, model=model["name"])
     for sent in (head.encode(), head.encode() + content[:500], head.encode() + content):
         with socket.create_connection((url.host, url.port), timeout=10) as connection:
             connection.sendall(sent)
-    assert classify(client, content, model=model["name"]).predictions == before
+    # A batch that still holds a departed neighbour adds up in another order.
+    assert by_label(classify(client, content, model=model["name"])) == pytest.approx(by_label(before), abs=1e-4)
     assert "Traceback" not in server.log
