@@ -50,7 +50,8 @@ def read_trace(path: Path) -> Times:
     times = np.sort(np.array([line.split(",")[0] for line in lines[1:]], np.float64))
     if len(times) < 2:
         raise ValueError(f"arrivals; got {len(times)} of them; expected at least 2")
-    return times - times[0]
+    shifted: Times = times - times[0]
+    return shifted
 
 
 def scale(times: Times, rate: float, duration_s: float) -> Times:
