@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from math import inf
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +101,9 @@ def best_fixed(served: dict[str, Served]) -> Served:
 
 def _aims(results: Results) -> list[Aim]:
     holdable = [each for each in results.values() if each[ZERO].attainment >= MIN_ATTAINMENT]
-    worst = min((each[OURS].attainment for each in holdable), default=inf)
+    worst = min((each[OURS].attainment for each in holdable), default=nan)
     twice = results["step to 2x"]
-    gap = max((best_fixed(each).accuracy - each[OURS].accuracy for each in holdable), default=0.0)
+    gap = max((best_fixed(each).accuracy - each[OURS].accuracy for each in holdable), default=nan)
     return [
         Aim(f"least attainment over {len(holdable)} loads that zero tape can hold", worst, MIN_ATTAINMENT),
         Aim("loads that zero tape can hold", len(holdable), 1),
