@@ -28,7 +28,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Graphs = dict[str, onnx.ModelProto]
 Ranges = dict[bytes, tuple[Any, Any]]
 
-TRUNK_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "int8": 2.0}
+TRUNK_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "int8": 1.0}
 """Largest difference of a logit. Below fp32 it only finds graphs that are broken: what the loss of precision costs,
 the quality curve says."""
 
