@@ -82,10 +82,10 @@ class Gate:
         costs, wait_s = family.costs, self._dispatcher.wait_s
         own_s = max(costs.alone_s(0), request.num_samples * costs.hurried_s(0) / self._dispatcher.num_instances)
         slack_s = deadline_s - now
-        late_s = wait_s(due_s(request.arrival_s, deadline_s, request.ask.priority), slack_s, now) + own_s - slack_s
+        late_s = wait_s(due_s(request.arrival_s, deadline_s, request.ask.priority), now) + own_s - slack_s
         for _ in range(DOUBLINGS):
             slack_s *= 2
-            late_s = max(late_s, wait_s(now + slack_s, slack_s, now, is_deadline=True) + own_s - slack_s)
+            late_s = max(late_s, wait_s(now + slack_s, now, is_deadline=True) + own_s - slack_s)
         if late_s > 0:
             needed_s = deadline_s + late_s - request.arrival_s
             expected = f"at least {needed_s:.3g} s, predicted for max_tape 0"

@@ -1,5 +1,6 @@
 """From settings to an engine."""
 
+from server.backends.base import Backend
 from server.backends.fake import FakeBackend, fake_manifest
 from server.controller import Controller, MakePolicy
 from server.engine.engine import Engine
@@ -18,8 +19,16 @@ def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy =
         return Engine(
             Repository(None, builtin=[fake_manifest()]), FakeBackend(), metrics, settings, make_policy=make_policy
         )
+    repository = Repository(settings.model_repository)
+    return Engine(repository, _build_backend(settings), metrics, settings, make_policy=make_policy)
+
+
+def _build_backend(settings: Settings) -> Backend:
+    """Return the backend that runs a repository's graphs; only what it needs is imported."""
+    if settings.backend == "triton":
+        from server.backends.triton import TritonBackend
+
+        return TritonBackend(settings.triton_addresses, timeout_s=settings.triton_timeout_s)
     from server.backends.ort import OrtBackend
 
-    repository = Repository(settings.model_repository)
-    backend = OrtBackend(settings.model_repository, num_threads=settings.num_threads, device=settings.device)
-    return Engine(repository, backend, metrics, settings, make_policy=make_policy)
+    return OrtBackend(settings.model_repository, num_threads=settings.num_threads, device=settings.device)

@@ -68,15 +68,12 @@ class Dispatcher:
         works_s = self._scheduler.work_by_cap_s(family.key, caps)
         return [(running_s + work_s) / size + alone_s(cap) for work_s, cap in zip(works_s, caps, strict=True)]
 
-    def wait_s(self, due_s: float, enough_s: float, now: float, *, is_deadline: bool = False) -> float:
-        """Predict when what is due before a time, or of it what has a deadline, will have run at the smallest budget.
-
-        Counts no further than somewhat past `enough_s`.
-        """
+    def wait_s(self, due_s: float, now: float, *, is_deadline: bool = False) -> float:
+        """Predict when what is due before a time, or of it what has a deadline, has run at the smallest budget."""
         is_busy = len(self._running) >= self._instances.size
         free_s = min(self._left_s(execution, now) for execution in self._running) if is_busy else 0.0
         rest_s = sum(each.batch.rest_s for each in self._running if each.batch.tickets[0].due_s < due_s)
-        ahead_s = self._scheduler.ahead_s(due_s, enough_s * self._instances.size, is_deadline=is_deadline)
+        ahead_s = self._scheduler.ahead_s(due_s, is_deadline=is_deadline)
         return free_s + (rest_s + ahead_s) / self._instances.size
 
     def start(self) -> None:

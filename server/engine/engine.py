@@ -66,7 +66,7 @@ class Engine:
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
-        instances = instances or ThreadInstances(settings.num_instances)
+        instances = instances or ThreadInstances(settings.max_executions)
         self._dispatcher = Dispatcher(
             instances, Scheduler(settings.max_queue_delay_s, settings.floors, instances.size), clock
         )
@@ -86,8 +86,8 @@ class Engine:
 
     @property
     def is_ready(self) -> bool:
-        """Say whether requests are admitted: started, at least one family loaded, not draining."""
-        return self._state is State.READY and bool(self._families)
+        """Say whether requests are admitted: started, not draining, and at least one family that can be run."""
+        return self._state is State.READY and any(family.model.is_ready for family in self._families.values())
 
     @property
     def device(self) -> str:
@@ -161,6 +161,7 @@ class Engine:
             refusal = Draining if self._state is State.DRAINING else Unavailable
             raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
         family = self.shelf.find(request.model, request.version)
+        family.check_ready()
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
         deadline_s = deadline_of(request)

@@ -5,7 +5,7 @@ import numpy as np
 from server.backends.base import Backend, Model, warm
 from server.budget import BudgetTable
 from server.engine.pilot import Pilot
-from server.errors import BadRequest, PayloadTooLarge
+from server.errors import BadRequest, ModelNotReady, PayloadTooLarge
 from server.manifest import Manifest
 from server.metrics import ModelMeter
 from server.records import InferRequest
@@ -31,6 +31,15 @@ class Family:
         size = manifest.preprocessing
         self._sample_shape = (size.height, size.width, 3)
 
+    def check_ready(self) -> None:
+        """Return if what runs the graphs can be reached.
+
+        Raises: ModelNotReady.
+        """
+        if not self.model.is_ready:
+            got = f"{self.model.device}, which cannot be reached"
+            raise ModelNotReady(f"what runs {self.manifest.family}", got, "a backend that is ready", retry_after_s=1.0)
+
     def check(self, request: InferRequest, max_samples: int) -> None:
         """Refuse inputs that the graphs would not take.
 
@@ -49,10 +58,11 @@ class Family:
 
 
 def load_model(backend: Backend, manifest: Manifest) -> Model:
-    """Load and warm one version; takes up to seconds, so call it off the event loop.
+    """Load one version and warm it, if it can be reached; takes up to seconds, so call it off the event loop.
 
     Raises: ServeError if the backend cannot load it.
     """
     model = backend.load(manifest)
-    warm(model, manifest)
+    if model.is_ready:
+        warm(model, manifest)
     return model

@@ -9,7 +9,7 @@ from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
 from server.engine.jobs import Entry
 from server.engine.ledger import Ledger
-from server.errors import BackendFailed, DeadlineExceeded, ServeError
+from server.errors import BackendFailed, DeadlineExceeded, ServeError, Unavailable
 from server.records import BudgetReason, Floats
 from server.scheduler import Stage, flops_of
 
@@ -88,7 +88,17 @@ class Outcomes:
     def _fail_batch(self, execution: Execution, error: Exception) -> None:
         batch = execution.batch
         place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
-        _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
-        got = str(error) if isinstance(error, ServeError) else type(error).__name__
+        if isinstance(error, Unavailable):
+            _log.warning("execution_unavailable model=%s stage=%s bucket=%d batch=%d reason=%r", *place, str(error))
+        else:
+            _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
         for entry in batch.tickets:
-            self._ledger.settle(entry.job, BackendFailed(f"{batch.stage} execution", got, "an answer for every sample"))
+            self._ledger.settle(entry.job, _to_failure(error, batch.stage))
+
+
+def _to_failure(error: Exception, stage: Stage) -> ServeError:
+    """Return what to tell one caller: an outage as it is, since waiting helps, and anything else as a failure."""
+    if isinstance(error, Unavailable):
+        return type(error)(str(error), retry_after_s=error.retry_after_s)
+    got = str(error) if isinstance(error, ServeError) else type(error).__name__
+    return BackendFailed(f"{stage} execution", got, "an answer for every sample")

@@ -22,7 +22,8 @@ class Costs:
     """One family's predictions on one device, kept current by `observe` and `observe_tapes`.
 
     Units: device seconds. `sample_s[cap]` is a whole answer's share of well-filled executions; `share_s[stage, bucket]`
-    is one execution's, and `place_s[stage, bucket]` what is still to run for a sample that waits there.
+    is one execution's, `place_s[stage, bucket]` what is still to run for a sample that waits there, and `least_s`
+    the same for one that has the device for itself, at the smallest budget that is open to it.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Costs:
         self.sample_s: list[float] = []
         self.share_s: dict[Place, float] = {}
         self.place_s: dict[Place, float] = {}
+        self.least_s: dict[Place, float] = {}
         self._max_execution_s = max_execution_s
         self._places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
         self._splits: dict[tuple[Stage, int, int], Splits] = {}
@@ -74,13 +76,14 @@ class Costs:
     def trunk_s(self, cap: int, batch: int) -> float:
         """Return what the trunk takes until the last of a reader batch is through, were all of it under one cap."""
         read_s = self.share_s[Stage.READ if cap > 0 else Stage.EMBED, 0]
-        alone_s = self.predict_s(Stage.TRUNK, self.bucket_of[cap], 1)
-        return max(alone_s, batch * (self.sample_s[cap] - read_s))
+        return max(self.least_s[Stage.TRUNK, self.bucket_of[cap]], batch * (self.sample_s[cap] - read_s))
 
     def cap_within(self, slack_s: float, cap: int, batch: int) -> int:
         """Return the largest cap, of at most `cap`, whose trunk fits into a slack; 0 if none does."""
-        smaller = [bucket for bucket in reversed(self.buckets) if bucket < cap]
-        return next((each for each in [cap, *smaller] if self.trunk_s(each, batch) <= slack_s), 0)
+        if self.trunk_s(cap, batch) <= slack_s:
+            return cap
+        fitting = (each for each in reversed(self.buckets) if each < cap and self.trunk_s(each, batch) <= slack_s)
+        return next(fitting, 0)
 
     def alone_s(self, cap: int) -> float:
         """Return what an answer takes at the longest tape that a cap allows with the device for itself."""
@@ -99,6 +102,9 @@ class Costs:
             below_s += (reach[cap] - beyond) * trunk_s[cap]
         embed_s, read_s = share_s[Stage.EMBED, 0], share_s[Stage.READ, 0]
         self.sample_s = [embed_s + means_s[0], *(read_s + mean_s for mean_s in means_s[1:])]
+        alone_s = self.alone_s(0)
+        trunks_s = {(stage, bucket): self.predict_s(stage, bucket, 1) for stage, bucket in self._places}
+        self.least_s = trunks_s | {(Stage.EMBED, 0): alone_s, (Stage.READ, 0): alone_s}
         self.place_s = share_s | {(Stage.EMBED, 0): self.sample_s[0], (Stage.READ, 0): self.sample_s[-1]}
 
     def _share_s(self, stage: Stage, bucket: int, reach: list[float]) -> float:

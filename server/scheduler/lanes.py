@@ -56,6 +56,8 @@ T = TypeVar("T", bound=Ticket)
 Ask = tuple[Priority, int]
 """A ticket's priority and cap: all that its cost depends on before it is read."""
 
+MAX_LOOKS = 512
+"""Tickets that one prediction may look at: enough for any deadline that is tight."""
 _MIN_SWEEP = 64
 
 
@@ -106,19 +108,18 @@ class Lane(Generic[T]):
             self._count(ticket, -1)
         return ticket
 
-    def num_before(self, due_s: float, at_most: int, *, is_deadline: bool = False) -> int:
+    def num_before(self, due_s: float, *, is_deadline: bool = False) -> int:
         """Count the tickets due before a time, or of them those with a deadline.
 
-        Looks at `at_most` tickets, those due first more or less, however many wait.
+        Looks at no more than `MAX_LOOKS` of them, however many wait, and so may count too few far ahead.
         """
-        heap, places, num_found, num_seen = self._heap, [0], 0, 0
-        while places and num_seen < at_most:
+        heap, places, num_found, num_looks = self._heap, [0], 0, 0
+        while places and num_looks < MAX_LOOKS:
             place = places.pop()
             if place < len(heap) and heap[place][0] < due_s:
+                num_looks += 1
                 ticket = heap[place][2]
-                if ticket.lane is self:
-                    num_seen += 1
-                    num_found += not is_deadline or ticket.deadline_s < inf
+                num_found += ticket.lane is self and (not is_deadline or ticket.deadline_s < inf)
                 places += (2 * place + 1, 2 * place + 2)
         return num_found
 

@@ -57,15 +57,6 @@ class Line(Generic[T]):
         """Return the batch size at which a sample of a lane costs least."""
         return self.costs.splits(lane.stage, lane.bucket).best
 
-    def latest_s(self, lane: Lane[T], ticket: T) -> float:
-        """Return when a ticket's execution in a lane must start for its deadline, at the smallest budget."""
-        if ticket.deadline_s == inf:
-            return inf
-        is_read = lane.stage is Stage.TRUNK
-        return ticket.deadline_s - (
-            self.costs.predict_s(Stage.TRUNK, lane.bucket, 1) if is_read else self.costs.alone_s(0)
-        )
-
     def fixed_s(self) -> float:
         """Predict the work of the samples whose tape is decided."""
         place_s = self.costs.place_s
@@ -84,10 +75,10 @@ class Line(Generic[T]):
             if num_waiting and (is_low_counted or priority is not Priority.LOW)
         )
 
-    def ahead_s(self, due_s: float, enough_s: float, *, is_deadline: bool = False) -> float:
-        """Predict the work that is due before a time, at the smallest budget; stops, lane by lane, past enough."""
-        num_unread = self._num_unread(due_s, enough_s, is_deadline=is_deadline)
-        return self._due_s(due_s, enough_s, is_deadline=is_deadline) + num_unread * self.costs.hurried_s(0)
+    def ahead_s(self, due_s: float, *, is_deadline: bool = False) -> float:
+        """Predict the work that is due before a time, at the smallest budget, or of it what has a deadline."""
+        num_unread = self.read.num_before(due_s, is_deadline=is_deadline)
+        return self._due_s(due_s, is_deadline=is_deadline) + num_unread * self.costs.hurried_s(0)
 
     def form(self, lane: Lane[T], now: float) -> Batch[T] | None:
         """Take out a lane's head and its companions; None where the head went elsewhere: to a faster lane, or lost."""
@@ -145,29 +136,27 @@ class Line(Generic[T]):
         head, cap = self.read.head(), self.costs.capacity
         if head is None or head.deadline_s == inf:
             return cap
+        all_s = self.fixed_s() + self.read.num_waiting * self.costs.hurried_s(cap)
         for doubling in range(CROWD_DOUBLINGS):
             horizon_s = self.costs.usable_s(head.deadline_s - now) * 2**doubling
             room_s = horizon_s * self._num_instances
-            num_unread = self._num_unread(now + horizon_s, room_s)
+            if all_s <= room_s:
+                break
+            num_unread = self.read.num_before(now + horizon_s)
             if num_unread > 1:
-                room_s -= self._due_s(now + horizon_s, room_s)
+                room_s -= self._due_s(now + horizon_s)
                 fitting = (c for c in reversed(self.costs.buckets) if num_unread * self.costs.hurried_s(c) <= room_s)
                 cap = min(cap, next(fitting, 0))
         return cap
 
-    def _due_s(self, due_s: float, enough_s: float, *, is_deadline: bool = False) -> float:
+    def _due_s(self, due_s: float, *, is_deadline: bool = False) -> float:
         """Predict the work due before a time of samples whose tape is decided."""
         total_s = 0.0
         for lane in self.lanes:
             if lane.num_waiting and lane is not self.read:
                 unit_s = self.costs.place_s[lane.stage, lane.bucket]
-                total_s += unit_s * lane.num_before(due_s, int(enough_s / unit_s) + 1, is_deadline=is_deadline)
+                total_s += unit_s * lane.num_before(due_s, is_deadline=is_deadline)
         return total_s
-
-    def _num_unread(self, due_s: float, enough_s: float, *, is_deadline: bool = False) -> int:
-        """Count the samples due before a time whose tape is not decided."""
-        at_most = int(max(enough_s, 0.0) / self.costs.sample_s[0]) + 1
-        return self.read.num_before(due_s, at_most, is_deadline=is_deadline)
 
     def _decide_caps(self, tickets: list[T], crowd_cap: int, now: float) -> list[T]:
         """Bind the caps of samples about to be read; those that end at 0 need no reading and change lanes.

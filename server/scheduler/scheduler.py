@@ -75,13 +75,9 @@ class Scheduler(Generic[T]):
         fixed_s = mine.fixed_s() + sum(line.fixed_s() + line.unread_s(line.ceiling) for line in others)
         return [fixed_s + mine.unread_s(cap, is_low_counted=False) for cap in caps]
 
-    def ahead_s(self, due_s: float, enough_s: float = inf, *, is_deadline: bool = False) -> float:
-        """Predict the seconds for what is due before a time, or of it for what has a deadline.
-
-        Counts no further than somewhat past `enough_s`.
-        """
-        enough_s = min(enough_s, self.work_s)
-        return sum(line.ahead_s(due_s, enough_s, is_deadline=is_deadline) for line in self._lines.values())
+    def ahead_s(self, due_s: float, *, is_deadline: bool = False) -> float:
+        """Predict the seconds for what is due before a time, or of it what has a deadline, at the smallest budget."""
+        return sum(line.ahead_s(due_s, is_deadline=is_deadline) for line in self._lines.values())
 
     def set_ceiling(self, model: str, cap: int) -> None:
         """Cap what a model reads from now on, those that wait included."""
@@ -101,7 +97,7 @@ class Scheduler(Generic[T]):
             line.used_s = max(line.used_s, self._virtual_s)
         lane.push(ticket, now)
         if ticket.deadline_s < inf:
-            ticket.latest_s = line.latest_s(lane, ticket)
+            ticket.latest_s = ticket.deadline_s - line.costs.least_s[stage, bucket]
             heapq.heappush(self._deadlines, (ticket.latest_s, next(self._num_pushes), ticket))
             self._sweep_deadlines()
 
