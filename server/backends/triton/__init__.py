@@ -1,0 +1,5 @@
+"""The gateway's backend: Triton Inference Servers run the graphs of the same model repository."""
+
+from server.backends.triton.backend import TritonBackend
+
+__all__ = ["TritonBackend"]

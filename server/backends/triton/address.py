@@ -1,0 +1,101 @@
+"""One Triton: a channel to it, and what is known of how it fares."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from server.errors import BackendFailed, ModelNotReady, ServeError, Unavailable
+
+Arrays = Mapping[str, NDArray[Any]]
+
+RETRY_S = 1.0
+"""What callers are told: a Triton that comes back is found within about this."""
+PROBE_S = 1.0
+"""How long Triton may take to say whether it is ready."""
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A Triton that comes back is to be found at once, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+
+class NotTaken(Exception):
+    """This Triton did not take the call, or broke off; another may take it. `failure` is for callers if none does."""
+
+    def __init__(self, failure: Unavailable) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class Address:
+    """One Triton's address. `is_up` is False from the first sign of trouble until a probe finds it ready again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_up = False
+        self.num_running = 0
+        self._client = triton.InferenceServerClient(name, channel_args=_CHANNEL)
+
+    def probe(self) -> bool:
+        """Ask whether it is ready, and return the answer; it is believed from then on."""
+        try:
+            self.is_up = bool(self._client.is_server_ready(client_timeout=PROBE_S))
+        except InferenceServerException:
+            self.is_up = False
+        return self.is_up
+
+    def run(self, model: str, version: str, feeds: Arrays, outputs: list[str], timeout_s: float) -> list[NDArray[Any]]:
+        """Run a model on a batch.
+
+        Raises: NotTaken if it cannot be reached, and then `is_up` is False, or does not serve the model; Unavailable
+        if no answer came in time; BackendFailed.
+        """
+        try:
+            answer = self._client.infer(
+                model,
+                [_to_input(name, array) for name, array in feeds.items()],
+                model_version=version,
+                outputs=[triton.InferRequestedOutput(name) for name in outputs],
+                client_timeout=timeout_s,
+            )
+        except InferenceServerException as error:
+            raise self._judged(error, f"{model} version {version}", timeout_s) from error
+        return [_to_array(answer, name, model) for name in outputs]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _judged(self, error: InferenceServerException, what: str, timeout_s: float) -> NotTaken | ServeError:
+        """Return a failure as one of ours, having drawn conclusions from it."""
+        status, text = error.status(), f"{self.name} said: {error.message()}"
+        if status == "StatusCode.UNAVAILABLE":
+            self.is_up = False
+            return NotTaken(Unavailable("Triton", text, "one that is ready", retry_after_s=RETRY_S))
+        if status == "StatusCode.DEADLINE_EXCEEDED":
+            self.is_up = False
+            got = f"no answer of {self.name} for {what}"
+            return Unavailable("Triton", got, f"one within {timeout_s:g} s", retry_after_s=RETRY_S)
+        if status == "StatusCode.NOT_FOUND":
+            return NotTaken(ModelNotReady("Triton", text, f"one that serves {what}", retry_after_s=RETRY_S))
+        return BackendFailed("Triton", text, f"an answer of {what}")
+
+
+def _to_input(name: str, array: NDArray[Any]) -> Any:
+    made = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    made.set_data_from_numpy(np.ascontiguousarray(array))
+    return made
+
+
+def _to_array(answer: Any, name: str, model: str) -> NDArray[Any]:
+    array = answer.as_numpy(name)
+    if array is None:
+        raise BackendFailed("Triton", f"no {name}", f"the outputs of {model}")
+    made: NDArray[Any] = array
+    return made

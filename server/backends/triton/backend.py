@@ -1,0 +1,55 @@
+"""Families whose graphs Tritons run; budgets, batches and receipts stay with the engine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.backends.base import Hidden, Reading
+from server.backends.triton.address import Address, Arrays
+from server.backends.triton.pool import Pool
+from server.manifest import Manifest
+from server.records import Floats, Ints, Pixels
+
+READING = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
+
+
+class TritonModel:
+    """One version of a family, by the names that its graphs have in the model repository."""
+
+    device = "triton"
+
+    def __init__(self, pool: Pool, manifest: Manifest) -> None:
+        self._pool = pool
+        self._reader = manifest.reader.name
+        self._trunks = {bucket: spec.name for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True)}
+        self._version = manifest.version
+
+    @property
+    def is_ready(self) -> bool:
+        return self._pool.is_up
+
+    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
+        feeds: Arrays = {"image": image_BHWC, "max_tape": max_tape_B1}
+        return Reading(*self._pool.run(self._reader, self._version, feeds, READING))
+
+    def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
+        bucket = tape_BTD.shape[1]
+        feeds: Arrays = {"hidden": hidden_BSD}
+        if bucket > 0:
+            feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}
+        (logits_BC,) = self._pool.run(self._trunks[bucket], self._version, feeds, ["logits"])
+        return np.asarray(logits_BC, np.float32)
+
+
+class TritonBackend:
+    """Hands the graphs of a model repository to Tritons that serve the same one."""
+
+    def __init__(self, addresses: Sequence[str], *, timeout_s: float) -> None:
+        self._pool = Pool([Address(name) for name in addresses], timeout_s)
+
+    def load(self, manifest: Manifest) -> TritonModel:
+        return TritonModel(self._pool, manifest)
+
+    def close(self) -> None:
+        """Let go of the Tritons."""
+        self._pool.close()
