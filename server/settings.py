@@ -22,6 +22,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Span = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Limit = Positive | Span
 """A whole number, or `inf` for no limit."""
 
@@ -49,14 +50,22 @@ class Settings(BaseSettings):
     model_repository: Path = Path("model_repository")
     """Folder of model families. Point it at your own once you have exported one."""
 
-    backend: Literal["ort", "fake"] = "ort"
-    """What runs the graphs. `fake` answers predictably without weights: for trying the API and for tests."""
+    backend: Literal["ort", "triton", "fake"] = "ort"
+    """What runs the graphs. `triton` sends them to Triton Inference Servers, for more than one machine's worth; `fake`
+    answers predictably without weights: for trying the API and for tests."""
+
+    triton_url: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:8011"
+    """gRPC addresses of Tritons that serve the same model repository, as host:port,host:port."""
+
+    triton_timeout_s: Span = 10.0
+    """How long one execution may take there before its requests are refused."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where graphs run. `auto` takes a GPU if onnxruntime can really use it; `cuda` refuses to start without one."""
 
-    num_instances: Positive = 1
-    """Executions that may run at once. More than one helps on a GPU or on many cores; it shrinks every batch."""
+    num_instances: Positive | None = None
+    """Executions that may run at once: one by default, and four for each Triton, so that none waits for the network.
+    More than one helps on a GPU or on many cores; it shrinks every batch."""
 
     intra_op_threads: Annotated[int, Field(ge=0)] = 0
     """Threads inside one execution; 0 takes every core this process may use. Lower it to share the machine."""
@@ -93,6 +102,13 @@ class Settings(BaseSettings):
 
     min_tape_low: Annotated[int, Field(ge=0)] = 0
     """The same for low priority."""
+
+    shadow_share: Share = 0.0
+    """Share of capped answers that are run again at full tape, when idle, to see how often they agree. 0.01 costs
+    next to nothing and shows what caps do to your own images."""
+
+    min_agreement: Share = 0.0
+    """Least agreement with full tape that a cap may have and still be imposed for load. Needs `shadow_share`."""
 
     max_request_samples: Positive = 256
     """Samples in one request. Raise it for offline clients that send large batches."""
@@ -150,6 +166,16 @@ class Settings(BaseSettings):
             Priority.NORMAL: self.min_tape_normal,
             Priority.LOW: self.min_tape_low,
         }
+
+    @property
+    def triton_addresses(self) -> list[str]:
+        """Return the addresses of `triton_url`, each once."""
+        return list(dict.fromkeys(self.triton_url.split(",")))
+
+    @property
+    def max_executions(self) -> int:
+        """Return the executions that may run at once, with the default resolved."""
+        return self.num_instances or (4 * len(self.triton_addresses) if self.backend == "triton" else 1)
 
     @property
     def num_threads(self) -> int:

@@ -37,7 +37,12 @@ class Model(Protocol):
     """One loaded version of a family. Both verbs may be called from several threads at once."""
 
     device: str
-    """The provider that really runs it, for instance `CPUExecutionProvider`."""
+    """What really runs it, for instance `CPUExecutionProvider`."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether what runs it can be reached; requests are refused at once while it cannot. Local models can."""
+        ...
 
     def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
         """Read the tape of a batch. Caps are all 0 (nothing is read, and nothing paid for it) or all above 0."""

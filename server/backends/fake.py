@@ -37,6 +37,7 @@ class FakeModel:
     """Both stages in numpy."""
 
     device = "FakeExecutionProvider"
+    is_ready = True
 
     def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
         flat_BP = image_BHWC.reshape(len(image_BHWC), -1)

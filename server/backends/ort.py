@@ -42,6 +42,8 @@ LOAD_FAULTS = (
 class OrtModel:
     """A family's reader and trunk sessions."""
 
+    is_ready = True
+
     def __init__(self, reader: onnxruntime.InferenceSession, trunk: onnxruntime.InferenceSession) -> None:
         self._reader = reader
         self._trunk = trunk

@@ -98,7 +98,7 @@ class DataPlane:
 
         Raises: NotFound; ModelNotReady.
         """
-        self.engine.shelf.find(model, version)
+        self.engine.shelf.find(model, version).check_ready()
         self.check_ready()
 
     def model_metadata(self, model: str, version: str | None) -> Json:

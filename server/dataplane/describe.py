@@ -54,7 +54,7 @@ def model_config(family: Family, signature: Signature, settings: Settings) -> Js
         "max_batch_size": signature.max_batch_size,
         "input": [{**_dims(port), "optional": True} for port in signature.inputs],
         "output": [_dims(port) for port in signature.outputs],
-        "instance_group": [{"name": family.manifest.family, "kind": kind, "count": settings.num_instances}],
+        "instance_group": [{"name": family.manifest.family, "kind": kind, "count": settings.max_executions}],
         "dynamic_batching": {
             "max_queue_delay_microseconds": round(settings.max_queue_delay_s * 1e6),
             "priority_levels": len(PRIORITIES),
