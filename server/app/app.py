@@ -89,7 +89,7 @@ class App:
         except ServeError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        if not self.engine.is_ready:
+        if not self.engine.shelf.families:
             await send({"type": "lifespan.startup.failed", "message": "no family could be loaded; see above"})
             return
         await send({"type": "lifespan.startup.complete"})

@@ -1,11 +1,13 @@
 """A real Triton process on loopback, as `make triton` starts it."""
 
+import os
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.e2e.booting import ROOT
@@ -36,7 +38,12 @@ class Triton:
         """Start and wait until it is ready."""
         self._is_ready = threading.Event()
         self.process = subprocess.Popen(
-            self._command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
@@ -54,7 +61,10 @@ class Triton:
         return self._ended()
 
     def _ended(self) -> int:
+        """Wait until it has ended; a stub of its Python backend may outlive a Triton that was killed."""
         status = self.process.wait(STOP_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self._reader.join(STOP_S)
         return status
 
