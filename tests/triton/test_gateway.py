@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from loadtest.conformance.__main__ import main as conform
 from server.manifest import Manifest
 from tests.e2e.booting import Running, booted
 from tests.triton.serving import Triton, running, until
@@ -195,3 +196,11 @@ def test_a_gateway_may_start_before_its_triton(repository: Path, manifest: Manif
             assert ask(gateway, manifest.family, body(images))["model_name"] == manifest.family
         finally:
             triton.stop()
+
+
+def test_the_gateway_passes_the_conformance_kit(
+    gateway: Running, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+):
+    address, grpc = gateway.url.removeprefix("http://"), gateway.log.partition("grpc=")[2].split()[0]
+    hints = ["--model", manifest.family, "--option", "max_tape=2", "--parameter", "max_tape=3"]
+    assert conform(["--http", address, "--grpc", grpc, *hints]) == 0, capsys.readouterr().out
