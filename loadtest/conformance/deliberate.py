@@ -17,7 +17,7 @@ _MEANT: tuple[tuple[str, str], ...] = (
         http.refuse.output_without_name http.refuse.id_not_a_string http.refuse.parameters_not_an_object
         http.refuse.parameter_an_object http.refuse.json_cut http.refuse.json_surplus
         http.refuse.json_single_quotes http.refuse.json_control http.refuse.json_garbage
-        http.repository.index_broken
+        http.repository.index_broken http.refuse.shape_beyond_64_bits
         """,
     ),
     (
@@ -26,6 +26,18 @@ _MEANT: tuple[tuple[str, str], ...] = (
         grpc.refuse.raw_too_many http.binary.header_length_fraction http.compression.gzip_cut
         http.refuse.data_ragged http.refuse.data_out_of_range http.refuse.json_not_utf8
         """,
+    ),
+    (
+        "Shapes are multiplied as whole numbers and held against the data before anything is allocated; in Triton they "
+        "wrap around, or end the server.",
+        """
+        http.refuse.shape_gigantic http.refuse.shape_overflow
+        grpc.refuse.shape_gigantic grpc.refuse.shape_overflow
+        """,
+    ),
+    (
+        "Bodies are bounded, as they come and as they unfold.",
+        "http.compression.bomb http.compression.bomb_of_spaces http.framing.huge_length",
     ),
     (
         "What does not exist is NOT_FOUND, 404, whatever was asked of it; Triton has four answers.",
