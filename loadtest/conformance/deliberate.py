@@ -28,8 +28,7 @@ _MEANT: tuple[tuple[str, str], ...] = (
         """,
     ),
     (
-        "Shapes are multiplied as whole numbers and held against the data before anything is allocated; in Triton they "
-        "wrap around, or end the server.",
+        "Shapes are whole numbers, held against the data before anything is allocated; Triton's wrap around, or end it.",
         """
         http.refuse.shape_gigantic http.refuse.shape_overflow
         grpc.refuse.shape_gigantic grpc.refuse.shape_overflow
