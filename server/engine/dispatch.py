@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from server.engine.execution import Execution
 from server.engine.families import Family
 from server.engine.instances import Instances
-from server.engine.jobs import Entry
+from server.engine.jobs import Entry, EntryBatch
 from server.scheduler import Scheduler, Stage
 
 
@@ -28,6 +28,9 @@ class Dispatcher:
         self._families: dict[str, Family] = {}
         self._running: dict[Execution, float] = {}
         """Executions handed out, with when each should be done."""
+        self._idlers: dict[Execution, Callable[[Execution], None]] = {}
+        """Of the running, those that nobody waits for, with who takes them back."""
+        self._is_stopped = False
         self._is_turn_due = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,10 +79,22 @@ class Dispatcher:
         ahead_s = self._scheduler.ahead_s(due_s, is_deadline=is_deadline)
         return free_s + (rest_s + ahead_s) / self._instances.size
 
+    @property
+    def is_idle(self) -> bool:
+        """Say whether nothing runs and nothing waits."""
+        return not self._running and self._scheduler.num_waiting == 0 and not self._is_stopped
+
+    def run_idle(self, batch: EntryBatch, family: Family, on_done: Callable[[Execution], None]) -> None:
+        """Run a batch that nobody waits for, past the line; the device must be idle."""
+        execution = Execution(batch, family, self._clock)
+        self._idlers[execution] = on_done
+        self._submit(execution)
+
     def start(self) -> None:
         self._instances.start()
 
     def stop(self) -> None:
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
         self._instances.stop()
@@ -96,11 +111,21 @@ class Dispatcher:
         if len(self._running) < self._instances.size:
             self._steer(now)
         while len(self._running) < self._instances.size and (batch := self._scheduler.next_batch(now)) is not None:
-            execution = Execution(batch, self._families[batch.model], self._clock)
-            self._running[execution] = now + batch.predicted_s
-            self._instances.submit(execution, self._finish)
+            self._submit(Execution(batch, self._families[batch.model], self._clock))
         self._expire(now)
         self._set_timer(now)
+        if not self._running:
+            self._offer_idle()
+
+    def _submit(self, execution: Execution) -> None:
+        self._running[execution] = self._clock() + execution.batch.predicted_s
+        self._instances.submit(execution, self._finish)
+
+    def _offer_idle(self) -> None:
+        """Let the guards use a device that nobody else wants."""
+        for family in self._families.values():
+            if family.guard is not None:
+                family.guard.idle()
 
     def _expire(self, now: float) -> None:
         for entry in self._scheduler.expire(now):
@@ -111,6 +136,8 @@ class Dispatcher:
         for family in self._families.values():
             pilot = family.pilot
             if pilot is not None and self._scheduler.num_unread(family.key) > 0:
+                if family.guard is not None:
+                    pilot.hold_back(family.guard.least_cap(pilot.caps))
                 pilot.steer(now, self.answer_s(family, pilot.caps, now), self._instances.size)
                 self._scheduler.set_ceiling(family.key, pilot.ceiling)
 
@@ -122,7 +149,7 @@ class Dispatcher:
 
     def _finish(self, execution: Execution) -> None:
         del self._running[execution]
-        self._on_done(execution)
+        self._idlers.pop(execution, self._on_done)(execution)
         self._request_turn()
 
     def _set_timer(self, now: float) -> None:

@@ -1,5 +1,7 @@
 """A loaded version of a family: its manifest, its model, and what is worked out from them once."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from server.backends.base import Backend, Model, warm
@@ -11,6 +13,9 @@ from server.metrics import ModelMeter
 from server.records import InferRequest
 from server.scheduler import Costs
 
+if TYPE_CHECKING:
+    from server.engine.guard import Guard
+
 
 class Family:
     """One loaded version; `key` names it to the scheduler.
@@ -20,6 +25,9 @@ class Family:
 
     pilot: Pilot | None = None
     """Steers the cap where there is a service level."""
+
+    guard: "Guard | None" = None
+    """Watches what the caps cost in quality."""
 
     def __init__(self, manifest: Manifest, model: Model, meter: ModelMeter, costs: Costs, number: int) -> None:
         self.manifest = manifest

@@ -65,6 +65,8 @@ class Ledger:
         if job.family.pilot is not None and job.request.ask.priority is not Priority.LOW:
             now = self._clock()
             job.family.pilot.settled(now, now - job.request.arrival_s)
+        if job.family.guard is not None:
+            job.family.guard.sample(job)
         job.future.set_result(answer)
 
     def _fail(self, job: Job, error: ServeError) -> None:

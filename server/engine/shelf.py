@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import count
 
 from server.backends.base import Backend
 from server.controller import MakePolicy
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family, load_model
+from server.engine.guard import Guard
 from server.engine.ledger import Ledger
 from server.engine.pilot import Pilot
 from server.errors import ModelNotReady, ServeError, Unavailable
@@ -159,6 +161,7 @@ class Shelf:
         costs = Costs(manifest, LatencyModel(manifest), max_batch_size, self._settings.execution_bound_s)
         family = Family(manifest, model, self._metrics.meter(manifest), costs, next(self._numbers))
         family.pilot = self._pilot(family)
+        family.guard = self._guard(family)
         self._dispatcher.add_family(family)
         self._metrics.models.watch(lambda: 1, *_labels(family))
         seconds = self._clock() - started_s
@@ -176,6 +179,17 @@ class Shelf:
         self._metrics.controller_cap.watch(lambda: pilot.cap, family.manifest.family)
         return pilot
 
+    def _guard(self, family: Family) -> Guard | None:
+        """Return what watches the quality of capped answers; None where no share of them is compared."""
+        share, least = self._settings.shadow_share, self._settings.min_agreement
+        if share == 0:
+            return None
+        guard = Guard(family, self._dispatcher, self._clock, share=share, min_agreement=least)
+        for cap in family.costs.buckets[:-1]:
+            read = partial(guard.ratio, cap)
+            self._metrics.agreement.watch(read, family.manifest.family, str(cap))
+        return guard
+
     async def _retire(self, family: Family) -> None:
         """See a family out, to the end even if the caller does not wait for it."""
         task = asyncio.create_task(self._close(family))
@@ -189,6 +203,8 @@ class Shelf:
         await self._ledger.wait_settled(family)
         self._changing.pop(place, None)
         self._dispatcher.remove_family(family)
+        if family.guard is not None:
+            family.guard.stop()
         if family.manifest not in [other.manifest for other in self.families.values()]:
             self._metrics.models.forget(*_labels(family))
             self._metrics.controller_cap.forget(family.manifest.family)

@@ -43,7 +43,7 @@ class Metrics(Collector):
         self.errors = Counter("adatape_errors_total", "Requests not answered, by reason", ("reason",))
         self.flops = Counter(
             "adatape_flops_total",
-            "FLOPs of answers (useful, padding), and of work whose request was not answered (wasted)",
+            "FLOPs of answers (useful, padding), of work whose request was not answered (wasted), of checks (shadow)",
             ("model", "kind"),
         )
         self.budget_reasons = Counter(
@@ -86,6 +86,14 @@ class Metrics(Collector):
             "Time of an execution, actual over predicted",
             RATIOS,
             ("model", "stage"),
+        )
+        self.agreement = Gauge(
+            "adatape_shadow_agreement_ratio", "Capped answers that name full tape's class, lately", ("model", "cap")
+        )
+        self.shadows = Counter(
+            "adatape_shadow_comparisons_total",
+            "Capped answers compared with full tape, by what came of it",
+            ("model", "cap", "result"),
         )
         self.pending = Gauge("adatape_pending_samples", "Samples admitted and not yet answered")
         self.pending_limit = Gauge("adatape_pending_samples_limit", "Pending samples beyond which requests are refused")
@@ -148,7 +156,7 @@ class ModelMeter:
         self._predictions = {stage: metrics.prediction.series(model, stage) for stage, _ in stages}
         metrics.admitted.declare([(model,)])
         metrics.inferences.declare([(model,)])
-        metrics.flops.declare((model, kind) for kind in ("useful", "padding", "wasted"))
+        metrics.flops.declare((model, kind) for kind in ("useful", "padding", "wasted", "shadow"))
         metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
         metrics.slo_answers.declare((model, result) for result in ("met", "late"))
         metrics.budget_reasons.declare((model, reason.value) for reason in BudgetReason)
@@ -171,6 +179,14 @@ class ModelMeter:
     def measured(self, *, is_met: bool) -> None:
         """Count an answer for which the service level holds."""
         self._metrics.slo_answers.add(1, self.model, "met" if is_met else "late")
+
+    def compared(self, cap: int, *, is_same: bool) -> None:
+        """Count a capped answer that was compared with full tape."""
+        self._metrics.shadows.add(1, self.model, str(cap), "same" if is_same else "different")
+
+    def shadowed(self, flops: int) -> None:
+        """Count FLOPs that ran for a comparison alone."""
+        self._flops.add(flops, self.model, "shadow")
 
     def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int], prepare_s: float) -> None:
         """Count an answered request by its receipts; `prepare_s` passed between its arrival and its admission."""
