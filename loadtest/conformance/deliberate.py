@@ -28,7 +28,7 @@ _MEANT: tuple[tuple[str, str], ...] = (
         """,
     ),
     (
-        "Shapes are whole numbers, held against the data before anything is allocated; Triton's wrap around, or end it.",
+        "Shapes are held against the data, as whole numbers, before anything is allocated; Triton's wrap, or end it.",
         """
         http.refuse.shape_gigantic http.refuse.shape_overflow
         grpc.refuse.shape_gigantic grpc.refuse.shape_overflow
