@@ -245,6 +245,7 @@ class Call:
     deadline_s: float | None
     cancel_after_s: float | None
     trouble: int | None
+    priority: Priority = Priority.NORMAL
 
 
 calm_calls = st.builds(
@@ -266,6 +267,17 @@ wild_calls = st.builds(
     deadline_s=st.none() | st.floats(0.0001, 0.01),
     cancel_after_s=st.none() | st.floats(0, 0.005),
     trouble=st.none() | st.none() | st.sampled_from([RAISE_IN_READ, RAISE_IN_TRUNK, NAN_LOGITS]),
+    priority=st.sampled_from(Priority),
+)
+worlds = st.fixed_dictionaries(
+    {"num_instances": st.integers(1, 3), "shadow_share": st.sampled_from([0.0, 1.0])},
+    optional={
+        "slo_ms": st.floats(0.5, 20),
+        "max_pending_samples": st.sampled_from([256, "inf"]),
+        "max_pending_s": st.floats(0.001, 1),
+        "max_queue_delay_s": st.just(0.0005),
+        "min_tape_high": st.just(4),
+    },
 )
 
 
@@ -275,7 +287,8 @@ async def make_call(world, call):
     batch = random_images(call.num_images, call.seed)
     if call.trouble is not None:
         batch[call.seed % call.num_images, 0, 0, 0] = call.trouble
-    task = asyncio.create_task(world.infer(batch, max_tape=call.max_tape, deadline_s=call.deadline_s))
+    ask = world.infer(batch, max_tape=call.max_tape, deadline_s=call.deadline_s, priority=call.priority)
+    task = asyncio.create_task(ask)
     if call.cancel_after_s is not None:
         asyncio.get_running_loop().call_later(call.cancel_after_s, task.cancel)
     try:
@@ -289,8 +302,8 @@ async def make_calls(world, calls):
 
 
 @settings(max_examples=60)
-@given(st.lists(wild_calls, min_size=1, max_size=25), st.integers(1, 3))
-def test_law_conservation(calls, num_instances):
+@given(st.lists(wild_calls, min_size=1, max_size=25), worlds)
+def test_law_conservation(calls, options):
     """Admitted = answered + failed + expired + cancelled, each settled once; receipts sum to the counters."""
 
     async def scenario(world):
@@ -310,7 +323,7 @@ def test_law_conservation(calls, num_instances):
         await asyncio.sleep(wait_s)
         assert world.outcomes() == outcomes
 
-    in_world(scenario, num_instances=num_instances, max_pending_samples=256)
+    in_world(scenario, **options)
 
 
 def assert_receipts_sum_to_counters(world, answers):
@@ -329,8 +342,8 @@ def assert_receipts_sum_to_counters(world, answers):
 
 
 @settings(max_examples=40)
-@given(st.lists(wild_calls, min_size=1, max_size=20), st.integers(1, 2))
-def test_law_every_flop_is_useful_padding_or_wasted(calls, num_instances):
+@given(st.lists(wild_calls, min_size=1, max_size=20), worlds)
+def test_law_every_flop_is_useful_padding_wasted_or_a_shadows(calls, options):
     async def scenario(world):
         await make_calls(world, calls)
         await asyncio.sleep(1.0)
@@ -341,10 +354,10 @@ def test_law_every_flop_is_useful_padding_or_wasted(calls, num_instances):
             for e in world.instances.history
             if e.error is None
         )
-        kinds = ("useful", "padding", "wasted")
+        kinds = ("useful", "padding", "wasted", "shadow")
         assert sum(world.value("adatape_flops_total", model=FAMILY, kind=kind) for kind in kinds) == executed
 
-    in_world(scenario, num_instances=num_instances)
+    in_world(scenario, **options)
 
 
 @settings(max_examples=40)
