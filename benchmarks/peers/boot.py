@@ -9,30 +9,17 @@ import subprocess
 import sys
 import sysconfig
 import time
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.booting import ROOT
+from benchmarks.environments import environment
 from server.manifest import Manifest
 
 HERE = Path(__file__).parent
 START_S = 120.0
 STOP_S = 10.0
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
-
-
-def environment(name: str) -> Path:
-    """Return a peer's environment, created from its exact requirements where it is not there yet."""
-    folder = ROOT / f".venv-peer-{name}"
-    ready = folder / "ready"
-    if not ready.exists():
-        venv.create(folder, with_pip=True)
-        requirements = HERE / f"{name}.txt"
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
-        ready.touch()
-    return folder
 
 
 def free_port() -> int:
@@ -47,7 +34,7 @@ def free_port() -> int:
 def running(name: str, root: Path, manifest: Manifest, work: Path, core: int) -> Iterator[tuple[int, int, float]]:
     """Start a peer on one core; give its port, its process and the seconds until it listened."""
     port = free_port()
-    command = COMMANDS[name](environment(name), manifest, work, port)
+    command = COMMANDS[name](environment(f"peer-{name}", HERE / f"{name}.txt"), manifest, work, port)
     started_s = time.monotonic()
     process = subprocess.Popen(
         ["taskset", "--cpu-list", str(core), *command[0]],

@@ -1,0 +1,124 @@
+"""What a server's own metrics say of the requests between two moments: their rate, their mean, their p99."""
+
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+
+EVERY_S = 0.25
+TIMEOUT_S = 10.0
+DURATION = "adatape_request_duration_seconds"
+_SAMPLE = re.compile(rf"^{DURATION}_(bucket|sum|count)\{{([^}}]*)\}} (\S+)$", re.MULTILINE)
+_EDGE = re.compile(r'le="([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Totals of request durations at one moment; `buckets` count the requests up to each edge.
+
+    Units: seconds; `at_s` since the epoch.
+    """
+
+    at_s: float
+    count: float
+    sum_s: float
+    buckets: Mapping[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What happened between two moments. The p99 lies in the bucket from `p99_low_s` to `p99_high_s`."""
+
+    rate: float
+    mean_s: float
+    p99_low_s: float
+    p99_high_s: float
+
+    def p99_gap(self, p99_s: float) -> float:
+        """Return by how much, as a share, another p99 lies outside the bucket of this one."""
+        nearest_s = min(max(p99_s, self.p99_low_s), self.p99_high_s)
+        return abs(p99_s - nearest_s) / nearest_s
+
+
+class Watch:
+    """Reads a server's metrics again and again."""
+
+    def __init__(self, url: str, protocol: str) -> None:
+        self.samples: list[Sample] = []
+        self._url = url
+        self._protocol = protocol
+        self._is_over = threading.Event()
+
+    def between(self, start_s: float, end_s: float) -> Seen:
+        """Return what happened between two moments, to the nearest samples.
+
+        Raises: SystemExit if there were too few.
+        """
+        inside = [sample for sample in self.samples if start_s <= sample.at_s <= end_s]
+        if len(inside) < 2 or inside[-1].count == inside[0].count:
+            raise SystemExit(
+                f"metrics; got {len(inside)} samples in {end_s - start_s:.1f} s; expected requests in them"
+            )
+        return difference(inside[0], inside[-1])
+
+    def take(self) -> None:
+        """Read the metrics once."""
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server
+            at_s = time.time()
+            self.samples.append(parse_sample(reply.read().decode(), self._protocol, at_s))
+
+    def keep_taking(self) -> None:
+        """Read the metrics until told to stop."""
+        while not self._is_over.wait(EVERY_S):
+            self.take()
+
+    def stop(self) -> None:
+        self._is_over.set()
+
+
+@contextmanager
+def watching(url: str, protocol: str) -> Iterator[Watch]:
+    """Watch a server's metrics beside whatever else is done."""
+    watch = Watch(url, protocol)
+    thread = threading.Thread(target=watch.keep_taking)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+        thread.join()
+
+
+def parse_sample(text: str, protocol: str, at_s: float) -> Sample:
+    """Add up the durations of one protocol over all models."""
+    totals = {"count": 0.0, "sum": 0.0}
+    buckets: dict[float, float] = {}
+    for kind, labels, value in _SAMPLE.findall(text):
+        if f'protocol="{protocol}"' not in labels:
+            continue
+        edge = _EDGE.search(labels)
+        if kind == "bucket" and edge is not None:
+            key = inf if edge.group(1) == "+Inf" else float(edge.group(1))
+            buckets[key] = buckets.get(key, 0.0) + float(value)
+        else:
+            totals[kind] += float(value)
+    return Sample(at_s, totals["count"], totals["sum"], buckets)
+
+
+def difference(first: Sample, last: Sample) -> Seen:
+    """Return what happened from one sample to another."""
+    count = last.count - first.count
+    edges = sorted(last.buckets)
+    counts = [last.buckets[edge] - first.buckets.get(edge, 0.0) for edge in edges]
+    low_s, high_s = _bucket_of(0.99 * count, edges, counts)
+    return Seen(count / (last.at_s - first.at_s), (last.sum_s - first.sum_s) / count, low_s, high_s)
+
+
+def _bucket_of(rank: float, edges: Sequence[float], counts: Sequence[float]) -> tuple[float, float]:
+    """Return the edges of the bucket that holds a rank."""
+    index = next(index for index, count in enumerate(counts) if count >= rank)
+    return (edges[index - 1] if index else 0.0), edges[index]
