@@ -72,9 +72,9 @@ class InferRequest:
         return len(self.inputs_BX)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes an instance several times as dear, and each sample gets one
 class Receipt:
-    """What one sample's answer cost, and why it was given that much.
+    """What one sample's answer cost, and why it was given that much. Nobody changes one.
 
     Units: FLOPs count a multiply-add as 2; useful is at the sample's own tape length,
     executed is what really ran for it (its bucket, its share of batch padding). Seconds
@@ -97,9 +97,9 @@ class Receipt:
     total_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as a receipt is not
 class Sample:
-    """The answer for one sample.
+    """The answer for one sample. Nobody changes one.
 
     Shapes: logits_C (classes,); picks_NK and pick_weights_NK (tape capacity, reads per step),
     bank entries and their weights for each tape token, only when the request asked to explain.

@@ -6,6 +6,7 @@ from math import ceil, inf
 from server.budget import Budget
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family
+from server.engine.pilot import Pilot
 from server.errors import DeadlineExceeded, Overloaded
 from server.records import InferRequest, Priority
 from server.scheduler import due_s
@@ -29,13 +30,18 @@ class Gate:
     ) -> None:
         """Refuse a request that there is no room or no time for.
 
+        Predictions cost more than a request that is sure to pass should: where even the dearest samples, each alone,
+        would not fill a limit, nothing is predicted.
         Raises: Overloaded with the predicted time until there would be room; DeadlineExceeded.
         """
         num_pending = self._num_pending()
         self._check_samples(len(budgets), num_pending, family, now)
         if num_pending > 0:
-            self._check_seconds(family, budgets, now)
-            self._check_service(request, family, now)
+            worst_s = (num_pending + len(budgets)) * self._dispatcher.worst_sample_s
+            if worst_s > self._max_s:
+                self._check_seconds(family, budgets, now)
+            if family.pilot is not None and worst_s > family.pilot.policy.limit_s:
+                self._check_service(request, family, family.pilot, now)
         if deadline_s < inf:
             self._check_deadline(request, family, deadline_s, now)
 
@@ -55,8 +61,6 @@ class Gate:
 
     def _check_seconds(self, family: Family, budgets: list[Budget], now: float) -> None:
         """Ask for room for all of a request; an idle server, which is not asked, takes any."""
-        if self._max_s == inf:
-            return
         own_s = sum(family.costs.sample_s[budget.cap] for budget in budgets) / self._dispatcher.num_instances
         backlog_s = self._dispatcher.backlog_s(now)
         if backlog_s + own_s > self._max_s:
@@ -64,10 +68,9 @@ class Gate:
             retry_after_s = min(backlog_s, backlog_s + own_s - self._max_s)
             raise Overloaded("server", got, f"at most {self._max_s:g} s pending", retry_after_s=retry_after_s)
 
-    def _check_service(self, request: InferRequest, family: Family, now: float) -> None:
+    def _check_service(self, request: InferRequest, family: Family, pilot: Pilot, now: float) -> None:
         """Shed what even the smallest budget, given to all that is not read yet, would answer late."""
-        pilot = family.pilot
-        if pilot is None or pilot.is_dry_run or request.ask.priority is Priority.LOW:
+        if pilot.is_dry_run or request.ask.priority is Priority.LOW:
             return
         cap = pilot.least_cap
         answer_s = self._dispatcher.answer_s(family, [cap], now)[0]

@@ -80,6 +80,12 @@ class Dispatcher:
         return free_s + (rest_s + ahead_s) / self._instances.size
 
     @property
+    def worst_sample_s(self) -> float:
+        """Return the most that a sample of any family adds to what is pending: at full tape, by itself."""
+        worst_s = max((family.costs.worst_s for family in self._families.values()), default=0.0)
+        return worst_s / self._instances.size
+
+    @property
     def is_idle(self) -> bool:
         """Say whether nothing runs and nothing waits."""
         return not self._running and self._scheduler.num_waiting == 0 and not self._is_stopped

@@ -36,6 +36,9 @@ class Family:
         self.meter = meter
         self.budgets = BudgetTable(manifest)
         self.costs = costs
+        flops, lengths = manifest.flops, range(manifest.tape_capacity + 1)
+        self.useful_flops = [[flops.useful(length, cap) for length in lengths] for cap in (0, 1)]
+        """By whether anything was read, and by tape length."""
         size = manifest.preprocessing
         self._sample_shape = (size.height, size.width, 3)
 

@@ -90,30 +90,27 @@ class Entry(Ticket):
     def to_sample(self, now: float) -> Sample:
         assert self.logits_C is not None, "Only a sample that was answered has an answer. This is a bug."
         assert self.reading is not None, "Only a sample that was read has an answer. This is a bug."
-        is_explained = self.job.request.explain
-        return Sample(
-            logits_C=self.logits_C,
-            receipt=self._receipt(now),
-            picks_NK=self.reading.picks_BNK[self.row] if is_explained else None,
-            pick_weights_NK=self.reading.pick_weights_BNK[self.row] if is_explained else None,
-        )
+        if not self.job.request.explain:
+            return Sample(self.logits_C, self._receipt(now))
+        picks_NK, pick_weights_NK = self.reading.picks_BNK[self.row], self.reading.pick_weights_BNK[self.row]
+        return Sample(self.logits_C, self._receipt(now), picks_NK, pick_weights_NK)
 
     def _receipt(self, now: float) -> Receipt:
-        manifest = self.job.family.manifest
+        family, is_read = self.job.family, self.cap > 0
         return Receipt(
-            model=manifest.family,
-            version=manifest.version,
-            cap=self.cap,
-            budget_reason=self.reason,
-            tape_length=self.tape_length,
-            tape_length_wanted=self.tape_length_wanted if self.cap > 0 else None,
-            bucket=self.bucket,
-            useful_flops=manifest.flops.useful(self.tape_length, self.cap),
-            executed_flops=self.executed_flops,
-            queue_s=self.queue_s,
-            read_s=self.read_s,
-            trunk_s=self.trunk_s,
-            total_s=now - self.job.request.arrival_s,
+            family.manifest.family,
+            family.manifest.version,
+            self.cap,
+            self.reason,
+            self.tape_length,
+            self.tape_length_wanted if is_read else None,
+            self.bucket,
+            family.useful_flops[is_read][self.tape_length],
+            self.executed_flops,
+            self.queue_s,
+            self.read_s,
+            self.trunk_s,
+            now - self.job.request.arrival_s,
         )
 
 

@@ -15,20 +15,41 @@ from prometheus_client.utils import floatToGoString
 Labels = tuple[str, ...]
 
 
+class Cell:
+    """The count of one combination of label values."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 class Counter:
     """Integers that only grow, by label values."""
 
     def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
         self.name, self.about, self.labels = name, about, tuple(labels)
-        self.values: dict[Labels, int] = {}
+        self._cells: dict[Labels, Cell] = {}
+
+    @property
+    def values(self) -> dict[Labels, int]:
+        """Return the counts by label values."""
+        return {labels: cell.value for labels, cell in self._cells.items()}
+
+    def cell(self, *labels: str) -> Cell:
+        """Return the cell of these label values, creating it at 0; keep it to count without a look-up."""
+        cell = self._cells.get(labels)
+        if cell is None:
+            cell = self._cells[labels] = Cell()
+        return cell
 
     def add(self, amount: int, *labels: str) -> None:
-        self.values[labels] = self.values.get(labels, 0) + amount
+        self.cell(*labels).value += amount
 
     def declare(self, combinations: Iterable[Labels]) -> None:
         """Show these label values as 0 until they are counted, so that rates exist from the start."""
         for labels in combinations:
-            self.values.setdefault(labels, 0)
+            self.cell(*labels)
 
     def collect(self) -> Metric:
         family = CounterMetricFamily(self.name, self.about, labels=self.labels)

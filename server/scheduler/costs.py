@@ -23,7 +23,8 @@ class Costs:
 
     Units: device seconds. `sample_s[cap]` is a whole answer's share of well-filled executions; `share_s[stage, bucket]`
     is one execution's, `place_s[stage, bucket]` what is still to run for a sample that waits there, and `least_s`
-    the same for one that has the device for itself, at the smallest budget that is open to it.
+    the same for one that has the device for itself, at the smallest budget that is open to it. `worst_s` is a whole
+    answer's at full tape with the device for itself.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Costs:
         self.share_s: dict[Place, float] = {}
         self.place_s: dict[Place, float] = {}
         self.least_s: dict[Place, float] = {}
+        self.worst_s = 0.0
         self._max_execution_s = max_execution_s
         self._places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
-        self._splits: dict[tuple[Stage, int, int], Splits] = {}
+        self._splits: dict[Place, Splits] = {}
         self._num_observed = 0
         self.refresh()
 
@@ -58,12 +60,7 @@ class Costs:
 
     def splits(self, stage: Stage, bucket: int) -> Splits:
         """Return how best to split what waits there into executions of bounded time."""
-        limit = max(1, self.latency.fit(stage, bucket, self._max_execution_s, self.max_batch_size))
-        key = (stage, bucket, limit)
-        splits = self._splits.get(key)
-        if splits is None:
-            splits = self._splits[key] = Splits(self.latency.table(stage, bucket, limit))
-        return splits
+        return self._splits[stage, bucket]
 
     def usable_s(self, seconds: float) -> float:
         """Return how much of a slack may be planned with: executions scatter around their predictions."""
@@ -92,6 +89,10 @@ class Costs:
 
     def refresh(self) -> None:
         """Work everything out anew."""
+        for place in self._places:
+            limit = max(1, self.latency.fit(*place, self._max_execution_s, self.max_batch_size))
+            if place not in self._splits or self._splits[place].limit != limit:
+                self._splits[place] = Splits(self.latency.table(*place, limit))
         reach = self.mix.reach()
         share_s = self.share_s = {place: self._share_s(*place, reach) for place in self._places}
         trunk_s = [share_s[Stage.TRUNK, bucket] for bucket in self.bucket_of]
@@ -105,6 +106,7 @@ class Costs:
         alone_s = self.alone_s(0)
         trunks_s = {(stage, bucket): self.predict_s(stage, bucket, 1) for stage, bucket in self._places}
         self.least_s = trunks_s | {(Stage.EMBED, 0): alone_s, (Stage.READ, 0): alone_s}
+        self.worst_s = self.alone_s(self.capacity)
         self.place_s = share_s | {(Stage.EMBED, 0): self.sample_s[0], (Stage.READ, 0): self.sample_s[-1]}
 
     def _share_s(self, stage: Stage, bucket: int, reach: list[float]) -> float:
