@@ -131,7 +131,7 @@ lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
 	@cd requirements && for name in server client train dev triton; do \
 		rm -f $$name.txt; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-			--generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+			--generate-hashes --no-strip-extras --no-emit-index-url --custom-compile-command "make lock" \
 			$$name.in --output-file $$name.txt || exit 1; \
 	done
 
