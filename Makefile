@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports format lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports audit sbom format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -114,12 +114,21 @@ lint: $(TRAIN_READY)
 	@.venv-train/bin/ruff check .
 	@.venv-train/bin/ruff format --check .
 	@.venv-train/bin/hadolint Dockerfile
+	@.venv-train/bin/bandit --quiet --recursive --configfile pyproject.toml server adatape export loadtest
 
 types: $(TRAIN_READY)
 	@.venv-train/bin/mypy
 
 imports: $(TRAIN_READY)
 	@.venv-train/bin/lint-imports
+
+audit: $(TRAIN_READY) ## look the locked packages up in a database of known vulnerabilities (ARGS)
+	@.venv-train/bin/python requirements/audit.py $(ARGS)
+
+sbom: $(TRAIN_READY) ## write what the image holds as a CycloneDX bill of materials, build/sbom.cdx.json
+	@mkdir -p build
+	@.venv-train/bin/cyclonedx-py requirements requirements/server.txt --output-reproducible --output-file build/sbom.cdx.json
+	@echo "build/sbom.cdx.json is ready"
 
 format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .
