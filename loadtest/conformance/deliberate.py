@@ -70,10 +70,6 @@ _MEANT: tuple[tuple[str, str], ...] = (
         "http.framing.chunked_binary",
     ),
     (
-        "A caller that closes its side has gone: its work is stopped. Triton finishes and answers it.",
-        "http.framing.half_closed",
-    ),
-    (
         "A path is taken for what it means: with a slash at its end, percent-encoded.",
         "http.server.trailing_slash http.model.encoded_name",
     ),

@@ -68,12 +68,12 @@ class Connection:
         self._socket.shutdown(socket.SHUT_WR)
 
     def read(self) -> Response:
-        """Return the next final reply.
+        """Return the next final reply, past interim ones.
 
         Raises: Failure if the server hangs up or stays silent.
         """
         while (response := self._read_one()).status < 200:
-            self._note(str(response.status))
+            pass
         self._note(str(response.status))
         return response
 
