@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse
 
 _PACKAGE = "fastapi_swagger"  # MIT; it carries Swagger UI, which is Apache-2.0
 _SCRIPT, _STYLE, _ICON = ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
@@ -42,8 +42,3 @@ async def asset(request: Request) -> FileResponse:
     if name not in ASSETS:
         raise HTTPException(404)
     return FileResponse(_FOLDER / name)
-
-
-async def home(_: Request) -> Response:
-    """Send a newcomer to the documentation."""
-    return RedirectResponse("/docs")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server import __version__
-from server.app import docs
+from server.app import docs, page
 from server.app.controller import ControllerView
 from server.app.health import Exposition, Health
 from server.app.openapi import describe
@@ -73,7 +73,8 @@ def build_api(
         _get("/metrics", health.metrics, "operation", response_class=Exposition),
         Route("/docs", docs.page),
         Route("/docs/{name}", docs.asset),
-        Route("/", docs.home),
+        Route("/static/{path:path}", page.asset),
+        Route("/", page.home),
     ]
     api.openapi = lambda: describe(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
     return api
