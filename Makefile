@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports audit sbom format lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports fuzz audit sbom format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -129,6 +129,11 @@ sbom: $(TRAIN_READY) ## write what the image holds as a CycloneDX bill of materi
 	@mkdir -p build
 	@.venv-train/bin/cyclonedx-py requirements requirements/server.txt --output-reproducible --output-file build/sbom.cdx.json
 	@echo "build/sbom.cdx.json is ready"
+
+CASES ?= 100000
+
+fuzz: $(TRAIN_READY) ## fuzz every surface and decoder; ends in PASS or FAIL with its figures (CASES, ARGS)
+	@.venv-train/bin/python -m tests.fuzz --cases $(CASES) $(ARGS)
 
 format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from server.errors import (
     BackendFailed,
@@ -51,6 +52,32 @@ def to_serve_error(error: Exception, rpc: str) -> ServeError:
     return ServeError("the server failed unexpectedly", None, f"a bug report that names {rpc}")
 
 
+def reader(message: Any) -> Callable[[bytes], Any]:
+    """Return what reads a request's bytes: as a message, or as the error that says they are none.
+
+    gRPC would answer what its deserializer raises as UNKNOWN, with a traceback in the log for each.
+    """
+    parse, name = message.FromString, message.DESCRIPTOR.name
+
+    def read(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return BadRequest("message", f"{len(data)} bytes that are none", name)
+
+    return read
+
+
+def readable(request: Any) -> Any:
+    """Return a request that `reader` could read.
+
+    Raises: BadRequest.
+    """
+    if isinstance(request, BadRequest):
+        raise request
+    return request
+
+
 async def refuse(context: grpc.aio.ServicerContext, error: ServeError) -> NoReturn:
     """End an RPC with an error."""
     retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
@@ -63,7 +90,7 @@ def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any,
 
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return await answer(request)
+            return await answer(readable(request))
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             await refuse(context, to_serve_error(error, rpc))
 

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from server.dataplane import DataPlane, Infer, Outcome, is_cut_short
 from server.errors import Draining, ServeError
 from server.metrics import Metrics
-from server.oip_grpc.errors import refuse, to_serve_error
+from server.oip_grpc.errors import readable, refuse, to_serve_error
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.progressive import take_first_step
 from server.oip_grpc.reading import Reading
@@ -77,14 +77,13 @@ class Inference:
             yield _stream_response(outcome, request.id, is_final=True)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             message = str(to_serve_error(error, "ModelStreamInfer"))
-            yield pb.ModelStreamInferResponse(
-                error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
-            )
+            name = getattr(request, "id", "")  # one that could not be read has none
+            yield pb.ModelStreamInferResponse(error_message=message, infer_response=pb.ModelInferResponse(id=name))
 
     def _read(self, request: Any, context: grpc.aio.ServicerContext) -> Infer:
         with self._counting():
             return to_infer(
-                request,
+                readable(request),
                 request_id=os.urandom(8).hex(),
                 arrival_s=time.monotonic(),
                 time_left_s=context.time_remaining(),

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
-from server.oip_grpc.errors import guarded
+from server.oip_grpc.errors import guarded, reader
 from server.oip_grpc.inference import Inference
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -81,7 +81,7 @@ def build_handler(service: Service, inference: Inference) -> grpc.GenericRpcHand
 
 def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.RpcMethodHandler:
     messages = {
-        "request_deserializer": method.input_type._concrete_class.FromString,  # noqa: SLF001 - what generated code uses
+        "request_deserializer": reader(method.input_type._concrete_class),  # noqa: SLF001 - what generated code uses
         "response_serializer": method.output_type._concrete_class.SerializeToString,  # noqa: SLF001
     }
     if method.name == "ModelStreamInfer":
