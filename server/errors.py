@@ -14,6 +14,7 @@
     ├── DeadlineExceeded      504  the caller's own deadline cannot be, or was not, met
     ├── Cancelled             499  the caller went away
     └── BackendFailed         500  an execution failed or returned nonsense
+        └── OutOfMemory       500  even one sample alone does not fit the device's memory
 
 Domain errors know no HTTP: only `STATUS` and the renderer in `app` do.
 """
@@ -90,6 +91,10 @@ class Cancelled(ServeError):
 
 class BackendFailed(ServeError):
     reason = "backend"
+
+
+class OutOfMemory(BackendFailed):
+    reason = "out_of_memory"
 
 
 # Looked up along the class's bases, so a subclass needs a row only where it differs.

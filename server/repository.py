@@ -130,10 +130,13 @@ def _check_file(root: Path, file: GraphFile) -> None:
         raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
     if not path.is_file():
         raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
-    size = path.stat().st_size
-    if size != file.size_bytes:
-        raise ValueError(f"{file.path}; got {size} bytes; expected {file.size_bytes}")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        size = path.stat().st_size
+        if size != file.size_bytes:
+            raise ValueError(f"{file.path}; got {size} bytes; expected {file.size_bytes}")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{file.path}; got {error.strerror}; expected a readable file") from error
     if digest != file.sha256:
         raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")

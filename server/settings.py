@@ -23,6 +23,8 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Span = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_FAULT = r"(raise|hang|nan|shape|crash|oom=[1-9]\d*|slow=\d+(\.\d+)?)"
+_FAULTS = rf"^({_FAULT}(,{_FAULT})*)?$"
 Limit = Positive | Span
 """A whole number, or `inf` for no limit."""
 
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     backend: Literal["ort", "triton", "fake"] = "ort"
     """What runs the graphs. `triton` sends them to Triton Inference Servers, for more than one machine's worth; `fake`
     answers predictably without weights: for trying the API and for tests."""
+
+    fake_faults: Annotated[str, Field(pattern=_FAULTS)] = ""
+    """How the fake backend misbehaves, such as `raise,nan,slow=0.01`: for trying what becomes of requests then. See
+    `docs/reliability.md`."""
 
     triton_url: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:8011"
     """gRPC addresses of Tritons that serve the same model repository, as host:port,host:port."""
@@ -146,6 +152,8 @@ class Settings(BaseSettings):
                 f"max_request_samples; got {self.max_request_samples}; expected at most "
                 f"max_pending_samples ({self.max_pending_samples}), else such a request is never admitted"
             )
+        if self.fake_faults and self.backend != "fake":
+            raise ValueError(f"fake_faults; got {self.fake_faults} with backend {self.backend}; expected backend fake")
         return self
 
     @property

@@ -6,7 +6,7 @@ tokens, but at least 1. Each tape token adds the scores once more, so the logits
 
 import numpy as np
 
-from server.backends.base import Hidden, Reading
+from server.backends.base import Hidden, Model, Reading
 from server.errors import BackendFailed
 from server.manifest import (
     SCHEMA_VERSION,
@@ -65,12 +65,19 @@ class FakeModel:
 
 
 class FakeBackend:
-    """Loads the one built-in family."""
+    """Loads the one built-in family; `faults` says how it misbehaves (server/backends/faults.py)."""
 
-    def load(self, manifest: Manifest) -> FakeModel:
+    def __init__(self, faults: str = "") -> None:
+        self._faults = faults
+
+    def load(self, manifest: Manifest) -> Model:
         if (manifest.tape_capacity, len(manifest.labels)) != (TAPE_CAPACITY, NUM_CLASSES):
             raise BackendFailed("fake backend", manifest.family, f"the built-in {FAMILY}")
-        return FakeModel()
+        if not self._faults:
+            return FakeModel()
+        from server.backends.faults import FaultPlan, FaultyModel
+
+        return FaultyModel(FakeModel(), FaultPlan.parse(self._faults))
 
 
 def fake_manifest(family: str = FAMILY, version: str = "1") -> Manifest:

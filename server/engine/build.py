@@ -16,9 +16,8 @@ def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy =
     Raises: ValueError if the model repository is no folder.
     """
     if settings.backend == "fake":
-        return Engine(
-            Repository(None, builtin=[fake_manifest()]), FakeBackend(), metrics, settings, make_policy=make_policy
-        )
+        builtin, backend = Repository(None, builtin=[fake_manifest()]), FakeBackend(settings.fake_faults)
+        return Engine(builtin, backend, metrics, settings, make_policy=make_policy)
     repository = Repository(settings.model_repository)
     return Engine(repository, _build_backend(settings), metrics, settings, make_policy=make_policy)
 

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -127,6 +129,16 @@ def test_a_family_that_is_not_whole_is_not_visible(tmp_path, damage, reason):
     assert repository.families() == ["adatape_sound"]
     assert list(repository.broken()) == [f"{FAMILY}/1"]
     assert reason in repository.broken()[f"{FAMILY}/1"]
+
+
+def test_a_file_that_the_disk_does_not_give_is_a_reason(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_family(tmp_path)
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    reason = Repository(tmp_path).broken()[f"{FAMILY}/1"]
+    assert reason == f"{FAMILY}/1/model.onnx; got Input/output error; expected a readable file"
 
 
 def test_a_link_out_of_the_repository_is_refused(tmp_path):
