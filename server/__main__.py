@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     _set_up_logs(settings)
     listener = _bind(settings)
-    metrics = Metrics()
+    metrics = Metrics(settings.slo_s)
     engine = _build(settings, metrics, make_policy)
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,6 +14,8 @@ from typing import Protocol
 FIRST_MARGIN, MARGIN_LIMITS = 0.8, (0.4, 0.95)
 """The share of the service level that predictions may fill. It moves so that 1 answer in 100 is late."""
 LATE_STEP, MET_STEP = 0.0495, 0.0005
+OBJECTIVE = 1 - MET_STEP / (LATE_STEP + MET_STEP)
+"""The share of answers that the service level asks for: where the two steps balance."""
 CALM = 0.5
 """Below this share of the limit a queue that grows is let grow: it may be a burst that ends by itself."""
 SPARE = 0.3

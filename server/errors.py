@@ -24,13 +24,19 @@ class ServeError(Exception):
     """An expected failure, with a message a caller can act on.
 
     The message reads "<what>; <offending value>; <what was expected>".
-    `retry_after_s` is set where trying again later can help.
+    `retry_after_s` is set where trying again later can help; `cause` tells the metrics which limit or moment it was.
     """
 
     reason = "internal"
 
     def __init__(
-        self, what: str, got: object = None, expected: str | None = None, *, retry_after_s: float | None = None
+        self,
+        what: str,
+        got: object = None,
+        expected: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+        cause: str = "",
     ) -> None:
         parts = [what]
         if got is not None:
@@ -39,6 +45,7 @@ class ServeError(Exception):
             parts.append(f"expected {expected}")
         super().__init__("; ".join(parts))
         self.retry_after_s = retry_after_s
+        self.cause = cause
 
 
 class BadRequest(ServeError):

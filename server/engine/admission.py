@@ -57,6 +57,7 @@ class Gate:
             f"{num_samples} samples beside {num_pending} pending",
             f"at most {self._max_samples} pending",
             retry_after_s=share * self._dispatcher.backlog_s(now),
+            cause="samples",
         )
 
     def _check_seconds(self, family: Family, budgets: list[Budget], now: float) -> None:
@@ -66,7 +67,8 @@ class Gate:
         if backlog_s + own_s > self._max_s:
             got = f"{own_s:.3g} s of work beside {backlog_s:.3g} s pending"
             retry_after_s = min(backlog_s, backlog_s + own_s - self._max_s)
-            raise Overloaded("server", got, f"at most {self._max_s:g} s pending", retry_after_s=retry_after_s)
+            expected = f"at most {self._max_s:g} s pending"
+            raise Overloaded("server", got, expected, retry_after_s=retry_after_s, cause="seconds")
 
     def _check_service(self, request: InferRequest, family: Family, pilot: Pilot, now: float) -> None:
         """Shed what even the smallest budget, given to all that is not read yet, would answer late."""
@@ -78,7 +80,8 @@ class Gate:
         if answer_s > pilot.policy.limit_s:
             got = f"an answer predicted after {answer_s:.3g} s at max_tape {cap}"
             expected = f"one within {pilot.policy.limit_s:.3g} s"
-            raise Overloaded("server", got, expected, retry_after_s=answer_s - pilot.policy.limit_s)
+            retry_after_s = answer_s - pilot.policy.limit_s
+            raise Overloaded("server", got, expected, retry_after_s=retry_after_s, cause="service_level")
 
     def _check_deadline(self, request: InferRequest, family: Family, deadline_s: float, now: float) -> None:
         """Ask for room before the deadline, and, so that nobody who was let in is pushed out, before later ones."""
@@ -92,7 +95,7 @@ class Gate:
         if late_s > 0:
             needed_s = deadline_s + late_s - request.arrival_s
             expected = f"at least {needed_s:.3g} s, predicted for max_tape 0"
-            raise DeadlineExceeded("deadline", f"{request.ask.deadline_s:g} s", expected)
+            raise DeadlineExceeded("deadline", f"{request.ask.deadline_s:g} s", expected, cause="admission")
 
 
 def decide_budgets(request: InferRequest, family: Family) -> list[Budget]:

@@ -42,6 +42,15 @@ class Dispatcher:
     def num_instances(self) -> int:
         return self._instances.size
 
+    @property
+    def num_running(self) -> int:
+        """Return the executions that are handed out."""
+        return len(self._running)
+
+    def num_waiting(self, family: Family, stage: Stage, bucket: int) -> int:
+        """Return the samples of a family in line for a stage."""
+        return self._scheduler.num_in_lane(family.key, stage, bucket)
+
     def add_family(self, family: Family) -> None:
         """Open a family's lanes."""
         self._families[family.key] = family

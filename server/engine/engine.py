@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import count
 
 from server.backends.base import Backend
-from server.controller import Controller, MakePolicy
+from server.controller import OBJECTIVE, Controller, MakePolicy
 from server.engine.admission import Gate, deadline_of, decide_budgets
 from server.engine.dispatch import Dispatcher
 from server.engine.instances import Instances, ThreadInstances
@@ -82,7 +82,14 @@ class Engine:
         metrics.pending_limit.watch(lambda: settings.max_pending_samples)
         metrics.pending_s.watch(lambda: self._dispatcher.backlog_s(clock()))
         metrics.pending_s_limit.watch(lambda: settings.max_pending_s)
+        metrics.agreement_least.watch(lambda: settings.min_agreement)
+        if (slo_s := settings.slo_s) is not None:
+            metrics.slo_s.watch(lambda: slo_s)
+            metrics.slo_objective.watch(lambda: OBJECTIVE)
+        metrics.running.watch(lambda: self._dispatcher.num_running)
+        metrics.running_limit.watch(lambda: self._dispatcher.num_instances)
         metrics.ready.watch(lambda: float(self.is_ready))
+        metrics.draining.watch(lambda: float(self._state is State.DRAINING))
 
     @property
     def is_ready(self) -> bool:
@@ -149,7 +156,7 @@ class Engine:
             if family is None:
                 self._metrics.refused(error, protocol=request.protocol)
             else:
-                family.meter.failed(request.protocol, error, 0, now - request.arrival_s)
+                family.meter.refused(request.protocol, error, now - request.arrival_s)
             raise
         self._ledger.open(job)
         for entry in job.entries:
@@ -164,6 +171,7 @@ class Engine:
         family.check_ready()
         family.check(request, self._settings.max_request_samples)
         budgets = decide_budgets(request, family)
+        family.meter.asked([budget.asked_cap for budget in budgets])
         deadline_s = deadline_of(request)
         if family.pilot is not None:
             family.pilot.rate.add(now, len(budgets))

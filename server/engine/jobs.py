@@ -27,10 +27,6 @@ class Job:
     num_left: int = 0
     is_settled: bool = False
 
-    def wasted_flops(self) -> int:
-        """Return what has run for this job so far."""
-        return sum(entry.executed_flops for entry in self.entries)
-
     def to_answer(self, now: float) -> InferAnswer:
         """Return the answer of a job whose entries have all run; `now` is its settlement."""
         manifest = self.family.manifest

@@ -59,9 +59,8 @@ class Ledger:
 
     def _answer(self, job: Job) -> None:
         answer = job.to_answer(self._clock())
-        asked_caps = [entry.asked_cap for entry in job.entries]
         prepare_s = job.admitted_s - job.request.arrival_s
-        job.family.meter.answered(job.request.protocol, answer, asked_caps, prepare_s)
+        job.family.meter.answered(job.request.protocol, answer, prepare_s)
         if job.family.pilot is not None and job.request.ask.priority is not Priority.LOW:
             now = self._clock()
             job.family.pilot.settled(now, now - job.request.arrival_s)
@@ -73,6 +72,7 @@ class Ledger:
         for entry in job.entries:
             self._cancel(entry)
         total_s = self._clock() - job.request.arrival_s
-        job.family.meter.failed(job.request.protocol, error, job.wasted_flops(), total_s)
+        spent_flops = [entry.executed_flops for entry in job.entries]
+        job.family.meter.failed(job.request.protocol, error, spent_flops, total_s)
         if not job.future.done():
             job.future.set_exception(error)

@@ -40,15 +40,16 @@ class Outcomes:
         """Tell a caller that its deadline cannot be made any more."""
         request = entry.job.request
         waited = f"{request.ask.deadline_s:g} s, of which {self._clock() - request.arrival_s:.4f} s are gone"
-        self._ledger.settle(entry.job, DeadlineExceeded("deadline", waited, "enough left to run at max_tape 0"))
+        expected = "enough left to run at max_tape 0"
+        self._ledger.settle(entry.job, DeadlineExceeded("deadline", waited, expected, cause="waiting"))
 
     def _account(self, execution: Execution) -> None:
         batch, family = execution.batch, execution.family
         stage, bucket, entries = batch.stage, batch.bucket, batch.tickets
         seconds = execution.finished_s - execution.started_s
-        family.meter.executed(stage, bucket, len(entries), seconds, batch.predicted_s)
-        family.costs.observe(stage, bucket, len(entries), seconds)
         flops = flops_of(family.manifest.flops, stage, bucket)
+        family.meter.executed(stage, bucket, len(entries), seconds, batch.predicted_s, flops)
+        family.costs.observe(stage, bucket, len(entries), seconds)
         for entry in entries:
             entry.ran(stage, flops, execution.started_s, execution.finished_s)
             if entry.job.is_settled:

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from itertools import count
 
 from server.backends.base import Backend
 from server.controller import MakePolicy
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family, load_model
+from server.engine.gauges import FamilyGauges
 from server.engine.guard import Guard
 from server.engine.ledger import Ledger
 from server.engine.pilot import Pilot
@@ -72,6 +72,7 @@ class Shelf:
         self._make_policy = make_policy
         self._changing: dict[Place, Standing] = {}
         self._faults: dict[Place, str] = {}
+        self._gauges: dict[str, FamilyGauges] = {}
         self._numbers = count(1)
         self._one_at_a_time = asyncio.Lock()
         self._retirements: set[asyncio.Task[None]] = set()
@@ -163,7 +164,7 @@ class Shelf:
         family.pilot = self._pilot(family)
         family.guard = self._guard(family)
         self._dispatcher.add_family(family)
-        self._metrics.models.watch(lambda: 1, *_labels(family))
+        self._gauges[family.key] = FamilyGauges(self._metrics, family, self._dispatcher)
         seconds = self._clock() - started_s
         _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, model.device, seconds)
         return family
@@ -175,20 +176,14 @@ class Shelf:
             return None
         policy = self._make_policy(slo_s, len(family.costs.buckets))
         dry = self._settings.slo_dry_run
-        pilot = Pilot(family.manifest, family.costs, family.meter, policy, slo_s, is_dry_run=dry)
-        self._metrics.controller_cap.watch(lambda: pilot.cap, family.manifest.family)
-        return pilot
+        return Pilot(family.manifest, family.costs, family.meter, policy, slo_s, is_dry_run=dry)
 
     def _guard(self, family: Family) -> Guard | None:
         """Return what watches the quality of capped answers; None where no share of them is compared."""
         share, least = self._settings.shadow_share, self._settings.min_agreement
         if share == 0:
             return None
-        guard = Guard(family, self._dispatcher, self._clock, share=share, min_agreement=least)
-        for cap in family.costs.buckets[:-1]:
-            read = partial(guard.ratio, cap)
-            self._metrics.agreement.watch(read, family.manifest.family, str(cap))
-        return guard
+        return Guard(family, self._dispatcher, self._clock, share=share, min_agreement=least)
 
     async def _retire(self, family: Family) -> None:
         """See a family out, to the end even if the caller does not wait for it."""
@@ -205,17 +200,10 @@ class Shelf:
         self._dispatcher.remove_family(family)
         if family.guard is not None:
             family.guard.stop()
-        if family.manifest not in [other.manifest for other in self.families.values()]:
-            self._metrics.models.forget(*_labels(family))
-            self._metrics.controller_cap.forget(family.manifest.family)
+        self._gauges.pop(family.key).stop()
         _log.info("family_unloaded family=%s", family.key)
 
 
 def _to_place(path: str) -> Place:
     family, _, version = path.partition("/")
     return family, version
-
-
-def _labels(family: Family) -> tuple[str, str, str, str]:
-    manifest = family.manifest
-    return manifest.family, manifest.version, manifest.precision, family.model.device

@@ -1,48 +1,84 @@
-"""One family's metrics, with the look-ups done beforehand: what the request path touches for each sample."""
+"""One family's metrics, with the look-ups done beforehand: what the request path touches for each request."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from server.errors import ServeError
+from server.errors import Cancelled, DeadlineExceeded, Overloaded, ServeError
 from server.manifest import Manifest
 from server.metrics.statistics import Statistics
-from server.records import BudgetReason, InferAnswer, Receipt
+from server.metrics.tally import NO_BUCKET, Tally
+from server.records import InferAnswer
 
 if TYPE_CHECKING:
     from server.metrics.metrics import Metrics
 
+OTHER = "other"
+SHED_CAUSES = ("samples", "seconds", "service_level", OTHER)
+EXPIRED_CAUSES = ("admission", "waiting", OTHER)
+WAITING, BEGUN = "waiting", "begun"
+EXPIRED, CANCELLED, FAILED, ABANDONED = "expired", "cancelled", "failed", "abandoned"
+
 
 class ModelMeter:
-    """Counts what happens to one family."""
+    """Counts what happens to one load of a version."""
 
-    def __init__(self, metrics: "Metrics", manifest: Manifest) -> None:
+    def __init__(self, metrics: "Metrics", manifest: Manifest, tally: Tally) -> None:
         model = self.model = manifest.family
         self.statistics = Statistics()
+        self.tally = tally
         self._metrics = metrics
-        self._queue, self._read, self._trunk = (h.series(model) for h in (metrics.queue, metrics.read, metrics.trunk))
-        self._useful, self._executed = metrics.useful.series(model), metrics.executed.series(model)
-        self._used, self._wanted = metrics.used.series(model), metrics.wanted.series(model)
-        self._asked = metrics.asked.series(model)
-        stages = [("embed", 0), ("read", 0), *(("trunk", bucket) for bucket in manifest.buckets)]
-        self._batch_sizes = {
-            (stage, bucket): metrics.batch_size.series(model, stage, str(bucket)) for stage, bucket in stages
+        self._labels = (model, manifest.version, NO_BUCKET)
+        places = [("embed", 0), ("read", 0), *(("trunk", bucket) for bucket in manifest.buckets)]
+        self._places = {
+            (stage, bucket): (
+                metrics.batch_size.series(model, stage, str(bucket)),
+                metrics.execution.series(model, stage, str(bucket)),
+                metrics.prediction.series(model, stage),
+                metrics.prediction_error.series(model, stage),
+                metrics.executed_flops.cell(model, stage, str(bucket)),
+            )
+            for stage, bucket in places
         }
-        self._predictions = {stage: metrics.prediction.series(model, stage) for stage, _ in stages}
-        self._admitted, self._inferences = metrics.admitted.cell(model), metrics.inferences.cell(model)
-        self._useful_flops, self._padding_flops, self._wasted_flops, self._shadow_flops = (
-            metrics.flops.cell(model, kind) for kind in ("useful", "padding", "wasted", "shadow")
+        self._admitted, self._shadow_flops, self._wasted_flops = (
+            metrics.admitted.cell(model),
+            metrics.flops.cell(model, "shadow"),
+            metrics.flops.cell(model, "wasted"),
         )
-        self._reasons = {reason: metrics.budget_reasons.cell(model, reason.value) for reason in BudgetReason}
+        self._ok = {protocol: cell for (_, protocol, _), cell in metrics.requests.cells(model, None, "ok").items()}
+        self._met, self._late = (metrics.slo_answers.cell(model, result) for result in ("met", "late"))
+        self._declare()
+
+    def _declare(self) -> None:
+        metrics, model = self._metrics, self.model
         metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
-        metrics.slo_answers.declare((model, result) for result in ("met", "late"))
+        metrics.shed.declare((model, cause) for cause in SHED_CAUSES)
+        metrics.expired.declare((model, cause) for cause in EXPIRED_CAUSES)
+        metrics.cancelled.declare((model, cause) for cause in (WAITING, BEGUN))
+        metrics.wasted.declare((model, cause) for cause in (EXPIRED, CANCELLED, FAILED, ABANDONED))
+        for outcome in (EXPIRED, CANCELLED, FAILED):
+            metrics.sample.series(*self._labels, outcome)
+            metrics.executed.series(*self._labels, outcome)
+
+    def asked(self, caps: Sequence[int]) -> None:
+        """Count samples that are asked for under these caps, before anyone decides whether to let them in."""
+        counts = self.tally.asked_counts
+        for cap in caps:
+            counts[cap] += 1
 
     def admitted(self) -> None:
         """Count a request let in; `answered` or `failed` follows, exactly once."""
         self._admitted.value += 1
 
-    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float, predicted_s: float) -> None:
+    def executed(
+        self, stage: str, bucket: int, num_samples: int, seconds: float, predicted_s: float, sample_flops: int
+    ) -> None:
         """Count one execution."""
-        self._batch_sizes[stage, bucket].observe(num_samples)
-        self._predictions[stage].observe(seconds / predicted_s)
+        batch_size, execution, prediction, error, flops = self._places[stage, bucket]
+        batch_size.observe(num_samples)
+        execution.observe(seconds)
+        prediction.observe(seconds / predicted_s)
+        error.observe(predicted_s - seconds)
+        flops.value += sample_flops * num_samples
         if stage == "trunk":
             self.statistics.executed(num_samples, seconds)
 
@@ -52,7 +88,7 @@ class ModelMeter:
 
     def measured(self, *, is_met: bool) -> None:
         """Count an answer for which the service level holds."""
-        self._metrics.slo_answers.add(1, self.model, "met" if is_met else "late")
+        (self._met if is_met else self._late).value += 1
 
     def compared(self, cap: int, *, is_same: bool) -> None:
         """Count a capped answer that was compared with full tape."""
@@ -62,36 +98,48 @@ class ModelMeter:
         """Count FLOPs that ran for a comparison alone."""
         self._shadow_flops.value += flops
 
-    def answered(self, protocol: str, answer: InferAnswer, asked_caps: list[int], prepare_s: float) -> None:
+    def answered(self, protocol: str, answer: InferAnswer, prepare_s: float, trace_id: str = "") -> None:
         """Count an answered request by its receipts; `prepare_s` passed between its arrival and its admission."""
         self.statistics.answered(answer, prepare_s)
-        self._metrics.requests.add(1, self.model, protocol, "ok")
-        self._inferences.value += len(answer.samples)
-        self._metrics.duration.series(self.model, protocol).observe(answer.samples[0].receipt.total_s)
-        for asked_cap in asked_caps:
-            self._asked.observe(asked_cap)
-        for sample in answer.samples:
-            self._add_receipt(sample.receipt)
+        self._ok[protocol].value += 1
+        self.tally.add(protocol, answer, trace_id)
 
-    def failed(self, protocol: str, error: ServeError, wasted_flops: int, total_s: float) -> None:
-        """Count a request that got an error, after how long, and what had been spent on it."""
-        self.statistics.fail.add(total_s)
-        self._metrics.refused(error, protocol=protocol, model=self.model)
-        self.wasted(wasted_flops)
+    def refused(self, protocol: str, error: ServeError, total_s: float) -> None:
+        """Count a request that was not let in, after how long."""
+        self._count_error(protocol, error, total_s)
+        if isinstance(error, Overloaded):
+            self._metrics.shed.add(1, self.model, _known(error.cause, SHED_CAUSES))
+        elif isinstance(error, DeadlineExceeded):
+            self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
 
-    def wasted(self, flops: int) -> None:
+    def failed(self, protocol: str, error: ServeError, spent_flops: Sequence[int], total_s: float) -> None:
+        """Count a request that was let in and got an error, after how long, and what was spent on each sample."""
+        self._count_error(protocol, error, total_s)
+        outcome = self._to_outcome(error, sum(spent_flops))
+        sample, executed = (h.series(*self._labels, outcome) for h in (self._metrics.sample, self._metrics.executed))
+        sample.add(total_s, len(spent_flops))
+        executed.observe_all(spent_flops)
+        self.wasted(sum(spent_flops), outcome)
+
+    def wasted(self, flops: int, cause: str = ABANDONED) -> None:
         """Count FLOPs that ran for a request that is not, or no longer, to be answered."""
         self._wasted_flops.value += flops
+        self._metrics.wasted.add(flops, self.model, cause)
 
-    def _add_receipt(self, receipt: Receipt) -> None:
-        self._queue.observe(receipt.queue_s)
-        self._read.observe(receipt.read_s)
-        self._trunk.observe(receipt.trunk_s)
-        self._useful.observe(receipt.useful_flops)
-        self._executed.observe(receipt.executed_flops)
-        self._used.observe(receipt.tape_length)
-        if receipt.tape_length_wanted is not None:
-            self._wanted.observe(receipt.tape_length_wanted)
-        self._useful_flops.value += receipt.useful_flops
-        self._padding_flops.value += receipt.executed_flops - receipt.useful_flops
-        self._reasons[receipt.budget_reason].value += 1
+    def _count_error(self, protocol: str, error: ServeError, total_s: float) -> None:
+        self.statistics.fail.add(total_s)
+        self._metrics.refused(error, protocol=protocol, model=self.model)
+
+    def _to_outcome(self, error: ServeError, flops: int) -> str:
+        """Return what became of each sample, and count by cause what has one."""
+        if isinstance(error, DeadlineExceeded):
+            self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
+            return EXPIRED
+        if isinstance(error, Cancelled):
+            self._metrics.cancelled.add(1, self.model, BEGUN if flops else WAITING)
+            return CANCELLED
+        return FAILED
+
+
+def _known(cause: str, causes: Sequence[str]) -> str:
+    return cause if cause in causes else OTHER

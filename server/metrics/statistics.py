@@ -14,17 +14,19 @@ _NS = 1e9
 
 @dataclass(slots=True)
 class Duration:
-    """How often something happened, and how long it took in all.
-
-    Units: nanoseconds.
-    """
+    """How often something happened, and how long it took in all."""
 
     count: int = 0
-    ns: int = 0
+    seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
         self.count += 1
-        self.ns += round(seconds * _NS)
+        self.seconds += seconds
+
+    @property
+    def ns(self) -> int:
+        """Return the time in whole nanoseconds."""
+        return round(self.seconds * _NS)
 
 
 @dataclass(slots=True)

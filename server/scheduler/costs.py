@@ -36,13 +36,14 @@ class Costs:
         self.max_batch_size = max_batch_size
         self.latency = latency
         self.mix = TapeMix(manifest)
+        self._flops = manifest.flops
         self.sample_s: list[float] = []
         self.share_s: dict[Place, float] = {}
         self.place_s: dict[Place, float] = {}
         self.least_s: dict[Place, float] = {}
         self.worst_s = 0.0
         self._max_execution_s = max_execution_s
-        self._places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
+        self.places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
         self._splits: dict[Place, Splits] = {}
         self._num_observed = 0
         self.refresh()
@@ -87,14 +88,24 @@ class Costs:
         stage = Stage.READ if cap > 0 else Stage.EMBED
         return self.predict_s(stage, 0, 1) + self.predict_s(Stage.TRUNK, self.bucket_of[cap], 1)
 
+    def mean_flops(self) -> list[float]:
+        """Return, by cap, the FLOPs that run for a sample on average, were nothing but its own bucket run for it."""
+        flops, reach = self._flops, self.mix.reach()
+        trunk = [flops.trunk[bucket] for bucket in self.bucket_of]
+        means, below = [], 0.0
+        for cap in range(self.capacity + 1):
+            means.append(flops.read_executed(is_reading=cap > 0) + below + reach[cap] * trunk[cap])
+            below += (reach[cap] - (reach[cap + 1] if cap < self.capacity else 0.0)) * trunk[cap]
+        return means
+
     def refresh(self) -> None:
         """Work everything out anew."""
-        for place in self._places:
+        for place in self.places:
             limit = max(1, self.latency.fit(*place, self._max_execution_s, self.max_batch_size))
             if place not in self._splits or self._splits[place].limit != limit:
                 self._splits[place] = Splits(self.latency.table(*place, limit))
         reach = self.mix.reach()
-        share_s = self.share_s = {place: self._share_s(*place, reach) for place in self._places}
+        share_s = self.share_s = {place: self._share_s(*place, reach) for place in self.places}
         trunk_s = [share_s[Stage.TRUNK, bucket] for bucket in self.bucket_of]
         means_s, below_s = [], 0.0
         for cap in range(self.capacity + 1):
@@ -104,7 +115,7 @@ class Costs:
         embed_s, read_s = share_s[Stage.EMBED, 0], share_s[Stage.READ, 0]
         self.sample_s = [embed_s + means_s[0], *(read_s + mean_s for mean_s in means_s[1:])]
         alone_s = self.alone_s(0)
-        trunks_s = {(stage, bucket): self.predict_s(stage, bucket, 1) for stage, bucket in self._places}
+        trunks_s = {(stage, bucket): self.predict_s(stage, bucket, 1) for stage, bucket in self.places}
         self.least_s = trunks_s | {(Stage.EMBED, 0): alone_s, (Stage.READ, 0): alone_s}
         self.worst_s = self.alone_s(self.capacity)
         self.place_s = share_s | {(Stage.EMBED, 0): self.sample_s[0], (Stage.READ, 0): self.sample_s[-1]}

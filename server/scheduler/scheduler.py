@@ -60,6 +60,10 @@ class Scheduler(Generic[T]):
     def num_waiting(self) -> int:
         return sum(line.num_waiting for line in self._lines.values())
 
+    def num_in_lane(self, model: str, stage: Stage, bucket: int) -> int:
+        """Return the tickets that wait for a stage."""
+        return self._places[model, stage, bucket][1].num_waiting
+
     @property
     def work_s(self) -> float:
         """Predict the seconds that one instance needs for all that waits, under the present ceilings."""

@@ -1,4 +1,5 @@
-import math
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -7,10 +8,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.backends.fake import FAMILY, fake_manifest
-from server.errors import NotAnImage, Overloaded
+from server.errors import BackendFailed, Cancelled, DeadlineExceeded, NotAnImage, Overloaded
 from server.metrics import Metrics
-from server.metrics.meters import Counter, Gauge, Histogram, geometric
-from server.metrics.metrics import PROTOCOLS, REASONS, SECONDS
+from server.metrics.metrics import PROTOCOLS, REASONS
+from server.metrics.tally import PADDING_CAUSES as CAUSES
+from server.metrics.tally import SIFT_EVERY
 from server.records import BudgetReason, InferAnswer, Receipt, Sample
 
 
@@ -46,6 +48,12 @@ def value(metrics, name, **labels):
     return metrics.registry.get_sample_value(name, labels)
 
 
+def total(metrics, name, **labels):
+    """Return the sum of all series that have these labels."""
+    samples = [sample for family in metrics.collect() for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
 receipts = st.builds(
     receipt,
     cap=st.integers(0, 16),
@@ -63,17 +71,20 @@ def test_law_receipts_sum_to_the_counters_exactly(requests):
     meter = metrics.meter(fake_manifest())
     for request in requests:
         meter.admitted()
-        meter.answered("classify", answer(*request), [r.cap for r in request], 0.0)
+        meter.answered("classify", answer(*request), 0.0)
     all_receipts = [r for request in requests for r in request]
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="useful") == sum(
         r.useful_flops for r in all_receipts
     )
+    metrics.snapshot()
     assert metrics.flops.values[FAMILY, "useful"] + metrics.flops.values[FAMILY, "padding"] == sum(
         r.executed_flops for r in all_receipts
     )
-    assert value(metrics, "adatape_sample_executed_flops_sum", model=FAMILY) == sum(
-        r.executed_flops for r in all_receipts
+    assert sum(metrics.padding.values.values()) == metrics.flops.values[FAMILY, "padding"]
+    assert total(metrics, "adatape_sample_executed_flops_sum", model=FAMILY) == pytest.approx(
+        sum(r.executed_flops for r in all_receipts)
     )
+    assert total(metrics, "adatape_sample_seconds_count", model=FAMILY) == len(all_receipts)
     assert value(metrics, "adatape_inferences_total", model=FAMILY) == len(all_receipts)
     assert value(metrics, "adatape_requests_total", model=FAMILY, protocol="classify", outcome="ok") == len(requests)
     assert value(metrics, "adatape_tape_length_used_sum", model=FAMILY) == sum(r.tape_length for r in all_receipts)
@@ -89,7 +100,7 @@ def test_exposition_parses_and_keeps_the_conventions():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
     meter.admitted()
-    meter.answered("classify", answer(receipt()), [8], 0.0)
+    meter.answered("classify", answer(receipt()), 0.0)
     for name, family in families(metrics).items():
         assert name.startswith(("adatape_", "process_")), name
         assert family.documentation, name
@@ -128,20 +139,158 @@ def test_a_refusal_is_counted_without_a_model_of_the_callers_making():
 def test_work_for_nothing_is_wasted_and_not_padding():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.failed("oip", Overloaded("server"), wasted_flops=123, total_s=0.1)
+    meter.failed("oip", BackendFailed("logits"), spent_flops=[100, 23], total_s=0.1)
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="wasted") == 123
+    assert value(metrics, "adatape_wasted_flops_total", model=FAMILY, cause="failed") == 123
     assert value(metrics, "adatape_flops_total", model=FAMILY, kind="padding") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "cause", "outcome"),
+    [
+        (DeadlineExceeded("deadline", cause="waiting"), "adatape_expired_total", "waiting", "expired"),
+        (DeadlineExceeded("deadline", cause="tea time"), "adatape_expired_total", "other", "expired"),
+        (Cancelled("request"), "adatape_cancelled_total", "begun", "cancelled"),
+        (BackendFailed("logits"), "adatape_wasted_flops_total", "failed", "failed"),
+    ],
+)
+def test_what_was_let_in_and_not_answered_is_counted_by_cause(error, name, cause, outcome):
+    metrics = Metrics()
+    metrics.meter(fake_manifest()).failed("oip", error, spent_flops=[1], total_s=0.1)
+    assert value(metrics, name, model=FAMILY, cause=cause) == 1
+    labels = {"model": FAMILY, "version": "1", "bucket": "none", "outcome": outcome}
+    assert value(metrics, "adatape_sample_seconds_count", **labels) == 1
+    assert value(metrics, "adatape_sample_executed_flops_sum", **labels) == 1
+
+
+def test_a_cancel_before_any_execution_is_one_that_waited():
+    metrics = Metrics()
+    metrics.meter(fake_manifest()).failed("oip", Cancelled("request"), spent_flops=[0, 0], total_s=0.1)
+    assert value(metrics, "adatape_cancelled_total", model=FAMILY, cause="waiting") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "cause"),
+    [
+        (Overloaded("server", cause="service_level"), "adatape_shed_total", "service_level"),
+        (Overloaded("server"), "adatape_shed_total", "other"),
+        (DeadlineExceeded("deadline", cause="admission"), "adatape_expired_total", "admission"),
+    ],
+)
+def test_what_is_refused_is_counted_by_cause(error, name, cause):
+    metrics = Metrics()
+    metrics.meter(fake_manifest()).refused("oip", error, total_s=0.1)
+    assert value(metrics, name, model=FAMILY, cause=cause) == 1
+    assert total(metrics, "adatape_sample_seconds_count", outcome="failed") == 0
+
+
+def test_degraded_answers_are_told_apart_by_cause_and_outcome():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    meter.answered("oip", answer(receipt(budget_reason=BudgetReason.DEGRADED), receipt()), 0.0)
+    assert value(metrics, "adatape_degraded_total", model=FAMILY, cause="controller") == 1
+    labels = {"model": FAMILY, "version": "1", "bucket": "4"}
+    for outcome in ("ok", "degraded"):
+        assert value(metrics, "adatape_sample_useful_flops_sum", **labels, outcome=outcome) == 4000
+
+
+def test_padding_is_split_by_what_was_too_long():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    read = receipt(tape_length=3, bucket=8, useful_flops=1000 + 800 + 2750, executed_flops=1000 + 2100 + 4000)
+    meter.answered("oip", answer(read), 0.0)
+    padding = {cause: value(metrics, "adatape_padding_flops_total", model=FAMILY, cause=cause) for cause in CAUSES}
+    assert padding == {"read": 1300, "bucket": 250, "riding": 1000}
+
+
+def test_demand_counts_what_callers_ask_for_at_what_it_should_take():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    meter.tally.mean_flops = lambda: [float(100 * cap) for cap in range(17)]
+    meter.asked([4, 4, 16])
+    for _ in range(2):
+        assert value(metrics, "adatape_demanded_flops_total", model=FAMILY) == 2400
+    assert value(metrics, "adatape_tape_length_requested_cap_bucket", model=FAMILY, le="4.0") == 2
+
+
+def test_attainment_is_that_of_late():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    assert meter.tally.attainment() == 1
+    for is_met in (True, True, True, False):
+        meter.measured(is_met=is_met)
+    metrics.snapshot()
+    assert meter.tally.attainment() == 0.75
+    assert value(metrics, "adatape_slo_answers_total", model=FAMILY, result="late") == 1
+
+
+def test_expected_quality_follows_the_curve():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    meter.answered("oip", answer(receipt(cap=8), receipt(cap=10)), 0.0)
+    assert value(metrics, "adatape_expected_correct_total", model=FAMILY) == pytest.approx(0.7 + 0.75)
+
+
+def test_the_service_level_has_an_edge_of_its_own():
+    metrics = Metrics(slo_s=0.0423)
+    metrics.meter(fake_manifest()).answered("oip", answer(receipt(total_s=0.0423)), 0.0)
+    labels = {"model": FAMILY, "protocol": "oip", "le": "0.0423"}
+    assert value(metrics, "adatape_request_duration_seconds_bucket", **labels) == 1
+
+
+def test_exemplars_name_a_trace_or_else_the_request_and_only_in_openmetrics():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    meter.answered("oip", answer(receipt(total_s=0.02)), 0.0, trace_id="ab" * 16)
+    meter.answered("oip", answer(receipt(total_s=0.5)), 0.0)
+    text = metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.02' in text
+    assert '# {request_id="r"} 0.5' in text
+    assert "trace_id" not in metrics.render()[0].decode()
+
+
+def test_two_loads_of_a_version_count_together_and_nothing_is_lost():
+    metrics = Metrics()
+    for version in ("1", "1", "2"):
+        meter = metrics.meter(fake_manifest(version=version))
+        meter.answered("oip", answer(receipt()), 0.0)
+        del meter
+    assert value(metrics, "adatape_inferences_total", model=FAMILY) == 3
+
+
+def test_many_receipts_are_counted_without_a_scrape():
+    metrics = Metrics()
+    meter = metrics.meter(fake_manifest())
+    for _ in range(SIFT_EVERY):
+        meter.answered("oip", answer(receipt()), 0.0)
+    assert metrics.inferences.values[FAMILY,] == SIFT_EVERY
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus")
+def test_promtool_finds_nothing_to_say():
+    metrics = Metrics(slo_s=0.05)
+    meter = metrics.meter(fake_manifest())
+    meter.answered("oip", answer(receipt()), 0.0)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_execution_sizes_are_seen_by_stage_and_bucket():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.executed("trunk", 8, 5, 0.01, 0.005)
+    meter.executed("trunk", 8, 5, 0.01, 0.005, 1000)
     labels = {"model": FAMILY, "stage": "trunk", "bucket": "8"}
     assert value(metrics, "adatape_batch_size_sum", **labels) == 5
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="4.0") == 0
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="6.0") == 1
     assert value(metrics, "adatape_execution_prediction_ratio_sum", model=FAMILY, stage="trunk") == 2
+    assert value(metrics, "adatape_executed_flops_total", **labels) == 5000
+    errors = {"model": FAMILY, "stage": "trunk"}
+    assert value(metrics, "adatape_predicted_minus_actual_seconds_bucket", **errors, le="-0.00316") == 1
+    assert value(metrics, "adatape_predicted_minus_actual_seconds_bucket", **errors, le="-0.01") == 0
+    assert value(metrics, "adatape_predicted_minus_actual_seconds_sum", **errors) is None
 
 
 def test_build_and_limits_are_shown():
@@ -150,40 +299,3 @@ def test_build_and_limits_are_shown():
     names = families(metrics)
     assert names["adatape_build_info"].samples[0].value == 1
     assert names["adatape_pending_samples_limit"].samples[0].value == 4096
-
-
-@given(st.lists(st.floats(0, 100), max_size=50))
-def test_histogram_counts_like_prometheus(values):
-    histogram = Histogram("h_seconds", "help", (0.1, 1.0, 10.0))
-    series = histogram.series()
-    for one in values:
-        series.observe(one)
-    for edge, count in series.buckets():
-        assert count == sum(one <= float(edge) for one in values)
-    assert series.count == len(values)
-    assert series.total == pytest.approx(math.fsum(values))
-
-
-def test_counters_hold_integers_beyond_the_floats():
-    counter = Counter("c_total", "help", ("model",))
-    counter.add(2**60, "m")
-    counter.add(1, "m")
-    assert counter.values["m",] == 2**60 + 1
-
-
-def test_a_gauge_is_read_when_scraped():
-    gauge, state = Gauge("g", "help", ("model",)), {"now": 1}
-    gauge.watch(lambda: state["now"], "m")
-    state["now"] = 7
-    assert [sample.value for sample in gauge.collect().samples] == [7]
-
-
-def test_edges_suit_milliseconds():
-    assert SECONDS[0] == 100e-6
-    assert SECONDS[-1] == 10.0
-    assert sum(0.001 <= edge <= 0.1 for edge in SECONDS) >= 10
-    assert list(SECONDS) == sorted(set(SECONDS))
-
-
-def test_geometric_edges():
-    assert geometric(1.0, 100.0, per_decade=2) == (1.0, 3.16, 10.0, 31.6, 100.0)
