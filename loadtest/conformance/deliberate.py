@@ -61,7 +61,7 @@ _MEANT: tuple[tuple[str, str], ...] = (
     (
         "Broken framing is answered with an error where it can be, before the connection closes.",
         """
-        http.framing.chunks_broken http.framing.length_and_chunks http.framing.length_negative
+        http.framing.body_cut http.framing.chunks_broken http.framing.length_and_chunks http.framing.length_negative
         http.framing.length_not_a_number http.framing.header_too_long http.framing.not_http
         """,
     ),
