@@ -43,7 +43,8 @@ class Parameter:
         """
         parsed = self.parse(value)
         if parsed is None:
-            raise BadRequest(f"{self.name} in the {place}", "an empty value" if value == "" else value, self.expected)
+            got = {"": "an empty value", None: "null"}.get(value, value) if isinstance(value, str | None) else value
+            raise BadRequest(f"{self.name} in the {place}", got, self.expected)
         return parsed
 
 

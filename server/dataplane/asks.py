@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from server.errors import BadRequest, DeadlineExceeded
-from server.params import BUDGET, Parameter, to_ask, to_natural
+from server.params import BUDGET, BY_NAME, Parameter, to_ask, to_natural
 from server.records import Ask, Priority
 
 PRIORITIES = {1: Priority.HIGH, 2: Priority.NORMAL, 3: Priority.LOW}
@@ -18,6 +18,8 @@ _PROTOCOL = (
     ),
     Parameter("timeout", to_natural, "a whole number of microseconds, 0 for none", {}, "As deadline_ms.", 50_000),
 )
+HEADERS = {**BUDGET, "priority": BY_NAME["priority"]}
+"""What may come as a header, for tools that cannot set parameters; a priority there goes by its name, as on `/v1`."""
 KNOWN = {**BUDGET, **{parameter.name: parameter for parameter in _PROTOCOL}}
 OTHERS = frozenset({"binary_data_output", "content_type", "headers", "triton_enable_empty_final_response"})
 """Parameters that the transports or other servers' clients use, and that ask nothing of the engine."""
@@ -40,7 +42,7 @@ def read_ask(parameters: Mapping[str, Any], defaults: Mapping[str, Any], time_le
     return replace(
         ask,
         deadline_s=min((deadline_s for deadline_s in deadlines_s if deadline_s is not None), default=None),
-        priority=PRIORITIES.get(values.get("priority", DEFAULT_PRIORITY), PRIORITIES[DEFAULT_PRIORITY]),
+        priority=_to_priority(values.get("priority", DEFAULT_PRIORITY)),
     )
 
 
@@ -48,3 +50,7 @@ def _read(name: str, value: object) -> Any:
     if name not in KNOWN:
         raise BadRequest("unknown request parameter", name, f"any of {', '.join(KNOWN)}")
     return KNOWN[name].read(value, "request parameters")
+
+
+def _to_priority(value: int | Priority) -> Priority:
+    return value if isinstance(value, Priority) else PRIORITIES.get(value, PRIORITIES[DEFAULT_PRIORITY])

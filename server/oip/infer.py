@@ -4,10 +4,11 @@ import asyncio
 from functools import partial
 
 from server.dataplane import DataPlane, Infer
+from server.dataplane.asks import HEADERS
 from server.oip.compression import decompress, is_encoded
 from server.oip.replies import to_reply
 from server.oip.requests import Message, read_header_length, read_message, read_raw
-from server.params import BUDGET, read_headers
+from server.params import read_headers
 from server.settings import Settings
 from server.wire import Call, Reply, while_connected
 
@@ -28,7 +29,7 @@ class InferHandler:
 
         Raises: ServeError, whose status the error renderer knows.
         """
-        defaults = read_headers(call, BUDGET)
+        defaults = read_headers(call, HEADERS)
         message = await self._read(call, model, version)
         request, answering = await self._plane.prepare(
             Infer(

@@ -177,6 +177,7 @@ async def test_of_tensor_and_parameter_the_smaller_cap_wins(client):
         ({"min_accuracy": 0.55}, {}, 2),
         ({"deadline_ms": 10_000, "timeout": 5_000_000, "priority": 1}, {"X-Deadline-Ms": "9000"}, 16),
         ({"priority": 0, "timeout": 0}, {}, 16),
+        ({}, {"X-Priority": "high"}, 16),
         ({"content_type": "np", "headers": "x"}, {}, 16),
     ],
 )

@@ -5,13 +5,12 @@ import zlib
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
 from server.dataplane.asks import read_ask
-from server.errors import BadRequest, DeadlineExceeded
-from server.oip.requests import read_header_length, read_message
+from server.errors import DeadlineExceeded
+from server.params import BY_NAME
+from server.records import Priority
 from tests.server.oip_calls import HEADER_LENGTH, INFER, PIXELS, SHAPE, binary, call, image, packed, pixels
 from tests.server.surface import make_app, photo, serving
 
@@ -77,6 +76,7 @@ WRONG_DOCUMENTS = {
     # parameters
     "max_tape in the request parameters; got -1; expected": call(parameters={"max_tape": -1}),
     "max_tape in the request parameters; got 1.5; expected": call(parameters={"max_tape": 1.5}),
+    "max_tape in the request parameters; got null; expected": call(parameters={"max_tape": None}),
     "max_flops in the request parameters; got 0; expected": call(parameters={"max_flops": 0}),
     "deadline_ms in the request parameters; got soon; expected": call(parameters={"deadline_ms": "soon"}),
     "min_accuracy in the request parameters; got 2; expected": call(parameters={"min_accuracy": 2}),
@@ -223,6 +223,21 @@ def test_a_deadline_that_the_transport_has_used_up():
         read_ask({}, {}, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "defaults", "expected"),
+    [
+        ({}, {}, Priority.NORMAL),
+        ({"priority": 1}, {}, Priority.HIGH),
+        ({}, {"priority": Priority.LOW}, Priority.LOW),
+        ({"priority": 1}, {"priority": Priority.LOW}, Priority.HIGH),
+        ({"priority": 0}, {"priority": Priority.LOW}, Priority.NORMAL),
+        ({"priority": 9}, {}, Priority.NORMAL),
+    ],
+)
+def test_a_priority_by_parameter_or_header(parameters, defaults, expected):
+    assert read_ask(parameters, defaults, None).priority is expected
+
+
 async def test_broken_images(client):
     for data, status, start in [(b"hello", 415, "the bytes are no image"), (b"", 400, "the image is empty")]:
         raw = len(data).to_bytes(4, "little") + data
@@ -239,10 +254,17 @@ async def test_truncated_strings(client, cut):
     assert message.startswith("input encoded; got ")
 
 
-async def test_headers_are_judged_too(client):
-    headers = {"X-Max-Tape": "many"}
-    message = await refused(client, content=orjson.dumps(call()), headers=headers)
-    assert message == "max_tape in the header X-Max-Tape; got many; expected an integer, 0 or more"
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_tape", "many", "an integer, 0 or more"),
+        ("priority", "1", "high, normal or low"),
+    ],
+)
+async def test_headers_are_judged_too(client, name, value, expected):
+    header = BY_NAME[name].header
+    message = await refused(client, content=orjson.dumps(call()), headers={header: value})
+    assert message == f"{name} in the header {header}; got {value}; expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -272,29 +294,3 @@ async def test_refusals_are_counted_once_each():
     assert 'adatape_requests_total{model="none",outcome="bad_request",protocol="oip"} 1.0' in page
     assert 'adatape_requests_total{model="none",outcome="not_found",protocol="oip"} 1.0' in page
     assert f'adatape_requests_total{{model="{FAMILY}",outcome="bad_request",protocol="oip"}} 1.0' in page
-
-
-# --- Anything at all ---------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-FIELDS = st.sampled_from(["name", "datatype", "shape", "data", "parameters"])
-INPUTS = st.lists(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, max_size=3)
-
-
-@given(
-    document=st.fixed_dictionaries({"inputs": INPUTS}, optional={"outputs": JSON, "parameters": JSON, "id": JSON}),
-    binary_part=st.binary(max_size=30),
-    length=st.text("0123456789-+ ", max_size=4) | st.none(),
-)
-def test_any_message_is_understood_or_refused(document, binary_part, length):
-    content = orjson.dumps(document) + binary_part
-    try:
-        message = read_message(content, read_header_length(length, len(content)))
-    except BadRequest:
-        return
-    assert all(isinstance(each.name, str) and isinstance(each.datatype, str) for each in message.inputs)
-    assert sum(len(each.raw) for each in message.inputs if each.raw is not None) <= len(binary_part)
