@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -48,8 +49,8 @@ class CommandLine(Settings):
 class Server(uvicorn.Server):
     """uvicorn, with gRPC beside it, which says what it serves once callers can connect."""
 
-    def __init__(self, app: App, grpc: GrpcServer, settings: Settings) -> None:
-        super().__init__(_to_config(app, settings))
+    def __init__(self, app: App, grpc: GrpcServer, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(_to_config(app, settings, tls))
         self._engine = app.engine
         self._grpc = grpc
         self._drain_s = settings.drain_s
@@ -61,9 +62,11 @@ class Server(uvicorn.Server):
             return
         grpc_address = await self._grpc.start()
         assert sockets, "The socket is bound before the server starts. This is a bug."
-        url = _to_url(sockets[0])
+        url, *admin_url = [_to_url(each, is_secure=self.config.is_ssl) for each in sockets]
         families = ",".join(self._engine.repository.families())
         seconds = time.monotonic() - self._started_s
+        if admin_url:
+            _log.info("admin url=%s", admin_url[0])
         _log.info(
             "serving url=%s families=%s device=%s docs=%s/docs grpc=%s seconds=%.2f version=%s",
             *(url, families, self._engine.device, url, grpc_address, seconds, __version__),
@@ -82,14 +85,17 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     """
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     _set_up_logs(settings)
-    listener = _bind(settings)
+    listeners = _bind(settings)
+    tls = _read_tls(settings)
     metrics = Metrics(settings.slo_s)
     engine = _build(settings, metrics, make_policy)
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     app = create_app(settings, engine, metrics)
-    Server(app, GrpcServer(app.plane, metrics, settings), settings).run(sockets=[listener])
+    if app.access is not None and settings.admin_port is not None:
+        app.access.admin_port = listeners[1].getsockname()[1]
+    Server(app, GrpcServer(app.plane, metrics, settings), settings, tls).run(sockets=listeners)
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
@@ -114,23 +120,48 @@ def _set_up_logs(settings: Settings) -> None:
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
-def _bind(settings: Settings) -> socket.socket:
-    """Take the address first, so that a used port is known before any model is loaded."""
+def _bind(settings: Settings) -> list[socket.socket]:
+    """Take the addresses first, so that a used port is known before any model is loaded; the admins' comes second."""
     address, option = f"{settings.host}:{settings.port}", "--port"
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listeners = [_listen(settings.host, settings.port)]
         address, option = f"{settings.host}:{settings.grpc_port}", "--grpc-port"
         check_address(settings)
+        if settings.admin_port is not None:
+            address, option = f"{settings.admin_host}:{settings.admin_port}", "--admin-port"
+            listeners.append(_listen(settings.admin_host, settings.admin_port))
     except OSError as error:
         raise SystemExit(
             f"address {address}; got {error.strerror}; expected a free one: try another {option}"
         ) from error
+    return listeners
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(place)
     return listener
+
+
+def _read_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return what HTTPS needs, None for plain HTTP. gRPC reads the same files."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        got = f"{settings.tls_cert} and {settings.tls_key}: {error}"
+        raise SystemExit(f"TLS files; got {got}; expected a PEM certificate and its own key") from error
+    return context
 
 
 def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Engine:
@@ -146,7 +177,7 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
     return engine
 
 
-def _to_config(app: App, settings: Settings) -> uvicorn.Config:
+def _to_config(app: App, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -161,12 +192,13 @@ def _to_config(app: App, settings: Settings) -> uvicorn.Config:
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
 
 
-def _to_url(listener: socket.socket) -> str:
+def _to_url(listener: socket.socket, *, is_secure: bool = False) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if is_secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
     ├── BadRequest            400  the input cannot be understood
     │   ├── PayloadTooLarge   413  the body or a field exceeds its limit
     │   └── NotAnImage        415  the bytes are no image we can decode
+    ├── Unauthenticated       401  no API key, or one that is not known
+    ├── Forbidden             403  a known caller may not do this
     ├── NotFound              404  no such model, version or path
     ├── MethodNotAllowed      405  the path exists, the verb does not
     ├── QuotaExceeded         429  a tenant's FLOP quota is spent
@@ -60,6 +62,14 @@ class NotAnImage(BadRequest):
     reason = "not_an_image"
 
 
+class Unauthenticated(ServeError):
+    reason = "unauthenticated"
+
+
+class Forbidden(ServeError):
+    reason = "forbidden"
+
+
 class NotFound(ServeError):
     reason = "not_found"
 
@@ -107,6 +117,8 @@ class OutOfMemory(BackendFailed):
 # Looked up along the class's bases, so a subclass needs a row only where it differs.
 STATUS: dict[type[ServeError], int] = {
     BadRequest: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     PayloadTooLarge: 413,

@@ -66,6 +66,8 @@ class InferRequest:
     version: str | None = None
     explain: bool = False
     protocol: str = "classify"
+    tenant: str | None = None
+    """Whose quota pays; None where nobody asks."""
 
     @property
     def num_samples(self) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from server.access_settings import AccessSettings
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
@@ -29,7 +30,7 @@ Limit = Positive | Span
 """A whole number, or `inf` for no limit."""
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """The server's configuration, complete and checked before anything starts.
 
     Units: `*_s` are seconds, `*_bytes` bytes.
@@ -39,9 +40,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
     )
-
-    host: str = "127.0.0.1"
-    """Address to listen on. The default answers this machine only; 0.0.0.0 answers everyone who can reach it."""
 
     port: Port = 8000
     """HTTP port. Change it where another program has the default; 0 takes a free one."""

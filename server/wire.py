@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from server.tenancy import Caller
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,7 +26,7 @@ class Call:
     Units: arrival_s is on the monotonic clock.
     """
 
-    __slots__ = ("_headers", "_max_body_bytes", "_receive", "arrival_s", "is_counted", "request_id", "scope")
+    __slots__ = ("_headers", "_max_body_bytes", "_receive", "arrival_s", "caller", "is_counted", "request_id", "scope")
 
     def __init__(
         self, scope: Scope, receive: Receive, *, request_id: str, arrival_s: float, max_body_bytes: int
@@ -31,6 +34,8 @@ class Call:
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
+        self.caller: Caller | None = None
+        """Who makes the call, where that is asked."""
         self.is_counted = False
         """Set once the engine has seen the call: from then on its metrics are the engine's to count."""
         self._receive = receive

@@ -6,6 +6,7 @@ Hot paths go straight to their surface; everything else goes through FastAPI's r
 import os
 import re
 import time
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -21,6 +22,9 @@ from server.metrics import Metrics
 from server.oip import Oip
 from server.settings import Settings
 from server.wire import Call, Message, Receive, Reply, Scope, Send, send_reply
+
+if TYPE_CHECKING:
+    from server.app.access import HttpAccess
 
 _OIP_PREFIX = "/v2"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -39,6 +43,7 @@ class App:
         self._classify = Classify(engine, settings)
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
+        self.access = _build_access(engine, settings)
         models = Models(engine)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
@@ -61,6 +66,8 @@ class App:
         )
         outbox = _Outbox(send, call.request_id)
         try:
+            if self.access is not None:
+                self.access.admit(call)
             endpoint = self._hot.get(scope["path"])
             if endpoint is not None and scope["method"] == endpoint.method:
                 await endpoint(scope, receive, outbox)
@@ -114,6 +121,15 @@ class _Outbox:
             self.is_started = True
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         await self._send(message)
+
+
+def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":
+    """Return who decides on callers; None where nobody asks."""
+    if engine.tenancy is None:
+        return None
+    from server.app.access import HttpAccess
+
+    return HttpAccess(engine.tenancy.access, settings)
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound, ServeError, status_of
+from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound, ServeError, Unauthenticated, status_of
 from server.wire import Call, Headers, Reply, json_reply
 
 _log = logging.getLogger("adatape.app")
@@ -32,6 +32,8 @@ def to_reply(error: ServeError, extra: Headers = ()) -> Reply:
     headers = extra
     if error.retry_after_s is not None:
         headers = (*extra, ("Retry-After", str(max(1, math.ceil(error.retry_after_s)))))
+    if isinstance(error, Unauthenticated):
+        headers = (*headers, ("WWW-Authenticate", 'Bearer realm="adatape-serve"'))
     return json_reply({"error": _printable(str(error))}, status_of(error), headers)
 
 

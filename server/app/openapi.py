@@ -32,6 +32,7 @@ def describe(api: FastAPI, operations: Mapping[tuple[str, str], Json]) -> Json:
         for (path, method), operation in operations.items():
             document["paths"].setdefault(path, {})[method.lower()] = operation
         _add_schemas(document)
+        _add_security(document)
         _replace_validation(document)
         api.openapi_schema = document
     return api.openapi_schema
@@ -42,6 +43,15 @@ def _add_schemas(document: Json) -> None:
     schemas.update(component_schemas())
     for name in _VALIDATION:
         schemas.pop(name, None)
+
+
+def _add_security(document: Json) -> None:
+    """Name both ways to show a key; `{}` says that a server on loopback may not ask for one."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the server asks for one."},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    document["security"] = [{}, {"bearer": []}, {"apiKey": []}]
 
 
 def _replace_validation(document: Json) -> None:

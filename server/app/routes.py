@@ -64,10 +64,10 @@ def build_api(
     )
     api.router.routes += [
         *(Route(endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in endpoints),
-        _get("/v1/models", models.index, "models"),
-        _get("/v1/models/{model}", models.detail, "models", 404),
-        _get("/v1/models/{model}/curve", models.curve, "models", 404),
-        _get("/v1/controller", view.controller, "operation"),
+        _get("/v1/models", models.index, "models", 401),
+        _get("/v1/models/{model}", models.detail, "models", 401, 404),
+        _get("/v1/models/{model}/curve", models.curve, "models", 401, 404),
+        _get("/v1/controller", view.controller, "operation", 401, 403),
         _get("/healthz", health.live, "operation"),
         _get("/readyz", health.ready, "operation", 503),
         _get("/metrics", health.metrics, "operation", response_class=Exposition),

@@ -14,6 +14,11 @@ _REF = "#/components/schemas/{model}"
 
 ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("The request cannot be understood.", "max_tape in the query; got -1; expected an integer, 0 or more"),
+    401: (
+        "No API key, or one that is not known.",
+        "API key; got none; expected one in Authorization: Bearer or X-API-Key",
+    ),
+    403: ("The caller is known and may not do this.", "/v1/controller; got a key of acme; expected an admin's key"),
     404: ("No such model, version or path.", "model; got cat; expected one of: adatape_cifar10, adatape_photo"),
     405: ("The path exists, the method does not.", "method for /v1/classify; got GET; expected POST"),
     413: (
@@ -24,6 +29,10 @@ ERRORS: Mapping[int, tuple[str, str]] = {
         "The bytes are no image we can read, or a broken one.",
         "the PNG image is broken; got image file is truncated; expected a complete file",
     ),
+    429: (
+        "A quota of the caller's tenant is spent, or it has too much pending.",
+        "quota of acme; got 2.1e+06 FLOPs left; expected at least 3.6e+06 for 1 samples at max_tape 0",
+    ),
     500: (
         "The server's own fault.",
         "the server failed unexpectedly; expected a bug report that names request 5f0c1d2e3b4a5968",
@@ -31,8 +40,8 @@ ERRORS: Mapping[int, tuple[str, str]] = {
     503: ("Nothing can serve this now: overload, start or shutdown.", "the server is shutting down"),
     504: ("The caller's deadline cannot be, or was not, met.", "deadline_ms; got 1; expected at least 4"),
 }
-CLASSIFY_ERRORS = (400, 404, 413, 415, 500, 503, 504)
-QUOTE_ERRORS = (400, 404, 413, 500)
+CLASSIFY_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+QUOTE_ERRORS = (400, 401, 404, 413, 500)
 
 _RECEIPT_EXAMPLE = {
     "cap": 8,
@@ -81,7 +90,7 @@ def _error_response(status: int) -> Json:
             "application/json": {"schema": {"$ref": _REF.format(model="ErrorBody")}, "example": {"error": example}}
         },
     }
-    if status == 503:
+    if status in {429, 503}:
         retry = {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
         response["headers"] = {"Retry-After": retry}
     return response

@@ -76,6 +76,7 @@ class Classify:
             ask=options.ask,
             explain=options.explain,
             protocol=PROTOCOL,
+            tenant=None if call.caller is None else call.caller.tenant,
         )
         call.is_counted = True
         return await while_connected(call, self._engine.infer(request))

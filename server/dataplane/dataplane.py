@@ -56,6 +56,7 @@ class DataPlane:
             ask=ask,
             max_tape_B=batch.max_tape_B,
             protocol=call.protocol,
+            tenant=call.tenant,
         )
         return request, Answering(chosen, signature.labels)
 

@@ -44,6 +44,7 @@ class Infer:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Budget parameters that came beside the message, in headers; the message's own win."""
     time_left_s: float | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

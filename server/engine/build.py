@@ -1,5 +1,7 @@
 """From settings to an engine."""
 
+from typing import TYPE_CHECKING
+
 from server.backends.base import Backend
 from server.backends.fake import FakeBackend, fake_manifest
 from server.controller import Controller, MakePolicy
@@ -8,18 +10,30 @@ from server.metrics import Metrics
 from server.repository import Repository
 from server.settings import Settings
 
+if TYPE_CHECKING:
+    from server.tenancy import Tenancy
+
 
 def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy = Controller) -> Engine:
     """Return an engine with the repository and backend that the settings name, not yet started.
 
     `make_policy` gives what keeps the service level, if the settings set one.
-    Raises: ValueError if the model repository is no folder.
+    Raises: ValueError if the model repository is no folder, or the tenants cannot be read.
     """
-    if settings.backend == "fake":
-        builtin, backend = Repository(None, builtin=[fake_manifest()]), FakeBackend(settings.fake_faults)
-        return Engine(builtin, backend, metrics, settings, make_policy=make_policy)
-    repository = Repository(settings.model_repository)
-    return Engine(repository, _build_backend(settings), metrics, settings, make_policy=make_policy)
+    is_fake = settings.backend == "fake"
+    repository = Repository(None, builtin=[fake_manifest()]) if is_fake else Repository(settings.model_repository)
+    backend = FakeBackend(settings.fake_faults) if is_fake else _build_backend(settings)
+    tenancy = _build_tenancy(settings)
+    return Engine(repository, backend, metrics, settings, make_policy=make_policy, tenancy=tenancy)
+
+
+def _build_tenancy(settings: Settings) -> "Tenancy | None":
+    """Return what tells callers apart, if the settings ask for it."""
+    if not settings.asks_who_calls:
+        return None
+    from server.tenancy import Tenancy
+
+    return Tenancy(settings)
 
 
 def _build_backend(settings: Settings) -> Backend:

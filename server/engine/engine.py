@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from itertools import count
+from typing import TYPE_CHECKING
 
 from server.backends.base import Backend
 from server.controller import OBJECTIVE, Controller, MakePolicy
@@ -31,6 +32,9 @@ from server.records import InferAnswer, InferRequest
 from server.repository import Repository
 from server.scheduler import Scheduler
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.tenancy import Tenancy
 
 _log = logging.getLogger("adatape.engine")
 
@@ -61,8 +65,10 @@ class Engine:
         instances: Instances | None = None,
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Controller,
+        tenancy: "Tenancy | None" = None,
     ) -> None:
         self.repository = repository
+        self.tenancy = tenancy
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -111,6 +117,8 @@ class Engine:
 
         A family that cannot be loaded is logged and left out; the others are served.
         """
+        if self.tenancy is not None:
+            await self.tenancy.start()
         self._dispatcher.start()
         for place, reason in self.repository.broken().items():
             _log.error("family_broken family=%s reason=%r", place, reason)
@@ -143,6 +151,8 @@ class Engine:
         for job in abandoned:
             self._ledger.settle(job, Draining("request", f"unfinished after {timeout_s:g} s", "to finish in time"))
         self._dispatcher.stop()
+        if self.tenancy is not None:
+            await self.tenancy.stop()
         _log.info("engine_stopped abandoned=%d", len(abandoned))
         return len(abandoned)
 

@@ -42,6 +42,7 @@ class InferHandler:
                 outputs=message.outputs,
                 parameters=message.parameters,
                 defaults=defaults,
+                tenant=None if call.caller is None else call.caller.tenant,
             )
         )
         call.is_counted = True

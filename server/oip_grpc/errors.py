@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,14 +13,19 @@ from server.errors import (
     BadRequest,
     Cancelled,
     DeadlineExceeded,
+    Forbidden,
     MethodNotAllowed,
     NotFound,
     Overloaded,
     PayloadTooLarge,
     QuotaExceeded,
     ServeError,
+    Unauthenticated,
     Unavailable,
 )
+
+if TYPE_CHECKING:
+    from server.oip_grpc.access import GrpcAccess
 
 _log = logging.getLogger("adatape.oip_grpc")
 
@@ -28,6 +33,8 @@ _log = logging.getLogger("adatape.oip_grpc")
 CODES: dict[type[ServeError], grpc.StatusCode] = {
     BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
     PayloadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     MethodNotAllowed: grpc.StatusCode.UNIMPLEMENTED,
     QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -85,11 +92,15 @@ async def refuse(context: grpc.aio.ServicerContext, error: ServeError) -> NoRetu
     raise AssertionError("abort does not return. This is a bug.")
 
 
-def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return a unary RPC whose every failure is told in our form."""
+def guarded(
+    rpc: str, answer: Callable[[Any], Awaitable[Any]], access: "GrpcAccess | None"
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a unary RPC that is answered to those who may ask for it, and whose every failure is told in our form."""
 
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
+            if access is not None:
+                access.admit(rpc, context)
             return await answer(readable(request))
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             await refuse(context, to_serve_error(error, rpc))

@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -18,6 +18,9 @@ from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.progressive import take_first_step
 from server.oip_grpc.reading import Reading
 
+if TYPE_CHECKING:
+    from server.oip_grpc.access import GrpcAccess
+
 MAX_OPEN = 64
 """Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
 _FINAL = "triton_final_response"
@@ -26,7 +29,8 @@ _FINAL = "triton_final_response"
 class Inference:
     """Answers inferences, one by one or as a stream. `stop` ends the streams that would go on."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics) -> None:
+    def __init__(self, plane: DataPlane, metrics: Metrics, access: "GrpcAccess | None" = None) -> None:
+        self._access = access
         self._plane = plane
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -38,13 +42,14 @@ class Inference:
     async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         """Answer a ModelInferRequest; the RPC's own deadline and cancellation count."""
         try:
-            outcome, _ = await self._answer(self._read(request, context))
+            outcome, _ = await self._answer(self._read(request, context, "ModelInfer"))
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             await refuse(context, to_serve_error(error, "ModelInfer"))
         return to_response(outcome, request.id)
 
     async def stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
+        await self._check_access(context)
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
         reading = Reading(requests, self._stopping)
 
@@ -66,7 +71,7 @@ class Inference:
     async def _responses(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         """Give the one answer of a request, or its two if it wants to be answered progressively."""
         try:
-            call = self._read(request, context)
+            call = self._read(request, context, "ModelStreamInfer")
             first, call = take_first_step(call)
             if first is not None:
                 outcome, can_improve = await self._answer(first)
@@ -80,13 +85,24 @@ class Inference:
             name = getattr(request, "id", "")  # one that could not be read has none
             yield pb.ModelStreamInferResponse(error_message=message, infer_response=pb.ModelInferResponse(id=name))
 
-    def _read(self, request: Any, context: grpc.aio.ServicerContext) -> Infer:
+    async def _check_access(self, context: grpc.aio.ServicerContext) -> None:
+        """Refuse a whole stream to a stranger; each of its requests is judged again, for a key may be withdrawn."""
+        if self._access is not None:
+            try:
+                self._access.admit("ModelStreamInfer", context)
+            except ServeError as error:
+                self._metrics.refused(error, protocol=PROTOCOL)
+                await refuse(context, error)
+
+    def _read(self, request: Any, context: grpc.aio.ServicerContext, rpc: str) -> Infer:
         with self._counting():
+            caller = None if self._access is None else self._access.admit(rpc, context)
             return to_infer(
                 readable(request),
                 request_id=os.urandom(8).hex(),
                 arrival_s=time.monotonic(),
                 time_left_s=context.time_remaining(),
+                tenant=None if caller is None else caller.tenant,
             )
 
     async def _answer(self, call: Infer) -> tuple[Outcome, bool]:

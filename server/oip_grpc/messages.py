@@ -13,7 +13,9 @@ _CONTENTS = {"UINT8": "uint_contents", "INT32": "int_contents", "BYTES": "bytes_
 """The fields of typed contents that our inputs can have."""
 
 
-def to_infer(request: Any, *, request_id: str, arrival_s: float, time_left_s: float | None) -> Infer:
+def to_infer(
+    request: Any, *, request_id: str, arrival_s: float, time_left_s: float | None, tenant: str | None = None
+) -> Infer:
     """Read a ModelInferRequest.
 
     Raises: BadRequest if its parts do not belong together.
@@ -28,6 +30,7 @@ def to_infer(request: Any, *, request_id: str, arrival_s: float, time_left_s: fl
         outputs=[_read_output(output) for output in request.outputs],
         parameters=to_values(request.parameters),
         time_left_s=time_left_s,
+        tenant=tenant,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,6 +14,9 @@ from server.oip_grpc.health import Health
 from server.oip_grpc.inference import Inference
 from server.oip_grpc.service import SERVICE, Service, build_handler
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.oip_grpc.access import GrpcAccess
 
 _PING_MS = 10_000
 """Clients may ask whether we are alive as often as this."""
@@ -32,14 +36,15 @@ class GrpcServer:
 
         Raises: RuntimeError if the address cannot be had.
         """
-        self._inference = Inference(self._plane, self._metrics)
+        access = _build_access(self._plane, self._settings)
+        self._inference = Inference(self._plane, self._metrics, access)
         self._health = Health(self._plane, (SERVICE,))
         self._server = server = grpc.aio.server(options=_options(self._settings))
-        server.add_generic_rpc_handlers((build_handler(Service(self._plane), self._inference),))
+        server.add_generic_rpc_handlers((build_handler(Service(self._plane), self._inference, access),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((SERVICE, health_service, reflection.SERVICE_NAME), server)
-        port = server.add_insecure_port(_to_address(self._settings.host, self._settings.grpc_port))
+        port = _add_port(server, self._settings)
         await server.start()
         return _to_address(self._settings.host, port)
 
@@ -62,6 +67,26 @@ def check_address(settings: Settings) -> None:
     with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(place)
+
+
+def _build_access(plane: DataPlane, settings: Settings) -> "GrpcAccess | None":
+    """Return who decides on callers; None where nobody asks."""
+    if plane.engine.tenancy is None:
+        return None
+    from server.oip_grpc.access import GrpcAccess
+
+    return GrpcAccess(plane.engine.tenancy.access, settings)
+
+
+def _add_port(server: grpc.aio.Server, settings: Settings) -> int:
+    """Open the port, with TLS where there is a certificate; return its number."""
+    address = _to_address(settings.host, settings.grpc_port)
+    if settings.tls_cert is None or settings.tls_key is None:
+        return int(server.add_insecure_port(address))
+    authorities = settings.tls_client_ca and settings.tls_client_ca.read_bytes()
+    pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+    return int(server.add_secure_port(address, credentials))
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

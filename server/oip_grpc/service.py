@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -12,6 +12,9 @@ from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
 from server.oip_grpc.errors import guarded, reader
 from server.oip_grpc.inference import Inference
+
+if TYPE_CHECKING:
+    from server.oip_grpc.access import GrpcAccess
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
@@ -73,13 +76,15 @@ class Service:
         return pb.RepositoryModelUnloadResponse()
 
 
-def build_handler(service: Service, inference: Inference) -> grpc.GenericRpcHandler:
+def build_handler(service: Service, inference: Inference, access: "GrpcAccess | None") -> grpc.GenericRpcHandler:
     """Return the handler of every RPC of the service; those of extensions that we lack say so."""
-    handlers = {method.name: _to_handler(method, service, inference) for method in _DESCRIPTOR.methods}
+    handlers = {method.name: _to_handler(method, service, inference, access) for method in _DESCRIPTOR.methods}
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.RpcMethodHandler:
+def _to_handler(
+    method: Any, service: Service, inference: Inference, access: "GrpcAccess | None"
+) -> grpc.RpcMethodHandler:
     messages = {
         "request_deserializer": reader(method.input_type._concrete_class),  # noqa: SLF001 - what generated code uses
         "response_serializer": method.output_type._concrete_class.SerializeToString,  # noqa: SLF001
@@ -89,7 +94,7 @@ def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.Rpc
     if method.name == "ModelInfer":
         return grpc.unary_unary_rpc_method_handler(inference.infer, **messages)
     answer = service.unary.get(method.name) or partial(_refuse, method.name)
-    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer), **messages)
+    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer, access), **messages)
 
 
 async def _refuse(name: str, _: Any) -> Any:

@@ -67,7 +67,7 @@ def test_a_used_port_is_one_line():
 
 
 def test_an_unknown_host_is_one_line():
-    stopped = start("--backend", "fake", "--host", "no.such.host.invalid")
+    stopped = start("--backend", "fake", "--host", "no.such.host.invalid", "--insecure")
     assert stopped.returncode == 1
     assert stopped.stderr.startswith("address no.such.host.invalid:0; got ")
     assert stopped.stderr.count("\n") == 1

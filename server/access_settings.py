@@ -1,0 +1,102 @@
+"""The knobs of access: who may connect, with which key, over which transport, and where quotas are remembered."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
+
+
+class AccessSettings(BaseSettings):
+    """What `Settings` says of callers.
+
+    Units: `*_s` are seconds.
+    Raises: pydantic.ValidationError where the server would be open to strangers, or closed to everyone.
+    """
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default answers this machine only; 0.0.0.0 answers everyone who can reach it, and
+    needs `require_auth` with keys, or `insecure`."""
+
+    require_auth: CliToggleFlag[bool] = False
+    """Refuse calls without an API key. Without it, callers on this machine may ask without one."""
+
+    insecure: CliToggleFlag[bool] = False
+    """Answer anyone who can reach a public address, without keys. Only behind something that asks for them itself."""
+
+    tenants_file: Path | None = None
+    """TOML file of tenants, the hashes of their API keys and their limits: docs/security.md describes it. It is read
+    again when it changes, so keys rotate without a restart."""
+
+    api_keys: SecretStr | None = None
+    """Hash lines of more keys, as TENANT=LINE,TENANT=LINE: for environments that hand over secrets as variables.
+    `python -m server.keys` makes both."""
+
+    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """HTTP port of its own for what only admins may do. Set it to keep that off the network that callers use."""
+
+    admin_host: str = "127.0.0.1"
+    """Address of `admin_port`."""
+
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain for HTTPS and gRPC over TLS. Set it where no proxy does it for you."""
+
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key."""
+
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities whose clients may connect; no others may then."""
+
+    quota_store: Annotated[str, Field(pattern=r"^(memory|sqlite:.+|rediss?://.+)$")] = "sqlite:adatape-quota.sqlite3"
+    """Where usage and quotas outlive a restart: `sqlite:PATH`, `redis://HOST:PORT/DB` to share them between several
+    servers, or `memory` to forget them. Opened only where there are tenants."""
+
+    quota_sync_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often usage is written there and the tenants file is looked at: what a crash may lose, and how long several
+    servers may not know of each other's spending."""
+
+    @model_validator(mode="after")
+    def _is_neither_open_nor_closed(self) -> Self:
+        if self.require_auth and self.insecure:
+            raise ValueError("require_auth; got insecure beside it; expected one of the two")
+        if self.require_auth and not self.has_keys:
+            raise ValueError("require_auth; got no keys; expected tenants_file or api_keys, else nobody could get in")
+        if self.is_public and not (self.require_auth or self.insecure):
+            raise ValueError(
+                f"host; got {self.host}, which others can reach; expected require_auth with keys, or insecure if "
+                "something in front of this server decides who may ask"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_all_of_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key; got one of the two; expected both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca; got no tls_cert beside it; expected tls_cert and tls_key too")
+        return self
+
+    @property
+    def has_keys(self) -> bool:
+        return self.tenants_file is not None or self.api_keys is not None
+
+    @property
+    def asks_who_calls(self) -> bool:
+        """Say whether callers are told apart; otherwise everyone may do everything and nothing is counted by caller."""
+        return self.has_keys or self.is_public or self.admin_port is not None
+
+    @property
+    def is_public(self) -> bool:
+        """Say whether anyone but this machine can connect, as far as the addresses tell."""
+        return not is_loopback(self.host) or (self.admin_port is not None and not is_loopback(self.admin_host))
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address answers this machine only; a name other than localhost may lead anywhere."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

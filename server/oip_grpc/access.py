@@ -1,0 +1,42 @@
+"""Who may call which RPC."""
+
+import grpc
+
+from server.errors import Forbidden
+from server.settings import Settings
+from server.tenancy import Access, Caller, check_admin
+
+_OPEN = frozenset({"ServerLive", "ServerReady"})
+_ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+_BEARER = "bearer "
+
+
+class GrpcAccess:
+    """Judges an RPC by its metadata."""
+
+    def __init__(self, access: Access, settings: Settings) -> None:
+        self._access = access
+        self._has_admin_port = settings.admin_port is not None
+
+    def admit(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
+        """Return who makes an RPC; None for those that need no key.
+
+        Raises: Unauthenticated; Forbidden.
+        """
+        if rpc in _OPEN:
+            return None
+        caller = self._access.identify(_key_of(context))
+        if rpc in _ADMIN:
+            check_admin(caller, rpc)
+            if self._has_admin_port:
+                raise Forbidden(rpc, "a call to the port of everyone", "its HTTP form, on the admin port")
+        return caller
+
+
+def _key_of(context: grpc.aio.ServicerContext) -> str | None:
+    """Return the key that an RPC shows in its metadata, as HTTP does in its headers."""
+    metadata = dict(context.invocation_metadata() or ())
+    key, credentials = metadata.get("x-api-key"), metadata.get("authorization")
+    if key is None and isinstance(credentials, str) and credentials[: len(_BEARER)].lower() == _BEARER:
+        key = credentials[len(_BEARER) :].strip()
+    return key if isinstance(key, str) else None

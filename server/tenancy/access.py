@@ -1,0 +1,55 @@
+"""Who is asking, and may they: the same rule for every transport."""
+
+from dataclasses import dataclass
+
+from server.errors import Forbidden, Unauthenticated
+from server.tenancy.keys import KeyRing
+from server.tenancy.roster import ANONYMOUS
+
+_WAYS_IN = "one in Authorization: Bearer or X-API-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a tenant, and whether with an admin's key."""
+
+    tenant: str
+    is_admin: bool
+
+
+class Access:
+    """Turns the key that a caller shows into who they are. `ring` may be replaced at any time."""
+
+    def __init__(self, ring: KeyRing, *, has_keys: bool, require_auth: bool, is_public: bool) -> None:
+        """Without keys everyone is anonymous, and an admin if only this machine can ask."""
+        self.ring = ring
+        self._has_keys = has_keys
+        self._require_auth = require_auth
+        self._anonymous = Caller(ANONYMOUS, is_admin=not (has_keys or is_public))
+
+    def identify(self, key: str | None) -> Caller:
+        """Return who shows this key, or no key.
+
+        A key that is not known is refused even where none is needed: whoever shows one means to be somebody.
+        Raises: Unauthenticated; its message does not repeat the key.
+        """
+        if key is None and self._require_auth:
+            raise Unauthenticated("API key", "none", _WAYS_IN)
+        if key is None or not self._has_keys:
+            return self._anonymous
+        owner = self.ring.find(key)
+        if owner is None:
+            raise Unauthenticated("API key", "one that is not known", _WAYS_IN)
+        return Caller(owner.tenant, owner.is_admin)
+
+
+def check_admin(caller: Caller, what: str) -> None:
+    """Return if a caller may do what only admins may.
+
+    Raises: Unauthenticated without a key; Forbidden with one that is no admin's.
+    """
+    if caller.is_admin:
+        return
+    if caller.tenant == ANONYMOUS:
+        raise Unauthenticated(what, "no API key", "an admin's")
+    raise Forbidden(what, f"a key of {caller.tenant}", "an admin's key")

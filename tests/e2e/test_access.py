@@ -1,0 +1,123 @@
+"""A real server with keys: open to whom it says, over TLS too, with no key in its log, and keys that rotate."""
+
+import re
+import ssl
+import subprocess
+import time
+
+import grpc
+import httpx
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from server.tenancy import make_key
+from tests.e2e.booting import booted
+from tests.server.surface import photo
+from tests.server.tenancy.tenants import ACME, ACME_HASH, ADMIN, STRANGER, bearer, write_tenants
+from tests.server.test_main import start
+
+PATIENCE_S = 20.0
+
+
+def grpc_address(running):
+    return re.search(r"grpc=(\S+)", running.log).group(1)
+
+
+def classify(url, key=None, **options):
+    headers = bearer(key) if key else {}
+    return httpx.post(f"{url}/v1/classify", content=photo(), headers=headers, timeout=60, **options).status_code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--host", "0.0.0.0"],
+            "host; got 0.0.0.0, which others can reach; expected require_auth with keys, or insecure",
+        ),
+        (["--host", "::"], "host; got ::, which others can reach"),
+        (["--admin-port", "0", "--admin-host", "0.0.0.0"], "which others can reach"),
+        (["--require-auth"], "require_auth; got no keys; expected tenants_file or api_keys, else nobody could get in"),
+        (["--tls-cert", "cert.pem"], "tls_cert and tls_key; got one of the two; expected both or neither"),
+        (["--tls-cert", "no.pem", "--tls-key", "no.pem"], "TLS files; got no.pem and no.pem: [Errno 2] No such file"),
+        (["--tenants-file", "no.toml"], "tenants_file; got no.toml: No such file or directory"),
+    ],
+)
+def test_it_does_not_start_open_by_mistake(arguments, message):
+    stopped = start("--backend", "fake", *arguments)
+    assert stopped.returncode == 1
+    assert message in stopped.stderr
+    assert len(stopped.stderr.splitlines()) == 1
+
+
+def test_a_key_in_place_of_a_hash_line_is_not_logged():
+    stopped = start("--backend", "fake", ADATAPE_API_KEYS=f"acme={ACME}")
+    assert stopped.returncode == 1
+    assert "hash line; got something else" in stopped.stderr
+    assert ACME not in stopped.stderr
+
+
+def test_keys_rotate_and_none_is_logged(tmp_path):
+    path, (fresh, kept) = write_tenants(tmp_path), make_key()
+    arguments = ("--host", "0.0.0.0", "--require-auth", "--tenants-file", str(path), "--quota-store", "memory")
+    with booted("--backend", "fake", *arguments, "--quota-sync-s", "0.05", "--log-level", "debug") as running:
+        url = running.url.replace("0.0.0.0", "127.0.0.1")
+        assert [classify(url), classify(url, STRANGER), classify(url, ACME)] == [401, 401, 200]
+        assert httpx.get(f"{url}/metrics").status_code == 200
+        path.write_text(f'[tenants.acme]\nkeys = ["{kept.line}"]')
+        give_up = time.monotonic() + PATIENCE_S
+        while classify(url, fresh) != 200:
+            assert time.monotonic() < give_up, running.log
+        assert classify(url, ACME) == 401
+        metrics = httpx.get(f"{url}/metrics").text
+    for text in (running.log, metrics):
+        assert [key for key in (ACME, ADMIN, STRANGER, fresh, "adk_") if key in text] == []
+    assert "tenants_read tenants=1 keys=1" in running.log
+
+
+def test_the_admin_port_is_another(tmp_path):
+    arguments = ("--tenants-file", str(write_tenants(tmp_path)), "--admin-port", "0", "--quota-store", "memory")
+    with booted("--backend", "fake", *arguments) as running:
+        admin_url = re.search(r"admin url=(\S+)", running.log).group(1)
+        seen = [httpx.get(f"{url}/v1/controller", headers=bearer(ADMIN)) for url in (running.url, admin_url)]
+        assert [response.status_code for response in seen] == [403, 200]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, "-nodes", "-keyout", str(key), "-out", str(cert), "-days", "2", *name],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_tls_on_both_ports(certificate, is_mutual):
+    cert, key = certificate
+    authority = ("--tls-client-ca", str(cert)) if is_mutual else ()
+    files = ("--tls-cert", str(cert), "--tls-key", str(key), *authority)
+    context = ssl.create_default_context(cafile=cert)
+    with booted(
+        "--backend", "fake", *files, "--quota-store", "memory", ADATAPE_API_KEYS=f"acme={ACME_HASH.line}"
+    ) as running:
+        assert running.url.startswith("https://")
+        if is_mutual:
+            with pytest.raises(httpx.HTTPError):
+                classify(running.url, ACME, verify=context)
+            context.load_cert_chain(cert, key)
+        assert classify(running.url, ACME, verify=context) == 200
+        with pytest.raises(httpx.HTTPError):
+            classify(running.url.replace("https", "http"), ACME)
+        mine = {"private_key": key.read_bytes(), "certificate_chain": cert.read_bytes()} if is_mutual else {}
+        credentials = grpc.ssl_channel_credentials(cert.read_bytes(), **mine)
+        with grpc.secure_channel(grpc_address(running), credentials) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            metadata = (("authorization", f"Bearer {ACME}"),)
+            assert stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=metadata, timeout=30).name
