@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports fuzz audit sbom format lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports fuzz audit sbom format image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -139,14 +139,17 @@ format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .
 	@.venv-train/bin/ruff check --fix .
 
+image: ## build the image, start it read-only and ask it; needs root, buildah, debootstrap and the network (ARGS)
+	@$(PYTHON) deploy/image/check.py $(ARGS)
+
 # --- Housekeeping ----------------------------------------------------------------------------
 
 lock: ## rewrite requirements/*.txt from *.in at the newest versions (UV)
-	@cd requirements && for name in server client train dev triton; do \
+	@cd requirements && for name in server gpu client train dev triton; do \
 		rm -f $$name.txt; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 			--generate-hashes --no-strip-extras --no-emit-index-url --custom-compile-command "make lock" \
-			$$name.in --output-file $$name.txt || exit 1; \
+			$$(test $$name = gpu && echo --no-emit-package onnxruntime) $$name.in --output-file $$name.txt || exit 1; \
 	done
 
 clean: ## remove the environments and caches

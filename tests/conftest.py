@@ -39,11 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip each marked test whose part is missing, with the reason."""
     asked: dict[str, Callable[[], str | None]] = {**MISSING, "slow": lambda: _missing_slow(config)}
-    reasons = {name: missing() for name, missing in asked.items() if any(name in item.keywords for item in items)}
+    reasons = {name: missing() for name, missing in asked.items() if any(_is_marked(item, name) for item in items)}
     for item in items:
         for name, reason in reasons.items():
-            if reason is not None and name in item.keywords:
+            if reason is not None and _is_marked(item, name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _is_marked(item: pytest.Item, name: str) -> bool:
+    """Say whether a test bears a marker; its keywords would hold its parameters too."""
+    return item.get_closest_marker(name) is not None
 
 
 def _missing_slow(config: pytest.Config) -> str | None:
@@ -66,6 +71,13 @@ def _missing_browser() -> str | None:
     return None if shutil.which("chromium") else "no chromium on PATH"
 
 
+def _missing_image() -> str | None:
+    absent = [tool for tool in ("buildah", "debootstrap", "curl", "unshare") if shutil.which(tool) is None]
+    if absent:
+        return f"no {', '.join(absent)} on PATH"
+    return None if os.geteuid() == 0 else "mounting a root file system needs root"
+
+
 def _missing_real_data() -> str | None:
     folder = os.environ.get("ADATAPE_DATA")
     if folder is None:
@@ -77,5 +89,6 @@ MISSING: dict[str, Callable[[], str | None]] = {
     "triton": _missing_triton,
     "gpu": _missing_gpu,
     "browser": _missing_browser,
+    "image": _missing_image,
     "real_data": _missing_real_data,
 }

@@ -157,7 +157,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 # --- Locks and image -------------------------------------------------------------------------
 
-LOCKS = ("server", "client", "train", "dev", "triton")
+LOCKS = ("server", "gpu", "client", "train", "dev", "triton")
 
 
 def names(path: str) -> set[str]:
@@ -211,14 +211,39 @@ def external_imports(package: str) -> set[str]:
 def test_every_locked_package_is_exact_and_hashed(lock: str) -> None:
     text = (ROOT / f"requirements/{lock}.txt").read_text()
     for entry in re.split(r"\n(?=[a-z0-9])", text)[1:]:
-        exact = r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==\S+ (;.*)?\\\n +--hash=sha256:[0-9a-f]{64}"
+        exact = r"[a-z0-9._-]+(\[[a-z0-9, -]+\])?==\S+ (;.*)?\\\n +--hash=sha256:[0-9a-f]{64}"
         assert re.match(exact, entry), entry.splitlines()[0]
 
 
 def test_the_server_needs_no_training_packages() -> None:
-    assert names("server.txt").isdisjoint({"torch", "onnx", "onnxscript", "scikit-learn"})
+    for lock in ("server.txt", "gpu.txt"):
+        assert names(lock).isdisjoint({"torch", "onnx", "onnxscript", "scikit-learn"})
+
+
+def test_one_build_of_onnxruntime_is_installed_with_all_else_the_same() -> None:
+    builds = {lock: names(f"{lock}.txt") & {"onnxruntime", "onnxruntime-gpu"} for lock in LOCKS}
+    assert builds["gpu"] == {"onnxruntime-gpu"}
+    assert all(build <= {"onnxruntime"} for lock, build in builds.items() if lock != "gpu")
+    cpu, gpu = pins("server.txt"), pins("gpu.txt")
+    assert {name: pin for name, pin in cpu.items() if gpu.get(name) != pin} == {"onnxruntime": cpu["onnxruntime"]}
+
+
+def pins(path: str) -> dict[str, str]:
+    """Return the version that a lock fixes for each package."""
+    text = (ROOT / "requirements" / path).read_text()
+    return dict(re.findall(r"^([a-z0-9][\w.-]*)(?:\[[^]]*\])?==(\S+)", text, flags=re.MULTILINE))
 
 
 def test_the_image_takes_only_what_serving_needs() -> None:
     copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    assert sorted(copied) == ["model_repository", "requirements/server.txt", "server"]
+    assert set(copied) == {"model_repository", "requirements/server.txt", "requirements/gpu.txt", "server"}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == set(copied)
+
+
+def test_the_image_stands_on_one_exact_base() -> None:
+    stages = re.findall(r"^FROM (\S+) AS (\w+)", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    names_of_stages = {name for _, name in stages}
+    (base,) = (image for image, _ in stages if image not in names_of_stages)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", base)
+    assert stages[-1][1] == "cpu"

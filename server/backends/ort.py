@@ -65,6 +65,9 @@ class OrtBackend:
         self._root = root
         self._options = _session_options(num_threads)
         self._device = device
+        self._is_cuda_asked = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        if self._is_cuda_asked:
+            onnxruntime.preload_dlls()  # the CUDA libraries that pip installed beside it are on no path of the loader's
 
     def load(self, manifest: Manifest) -> OrtModel:
         reader = self._open(manifest.reader, READER_INPUTS, READER_OUTPUTS)
@@ -91,9 +94,7 @@ class OrtBackend:
 
     def _providers(self) -> list[str]:
         """Return what to ask for; onnxruntime falls back in silence, so `OrtModel.device` says what it gave."""
-        is_offered = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        is_asked = is_offered and self._device != "cpu"
-        return [*(["CUDAExecutionProvider"] if is_asked else []), "CPUExecutionProvider"]
+        return [*(["CUDAExecutionProvider"] if self._is_cuda_asked else []), "CPUExecutionProvider"]
 
 
 def _session_options(num_threads: int) -> Any:
