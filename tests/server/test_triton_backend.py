@@ -186,6 +186,17 @@ def test_the_least_loaded_is_asked(hosts: list[Host], open_pool):
     assert (len(hosts[0].triton.asked), len(hosts[1].triton.asked)) == (1, 3)
 
 
+def test_a_name_that_leads_to_several_asks_each_in_turn(hosts: list[Host]):
+    pool = Pool([Address(f"ipv4:{hosts[0].name},{hosts[1].name}")], 5.0)
+    until(lambda: ask(pool) == [[3]] and all(host.triton.asked for host in hosts))
+    for host in hosts:
+        host.triton.asked.clear()
+    for _ in range(6):
+        ask(pool)
+    pool.close()
+    assert [len(host.triton.asked) for host in hosts] == [3, 3]
+
+
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND])
 def test_what_one_does_not_take_another_does(hosts: list[Host], open_pool, code: grpc.StatusCode):
     hosts[0].triton.trouble = abort(code)

@@ -1,4 +1,4 @@
-"""One Triton: a channel to it, and what is known of how it fares."""
+"""One Triton, or a name that leads to several alike: a channel, and what is known of how it fares."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +23,10 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # A name may lead to several Tritons, as a headless Service does: calls go to each in turn, and when a connection
+    # ends the name is looked up again.
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
 ]
 
 
