@@ -53,8 +53,8 @@ export function paintHeat(canvas, reading, step, { isOutlined = true } = {}) {
   const heaviest = whole[0].weight;
   context.fillStyle = VEIL;
   context.fillRect(0, 0, width, height);
-  const patches = weigh(reading, step);
-  for (const { weight, box } of patches) paintPatch(context, toPixels(box), weight / heaviest, heat);
+  const patches = weigh(reading, step); // the heaviest last, where patches overlap
+  for (const { weight, box } of patches.toReversed()) paintPatch(context, toPixels(box), weight / heaviest, heat);
   if (isOutlined) outline(context, patches.filter(({ isNow }) => isNow).map(({ box }) => toPixels(box)), ink);
 }
 
