@@ -67,9 +67,17 @@ class Settings(AccessSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where graphs run. `auto` takes a GPU if onnxruntime can really use it; `cuda` refuses to start without one."""
 
+    devices: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "0"
+    """Which GPUs run graphs, by CUDA's numbers, as 0,1. Every family is loaded on each; more than one wants `device`
+    to be cuda."""
+
+    cuda_graphs: bool = True
+    """Record the launches of each trunk and batch size on a GPU once, and replay them. Turn it off where a family
+    cannot be recorded, or to save start-up time and GPU memory."""
+
     num_instances: Positive | None = None
-    """Executions that may run at once: one by default, and four for each Triton, so that none waits for the network.
-    More than one helps on a GPU or on many cores; it shrinks every batch."""
+    """Executions that may run at once: one by default, one for each GPU, and four for each Triton, so that none waits
+    for the network. More than one helps on many cores; it shrinks every batch."""
 
     intra_op_threads: Annotated[int, Field(ge=0)] = 0
     """Threads inside one execution; 0 takes every core this process may use. Lower it to share the machine."""
@@ -150,6 +158,8 @@ class Settings(AccessSettings):
                 f"max_request_samples; got {self.max_request_samples}; expected at most "
                 f"max_pending_samples ({self.max_pending_samples}), else such a request is never admitted"
             )
+        if len(self.device_numbers) > 1 and self.device != "cuda":
+            raise ValueError(f"devices; got {self.devices} with device {self.device}; expected device cuda")
         if self.fake_faults and self.backend != "fake":
             raise ValueError(f"fake_faults; got {self.fake_faults} with backend {self.backend}; expected backend fake")
         return self
@@ -181,7 +191,13 @@ class Settings(AccessSettings):
     @property
     def max_executions(self) -> int:
         """Return the executions that may run at once, with the default resolved."""
-        return self.num_instances or (4 * len(self.triton_addresses) if self.backend == "triton" else 1)
+        each = 4 * len(self.triton_addresses) if self.backend == "triton" else len(self.device_numbers)
+        return self.num_instances or each
+
+    @property
+    def device_numbers(self) -> list[int]:
+        """Return the numbers of `devices`, each once."""
+        return list(dict.fromkeys(map(int, self.devices.split(","))))
 
     @property
     def num_threads(self) -> int:

@@ -1,4 +1,4 @@
-"""The embedded backend: onnxruntime, two sessions a family, so one copy of the weights for all buckets.
+"""The embedded backend on the CPU: onnxruntime, two sessions a family, so one copy of the weights for all buckets.
 
 The trunk has a symbolic tape dimension and is run at bucket sizes only (docs/adr on weight sharing).
 `Session.run` releases the interpreter lock, so instances share the sessions.
@@ -6,7 +6,7 @@ The trunk has a symbolic tape dimension and is run at bucket sizes only (docs/ad
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follows
 
@@ -59,45 +59,44 @@ class OrtModel:
 
 
 class OrtBackend:
-    """Loads families from a model repository onto one device."""
+    """Loads families from a model repository onto the CPU."""
 
-    def __init__(self, root: Path, *, num_threads: int, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
+    def __init__(self, root: Path, *, num_threads: int) -> None:
         self._root = root
-        self._options = _session_options(num_threads)
-        self._device = device
-        self._is_cuda_asked = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        if self._is_cuda_asked:
-            onnxruntime.preload_dlls()  # the CUDA libraries that pip installed beside it are on no path of the loader's
+        self._options = session_options(num_threads)
 
     def load(self, manifest: Manifest) -> OrtModel:
         reader = self._open(manifest.reader, READER_INPUTS, READER_OUTPUTS)
         trunk = self._open(manifest.trunk, TRUNK_INPUTS, TRUNK_OUTPUTS)
-        model = OrtModel(reader, trunk)
-        if self._device == "cuda" and model.device != "CUDAExecutionProvider":
-            raise BackendFailed("device", model.device, "CUDAExecutionProvider, which onnxruntime could not use")
-        return model
+        return OrtModel(reader, trunk)
 
     def _open(self, graph: GraphSpec, inputs: list[str], outputs: list[str]) -> onnxruntime.InferenceSession:
-        path = self._root / graph.files[0].path
-        try:
-            session = onnxruntime.InferenceSession(path, self._options, providers=self._providers())
-        except LOAD_FAULTS as error:
-            raise BackendFailed(f"graph {graph.name}", str(error), "one that onnxruntime loads") from error
-        for what, wanted, nodes in (
-            ("inputs", inputs, session.get_inputs()),
-            ("outputs", outputs, session.get_outputs()),
-        ):
-            names = [node.name for node in nodes]
-            if sorted(names) != sorted(wanted):
-                raise BackendFailed(f"{what} of graph {graph.name}", names, str(wanted))
-        return session
-
-    def _providers(self) -> list[str]:
-        """Return what to ask for; onnxruntime falls back in silence, so `OrtModel.device` says what it gave."""
-        return [*(["CUDAExecutionProvider"] if self._is_cuda_asked else []), "CPUExecutionProvider"]
+        return open_session(self._root, graph, self._options, ["CPUExecutionProvider"], inputs, outputs)
 
 
-def _session_options(num_threads: int) -> Any:
+def open_session(
+    root: Path, graph: GraphSpec, options: Any, providers: list[Any], inputs: list[str], outputs: list[str]
+) -> onnxruntime.InferenceSession:
+    """Open a graph of a model repository.
+
+    Raises: BackendFailed if it cannot be loaded, or has other inputs or outputs.
+    """
+    try:
+        session = onnxruntime.InferenceSession(root / graph.files[0].path, options, providers=providers)
+    except LOAD_FAULTS as error:
+        raise BackendFailed(f"graph {graph.name}", str(error), "one that onnxruntime loads") from error
+    for what, wanted, nodes in (
+        ("inputs", inputs, session.get_inputs()),
+        ("outputs", outputs, session.get_outputs()),
+    ):
+        names = [node.name for node in nodes]
+        if sorted(names) != sorted(wanted):
+            raise BackendFailed(f"{what} of graph {graph.name}", names, str(wanted))
+    return session
+
+
+def session_options(num_threads: int) -> Any:
+    """Return options for a session that shares the machine."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -106,3 +105,8 @@ def _session_options(num_threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
+
+
+def is_cuda_offered() -> bool:
+    """Say whether this onnxruntime was built for GPUs; whether there is one, only a session tells."""
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

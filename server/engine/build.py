@@ -42,6 +42,17 @@ def _build_backend(settings: Settings) -> Backend:
         from server.backends.triton import TritonBackend
 
         return TritonBackend(settings.triton_addresses, timeout_s=settings.triton_timeout_s)
-    from server.backends.ort import OrtBackend
+    from server.backends.ort import OrtBackend, is_cuda_offered
 
-    return OrtBackend(settings.model_repository, num_threads=settings.num_threads, device=settings.device)
+    cpu = OrtBackend(settings.model_repository, num_threads=settings.num_threads)
+    if settings.device == "cpu" or (settings.device == "auto" and not is_cuda_offered()):
+        return cpu
+    from server.backends.cuda import CudaBackend, CudaElseCpu, Devices
+
+    cuda = CudaBackend(
+        settings.model_repository,
+        Devices(settings.device_numbers),
+        num_threads=settings.num_threads,
+        records=settings.cuda_graphs,
+    )
+    return cuda if settings.device == "cuda" else CudaElseCpu(cuda, cpu)

@@ -114,3 +114,24 @@ def save_trunk(path, tape_name: str = "tape") -> None:
         ("tape_length", INT, ["B", 1]),
     ]
     save(path, nodes, inputs, [("logits", FLOAT, ["B", NUM_CLASSES])], constants)
+
+
+def save_static_trunk(path, bucket: int) -> None:
+    """Save the trunk of one bucket; that of bucket 0 takes no tape."""
+    node = helper.make_node
+    last = "hidden_sum" if bucket else "logits"
+    nodes = [node("ReduceSum", ["hidden", "axis"], [last], keepdims=0)]
+    constants = [constant("axis", [1], np.int64)]
+    inputs = [("hidden", FLOAT, ["B", 1, NUM_CLASSES])]
+    if bucket:
+        nodes += [
+            node("Less", ["steps", "tape_length"], ["used_b"]),
+            node("Cast", ["used_b"], ["used_f"], to=FLOAT),
+            node("Unsqueeze", ["used_f", "last"], ["used"]),
+            node("Mul", ["tape", "used"], ["masked"]),
+            node("ReduceSum", ["masked", "axis"], ["tape_sum"], keepdims=0),
+            node("Add", ["hidden_sum", "tape_sum"], ["logits"]),
+        ]
+        constants += [constant("last", [2], np.int64), constant("steps", [range(bucket)], np.int32)]
+        inputs += [("tape", FLOAT, ["B", bucket, NUM_CLASSES]), ("tape_length", INT, ["B", 1])]
+    save(path, nodes, inputs, [("logits", FLOAT, ["B", NUM_CLASSES])], constants)
