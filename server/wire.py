@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -18,6 +19,60 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
 T = TypeVar("T")
+
+
+_CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "application/octet-stream")}
+"""Those of almost every reply, encoded once."""
+
+DEPARTURE = "adatape.departure"
+"""Where the scope of a call holds the `Departure` of its connection, if what carries the call provides one."""
+
+
+class Departure:
+    """Tells whoever watches a connection that its client has left: once, and at once."""
+
+    __slots__ = ("_watchers", "has_happened")
+
+    def __init__(self) -> None:
+        self.has_happened = False
+        self._watchers: set[Callable[[], object]] = set()
+
+    def watch(self, act: Callable[[], object]) -> None:
+        """Have something done when the client leaves, or now if it has left."""
+        if self.has_happened:
+            act()
+        else:
+            self._watchers.add(act)
+
+    def forget(self, act: Callable[[], object]) -> None:
+        """Have it not done any more."""
+        self._watchers.discard(act)
+
+    def happen(self) -> None:
+        """Do what the watchers asked for."""
+        self.has_happened = True
+        watchers, self._watchers = self._watchers, set()
+        for act in watchers:
+            act()
+
+
+class _WatchedDeparture(Departure):
+    """A departure that ASGI's own message tells of: a task waits for it, as long as anybody watches."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, receive: Receive) -> None:
+        super().__init__()
+        self._task = asyncio.ensure_future(self._wait(receive))
+
+    def forget(self, act: Callable[[], object]) -> None:
+        super().forget(act)
+        self._task.cancel()
+
+    async def _wait(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.happen()
 
 
 class Call:
@@ -73,10 +128,9 @@ class Call:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
-    async def gone(self) -> None:
-        """Return when the client has left. Only for use after `body`."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def departure(self) -> "Departure":
+        """Return what tells of the client's departure. Only for use after `body`, once."""
+        return self.scope.get(DEPARTURE) or _WatchedDeparture(self._receive)
 
     def _check_announced(self) -> None:
         coding = self.header(b"transfer-encoding")
@@ -92,6 +146,11 @@ class Call:
 
     def _too_large(self, got: str) -> PayloadTooLarge:
         return PayloadTooLarge("the request body is too large", got, f"at most {self._max_body_bytes} bytes")
+
+
+def new_request_id() -> str:
+    """Return an id for a call that brought none: different from all others, but not hard to guess."""
+    return f"{getrandbits(64):016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +171,9 @@ def json_reply(value: object, status: int = 200, headers: Headers = ()) -> Reply
 async def send_reply(send: Send, reply: Reply, extra: Iterable[tuple[str, str]] = ()) -> None:
     """Put a reply on the wire."""
     headers = [
-        (b"content-type", reply.content_type.encode("latin-1")),
-        (b"content-length", str(len(reply.body)).encode("ascii")),
-        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in (*reply.headers, *extra)),
+        (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
+        (b"content-length", b"%d" % len(reply.body)),
+        *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*reply.headers, *extra)],
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
@@ -127,20 +186,14 @@ async def while_connected(call: Call, answering: Awaitable[T]) -> T:
     """
     task = asyncio.current_task()
     assert task is not None, "A surface runs in a task. This is a bug."
-    departure = asyncio.ensure_future(call.gone())
-
-    def leave(done: asyncio.Future[None]) -> None:
-        if not done.cancelled():
-            task.cancel()
-
-    departure.add_done_callback(leave)
+    departure = call.departure()
+    departure.watch(task.cancel)
     try:
         return await answering
     except asyncio.CancelledError:
-        if not departure.done() or departure.cancelled():
+        if not departure.has_happened:
             raise
         task.uncancel()
         raise Cancelled("the client left before its answer") from None
     finally:
-        departure.remove_done_callback(leave)
-        departure.cancel()
+        departure.forget(task.cancel)

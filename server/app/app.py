@@ -3,7 +3,6 @@
 Hot paths go straight to their surface; everything else goes through FastAPI's router.
 """
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip import Oip
 from server.settings import Settings
-from server.wire import Call, Message, Receive, Reply, Scope, Send, send_reply
+from server.wire import Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
@@ -133,10 +132,12 @@ def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":
 
 
 def _request_id(scope: Scope) -> str:
-    """Return the caller's own id if it is printable and short, else a new one."""
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
-    return given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+    """Return the caller's own id if it is printable and short, else a new one, which need not be hard to guess."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: str = value.decode("latin-1")
+            return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+    return new_request_id()
 
 
 def create_app(settings: Settings, engine: Engine, metrics: Metrics) -> App:

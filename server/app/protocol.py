@@ -6,11 +6,13 @@ written: only a peer that has gone answers that with a reset. So an interim resp
 to skip, asks the question.
 """
 
+import asyncio
 import json
 import socket
-from asyncio import TimerHandle
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from server.wire import DEPARTURE, Departure
 
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK_S = 0.005
@@ -21,7 +23,17 @@ _LAST_LOOK_S = 0.5
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with JSON for requests it cannot parse, and answers for callers that have half closed."""
 
-    _look: TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
+    _departure: Departure
+    """Tells the calls of this connection, so that none needs a task that waits for it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._departure = Departure()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(f"{msg.rstrip('.')}; expected HTTP/1.1")
@@ -46,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         if self._look is not None:
             self._look.cancel()
         super().connection_lost(exc)
+        self._departure.happen()
 
     def _look_later(self, delay_s: float) -> None:
         self._look = self.loop.call_later(delay_s, self._look_for_reset, delay_s)

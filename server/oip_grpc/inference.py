@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from server.oip_grpc.errors import readable, refuse, to_serve_error
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.progressive import take_first_step
 from server.oip_grpc.reading import Reading
+from server.wire import new_request_id
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
@@ -99,7 +99,7 @@ class Inference:
             caller = None if self._access is None else self._access.admit(rpc, context)
             return to_infer(
                 readable(request),
-                request_id=os.urandom(8).hex(),
+                request_id=new_request_id(),
                 arrival_s=time.monotonic(),
                 time_left_s=context.time_remaining(),
                 tenant=None if caller is None else caller.tenant,
