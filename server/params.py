@@ -179,6 +179,7 @@ Known = Mapping[str, Parameter]
 BY_NAME: Known = {parameter.name: parameter for parameter in PARAMETERS}
 BUDGET: Known = {name: BY_NAME[name] for name in ("max_tape", "max_flops", "deadline_ms", "min_accuracy")}
 _HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
+_HEADER_NAMES = frozenset(_HEADERS.values())
 _DEFAULT_TOP_K = 5
 
 
@@ -208,6 +209,8 @@ def read_query(call: Call, known: Known = BY_NAME) -> Values:
 
 def read_headers(call: Call, known: Known = BY_NAME) -> Values:
     """Parse the parameters that came as headers; other headers are not ours to judge."""
+    if call.has_none_of(_HEADER_NAMES):
+        return {}
     found = ((parameter, call.header(_HEADERS[name])) for name, parameter in known.items())
     return {
         parameter.name: parameter.read(value, f"header {parameter.header}")

@@ -1,7 +1,7 @@
 """One HTTP call as the surfaces see it, and the reply they give: all that they know of ASGI."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,6 +107,10 @@ class Call:
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
+    def has_none_of(self, names: frozenset[bytes]) -> bool:
+        """Say whether no header has any of these lower-case names."""
+        return names.isdisjoint(self._headers)
+
     async def body(self) -> bytes:
         """Read the whole body.
 
@@ -120,13 +124,13 @@ class Call:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise Cancelled("the client left before the end of its body")
-            chunk = message.get("body", b"")
+            chunk: bytes = message.get("body", b"")
             num_bytes += len(chunk)
             if num_bytes > self._max_body_bytes:
                 raise self._too_large(f"more than {self._max_body_bytes} bytes")
-            chunks.append(chunk)
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return b"".join((*chunks, chunk)) if chunks else chunk
+            chunks.append(chunk)
 
     def departure(self) -> "Departure":
         """Return what tells of the client's departure. Only for use after `body`, once."""
@@ -168,12 +172,13 @@ def json_reply(value: object, status: int = 200, headers: Headers = ()) -> Reply
     return Reply(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, headers=headers)
 
 
-async def send_reply(send: Send, reply: Reply, extra: Iterable[tuple[str, str]] = ()) -> None:
-    """Put a reply on the wire."""
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+    """Put a reply on the wire, with the id of its call."""
     headers = [
         (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(reply.body)),
-        *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*reply.headers, *extra)],
+        *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers],
+        (b"x-request-id", request_id.encode("latin-1")),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

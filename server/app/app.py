@@ -63,20 +63,30 @@ class App:
             arrival_s=time.monotonic(),
             max_body_bytes=self._settings.max_body_bytes,
         )
-        outbox = _Outbox(send, call.request_id)
+        path: str = scope["path"]
+        endpoint = self._hot.get(path)
         try:
             if self.access is not None:
                 self.access.admit(call)
-            endpoint = self._hot.get(scope["path"])
-            if endpoint is not None and scope["method"] == endpoint.method:
-                await endpoint(scope, receive, outbox)
-            elif scope["path"].startswith(_OIP_PREFIX):
-                await send_reply(outbox, await self._oip(call))
+            if path.startswith(_OIP_PREFIX):
+                reply = await self._oip(call)
+            elif endpoint is not None and scope["method"] == endpoint.method:
+                reply = await endpoint.handler(call)
             else:
-                await self.api(scope, receive, outbox)
+                await self._route(scope, receive, send, call)
+                return
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            if not outbox.is_started:  # else the router's own guard, which lets errors through, has answered
-                await send_reply(outbox, self._render(error, call))
+            reply = self._render(error, call)
+        await send_reply(send, reply, call.request_id)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        """Let the router answer; its own guard renders failures, and lets them through all the same."""
+        outbox = _Outbox(send, call.request_id)
+        try:
+            await self.api(scope, receive, outbox)
+        except Exception:
+            if not outbox.is_started:
+                raise
 
     def _render(self, error: Exception, call: Call) -> Reply:
         """Turn a failure into its reply, and count it unless the engine has."""

@@ -20,7 +20,7 @@ from server.app.openapi import describe
 from server.classify import Classify, Models
 from server.classify.describe import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
-from server.wire import Call, Receive, Reply, Scope, Send, send_reply
+from server.wire import Call, Reply
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Render = Callable[[Exception, Call], Reply]
@@ -29,15 +29,16 @@ _FAILURES = (ServeError, HTTPException, RequestValidationError, Exception)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """A surface's handler as an ASGI application, with the OpenAPI operation that describes it."""
+    """A surface's handler, with the OpenAPI operation that describes it."""
 
     method: str
     path: str
     handler: Handler
     operation: dict[str, Any]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the call reads
-        await send_reply(send, await self.handler(scope["call"]))
+    async def respond(self, request: Request) -> Response:
+        """Answer as the router wants it."""
+        return _to_response(await self.handler(request.scope["call"]))
 
 
 def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
@@ -63,7 +64,7 @@ def build_api(
         exception_handlers=dict.fromkeys(_FAILURES, _handler(render)),
     )
     api.router.routes += [
-        *(Route(endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in endpoints),
+        *(Route(endpoint.path, endpoint.respond, methods=[endpoint.method]) for endpoint in endpoints),
         _get("/v1/models", models.index, "models", 401),
         _get("/v1/models/{model}", models.detail, "models", 401, 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 401, 404),
@@ -92,9 +93,12 @@ def _get(path: str, endpoint: Callable[..., Any], tag: str, *errors: int, **opti
     )
 
 
+def _to_response(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, dict(reply.headers), reply.content_type)
+
+
 def _handler(render: Render) -> Callable[[Request, Any], Coroutine[Any, Any, Response]]:
     async def handle(request: Request, error: Any) -> Response:
-        reply = render(error, request.scope["call"])
-        return Response(reply.body, reply.status, dict(reply.headers), reply.content_type)
+        return _to_response(render(error, request.scope["call"]))
 
     return handle

@@ -1,8 +1,8 @@
 """The Open Inference Protocol without its transports: what HTTP and gRPC share."""
 
 from server.dataplane.dataplane import DataPlane
-from server.dataplane.messages import Infer, Input, Outcome, Output
+from server.dataplane.messages import Infer, Input, Outcome, Output, Plans
 from server.dataplane.outputs import is_cut_short
 from server.dataplane.tensors import Tensor
 
-__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Tensor", "is_cut_short"]
+__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Plans", "Tensor", "is_cut_short"]

@@ -11,9 +11,9 @@ import numpy as np
 from server.dataplane import describe
 from server.dataplane.asks import read_ask
 from server.dataplane.describe import Json
-from server.dataplane.messages import Infer, Outcome
+from server.dataplane.messages import Infer, Outcome, Plan
 from server.dataplane.outputs import to_outcome
-from server.dataplane.signature import Batch, Port, Signature
+from server.dataplane.signature import Batch, Layout, Signature
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
@@ -43,22 +43,33 @@ class DataPlane:
         Raises: ServeError for a call that no engine could answer.
         """
         family = self.engine.shelf.find(call.model, call.version)
-        signature = self._signature(family)
-        chosen = signature.choose(call.outputs)
-        ask = read_ask(call.parameters, call.defaults, call.time_left_s)
-        batch = await self._read(signature, call)
+        plan = self._plan(family, call)
+        batch = await self._read(plan.layout, call)
         request = InferRequest(
             request_id=call.request_id,
             model=call.model,
             version=call.version,
-            inputs_BX=await self._pixels(batch, family),
+            inputs_BX=await self._pixels(batch, family) if batch.pixels_BHWC is None else batch.pixels_BHWC,
             arrival_s=call.arrival_s,
-            ask=ask,
+            ask=plan.ask,
             max_tape_B=batch.max_tape_B,
             protocol=call.protocol,
             tenant=call.tenant,
         )
-        return request, Answering(chosen, signature.labels)
+        return request, Answering(plan)
+
+    def _plan(self, family: Family, call: Infer) -> Plan:
+        """Judge all of a call but its tensors' bytes, or recall the judgement of one that was the same."""
+        is_alike = call.plans is not None and not call.defaults and call.time_left_s is None
+        plan = call.plans.get(family) if call.plans is not None and is_alike else None
+        if plan is None:
+            signature = self._signature(family)
+            chosen = signature.choose(call.outputs)
+            ask = read_ask(call.parameters, call.defaults, call.time_left_s)
+            plan = Plan(ask, signature.arrange(call.inputs), chosen, signature.labels)
+            if call.plans is not None and is_alike:
+                call.plans[family] = plan
+        return plan
 
     def image_shape(self, model: str, version: str | None) -> tuple[int, ...]:
         """Return height, width and channels of a model's pixels.
@@ -67,14 +78,12 @@ class DataPlane:
         """
         return self._signature(self.engine.shelf.find(model, version)).image.dims
 
-    async def _read(self, signature: Signature, call: Infer) -> Batch:
-        if sum(len(tensor.values) for tensor in call.inputs) <= _QUICK_VALUES:
-            return signature.read(call.inputs)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, signature.read, call.inputs)
+    async def _read(self, layout: Layout, call: Infer) -> Batch:
+        if sum([len(tensor.values) for tensor in call.inputs]) <= _QUICK_VALUES:
+            return layout.decode(call.inputs)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, layout.decode, call.inputs)
 
     async def _pixels(self, batch: Batch, family: Family) -> Pixels:
-        if batch.pixels_BHWC is not None:
-            return batch.pixels_BHWC
         assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
         run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
         target = family.manifest.preprocessing
@@ -145,14 +154,13 @@ class DataPlane:
 class Answering:
     """What a call wants made of the engine's answer."""
 
-    __slots__ = ("_chosen", "_labels")
+    __slots__ = ("_plan",)
 
-    def __init__(self, chosen: Sequence[tuple[Port, int]], labels: Sequence[str]) -> None:
-        self._chosen = chosen
-        self._labels = labels
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
 
     def __call__(self, answer: InferAnswer) -> Outcome:
-        return to_outcome(answer, self._chosen, self._labels)
+        return to_outcome(answer, self._plan.chosen, self._plan.labels)
 
 
 def _allow(given: Sequence[str], known: Sequence[str]) -> None:

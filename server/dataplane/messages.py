@@ -2,12 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from server.dataplane.tensors import Buffer, Tensor
+from server.records import Ask
+
+if TYPE_CHECKING:
+    from server.dataplane.signature import Layout, Port
+    from server.engine.families import Family
 
 
-@dataclass(frozen=True, slots=True)
+Plans = WeakKeyDictionary["Family", "Plan"]
+"""What was worked out about a call from all but its tensors' bytes, by family."""
+
+
+@dataclass(slots=True)  # not frozen, as a receipt is not
 class Input:
     """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""
 
@@ -26,7 +36,17 @@ class Output:
     num_classes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
+class Plan:
+    """A call, judged by all but its tensors' bytes: what it asks, where its inputs lie and which outputs it wants."""
+
+    ask: Ask
+    layout: "Layout"
+    chosen: Sequence[tuple["Port", int]]
+    labels: Sequence[str]
+
+
+@dataclass(slots=True)  # not frozen, as a receipt is not
 class Infer:
     """One call for an inference. No outputs means all of them.
 
@@ -45,9 +65,11 @@ class Infer:
     """Budget parameters that came beside the message, in headers; the message's own win."""
     time_left_s: float | None = None
     tenant: str | None = None
+    plans: Plans | None = None
+    """Shared by all calls that differ in their tensors' bytes alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as a receipt is not
 class Outcome:
     """The answer to a call: its outputs in the order asked, and its receipt as response parameters."""
 

@@ -45,6 +45,26 @@ class Batch:
     max_tape_B: tuple[int, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which of a call's inputs is which."""
+
+    image: int | None
+    encoded: int | None
+    max_tape: int | None
+
+    def decode(self, inputs: Sequence[Input]) -> Batch:
+        """Read the data of inputs laid out like this.
+
+        Raises: BadRequest, naming the input, what came and what was expected.
+        """
+        return Batch(
+            pixels_BHWC=None if self.image is None else _numbers(inputs[self.image]),
+            encoded_B=None if self.encoded is None else _strings(inputs[self.encoded]),
+            max_tape_B=None if self.max_tape is None else tuple(_numbers(inputs[self.max_tape]).ravel().tolist()),
+        )
+
+
 class Signature:
     """A model's ports, and the largest batch that one call may hold."""
 
@@ -67,32 +87,29 @@ class Signature:
         self._outputs = {port.name: port for port in self.outputs}
         self._all_outputs = tuple((port, 0) for port in self.outputs)
 
-    def read(self, inputs: Sequence[Input]) -> Batch:
-        """Check the inputs against the ports and decode them.
+    def arrange(self, inputs: Sequence[Input]) -> "Layout":
+        """Check the inputs against the ports, all but their data.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
-        given: dict[str, Input] = {}
-        for tensor in inputs:
+        places: dict[str, int] = {}
+        for place, tensor in enumerate(inputs):
             port = self._inputs.get(tensor.name)
             if port is None:
                 raise BadRequest("input", tensor.name, f"any of {', '.join(self._inputs)}")
-            if tensor.name in given:
+            if tensor.name in places:
                 raise BadRequest(f"input {tensor.name}", "it more than once", "each input once")
             self._check(tensor, port)
-            given[tensor.name] = tensor
-        image, encoded, max_tape = given.get("image"), given.get("encoded"), given.get("max_tape")
-        sole = image or encoded
-        if sole is None or (image and encoded):
-            raise BadRequest("inputs", "image and encoded" if sole else "neither image nor encoded", "one of the two")
-        if max_tape is not None and max_tape.shape[0] != sole.shape[0]:
-            expected = f"[{sole.shape[0]}, 1], one cap for each sample of {sole.name}"
-            raise BadRequest("shape of input max_tape", list(max_tape.shape), expected)
-        return Batch(
-            pixels_BHWC=_numbers(image) if image else None,
-            encoded_B=_strings(encoded) if encoded else None,
-            max_tape_B=tuple(_numbers(max_tape).ravel().tolist()) if max_tape else None,
-        )
+            places[tensor.name] = place
+        image, encoded, max_tape = places.get("image"), places.get("encoded"), places.get("max_tape")
+        sole = encoded if image is None else image
+        if sole is None or (image is not None and encoded is not None):
+            got = "neither image nor encoded" if sole is None else "image and encoded"
+            raise BadRequest("inputs", got, "one of the two")
+        if max_tape is not None and inputs[max_tape].shape[0] != inputs[sole].shape[0]:
+            expected = f"[{inputs[sole].shape[0]}, 1], one cap for each sample of {inputs[sole].name}"
+            raise BadRequest("shape of input max_tape", list(inputs[max_tape].shape), expected)
+        return Layout(image, encoded, max_tape)
 
     def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[Port, int]]:
         """Return the outputs to give, each with its number of classes; all of them if none is named.

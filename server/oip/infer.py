@@ -1,7 +1,9 @@
 """`POST /v2/models/{model}/infer`: unpack, judge, ask the engine, render."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from server.dataplane import DataPlane, Infer
 from server.dataplane.asks import HEADERS
@@ -13,6 +15,7 @@ from server.settings import Settings
 from server.wire import Call, Reply, while_connected
 
 PROTOCOL = "oip"
+T = TypeVar("T")
 _QUICK_BYTES = 256 * 1024
 """A JSON document up to this size is taken apart on the event loop, in about a millisecond."""
 
@@ -29,33 +32,36 @@ class InferHandler:
 
         Raises: ServeError, whose status the error renderer knows.
         """
-        defaults = read_headers(call, HEADERS)
-        message = await self._read(call, model, version)
+        head, inputs = await self._read(call, model, version)
         request, answering = await self._plane.prepare(
             Infer(
                 model=model,
                 version=version,
-                inputs=message.inputs,
+                inputs=inputs,
                 request_id=call.request_id,
                 arrival_s=call.arrival_s,
                 protocol=PROTOCOL,
-                outputs=message.outputs,
-                parameters=message.parameters,
-                defaults=defaults,
+                outputs=head.outputs,
+                parameters=head.parameters,
+                defaults=read_headers(call, HEADERS),
                 tenant=None if call.caller is None else call.caller.tenant,
+                plans=head.plans,
             )
         )
         call.is_counted = True
         answer = await while_connected(call, self._plane.engine.infer(request))
-        return to_reply(answering(answer), message, call.header(b"accept-encoding"))
+        return to_reply(answering(answer), head, call.header(b"accept-encoding"))
 
     async def _read(self, call: Call, model: str, version: str | None) -> Message:
         body, coding = await call.body(), call.header(b"content-encoding")
-        run = partial(asyncio.get_running_loop().run_in_executor, self._plane.threads)
         if coding is not None and is_encoded(coding):
-            body = await run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))
+            body = await self._run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))
         length = read_header_length(call.header(b"inference-header-content-length"), len(body))
         if length == 0:
             return read_raw(body, self._plane.image_shape(model, version))
-        read = partial(read_message, body, length)
-        return read() if (len(body) if length is None else length) <= _QUICK_BYTES else await run(read)
+        if (len(body) if length is None else length) <= _QUICK_BYTES:
+            return read_message(body, length)
+        return await self._run(partial(read_message, body, length))
+
+    def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._plane.threads, work)

@@ -4,20 +4,20 @@ from typing import Any
 
 from server.dataplane import Outcome
 from server.oip.compression import choose_coding, compress
-from server.oip.requests import Message
+from server.oip.requests import Head
 from server.wire import Reply, json_reply
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Json = dict[str, Any]
 
 
-def to_reply(outcome: Outcome, message: Message, accepted: str | None) -> Reply:
-    """Render an outcome as its message asked, compressed where the caller accepts it."""
+def to_reply(outcome: Outcome, head: Head, accepted: str | None) -> Reply:
+    """Render an outcome as its head asked, compressed where the caller accepts it."""
     outputs: list[Json] = []
     binary: list[bytes] = []
     for tensor in outcome.outputs:
         fields: Json = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if message.is_binary.get(tensor.name, message.is_binary_default):
+        if head.is_binary.get(tensor.name, head.is_binary_default):
             raw = tensor.to_raw()
             fields["parameters"] = {"binary_data_size": len(raw)}
             binary.append(raw)
@@ -25,8 +25,8 @@ def to_reply(outcome: Outcome, message: Message, accepted: str | None) -> Reply:
             fields["data"] = tensor.to_values()
         outputs.append(fields)
     document: Json = {"model_name": outcome.model, "model_version": outcome.version}
-    if message.id is not None:
-        document["id"] = message.id
+    if head.id is not None:
+        document["id"] = head.id
     document["parameters"] = outcome.parameters
     document["outputs"] = outputs
     reply = json_reply(document)

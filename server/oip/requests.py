@@ -6,28 +6,58 @@ with 0 there is none: all of the body is one image's pixels.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import Input, Output
+from server.dataplane import Input, Output, Plans
 from server.errors import BadRequest
 
 Json = dict[str, Any]
 _MAX_DIMS = 8
+_REPEATED_BYTES = 2048
+_NUM_REPEATED = 256
+"""Documents up to this size, and so many of them, are kept with what they say: a program that asks again and again
+sends the same document before other pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a body says. `binary_outputs` are named in `is_binary`, the others go by `is_binary_default`."""
+@dataclass(slots=True, eq=False)
+class Head:
+    """What the document of a body says. `is_binary` names outputs, `is_binary_default` goes for the others.
+
+    `binary_sizes` has a size for each input whose tensor lies behind the document.
+    """
 
     id: str | None
     inputs: list[Input]
+    binary_sizes: list[Any]
     outputs: list[Output] = field(default_factory=list)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     is_binary: Mapping[str, bool] = field(default_factory=dict)
     is_binary_default: bool = False
+    plans: Plans = field(default_factory=Plans)
+
+    def share_out(self, binary: memoryview) -> list[Input]:
+        """Give each input its share of the binary part, in order.
+
+        Raises: BadRequest where the sizes do not add up.
+        """
+        inputs, offset = [], 0
+        for tensor, size in zip(self.inputs, self.binary_sizes, strict=True):
+            if size is None:
+                inputs.append(tensor)
+                continue
+            if type(size) is not int or not 0 <= size <= len(binary) - offset:
+                left = f"a number of bytes from 0 to {len(binary) - offset}, what the body still holds"
+                raise BadRequest(f"binary_data_size of input {tensor.name}", size, left)
+            inputs.append(Input(tensor.name, tensor.datatype, tensor.shape, binary[offset : offset + size]))
+            offset += size
+        if offset != len(binary):
+            surplus = f"{len(binary) - offset} bytes that belong to no input"
+            raise BadRequest("body", surplus, "the sum of binary_data_size")
+        return inputs
 
 
 def read_header_length(header: str | None, num_bytes: int) -> int | None:
@@ -42,9 +72,9 @@ def read_header_length(header: str | None, num_bytes: int) -> int | None:
     return int(header)
 
 
-def read_raw(body: bytes, shape: Sequence[int]) -> Message:
-    """Return the message of a raw request: the body is one sample of the image input, all outputs come binary."""
-    return Message(None, [Input("image", "UINT8", [1, *shape], body)], is_binary_default=True)
+class Message(NamedTuple):
+    head: Head
+    inputs: list[Input]
 
 
 def read_message(body: bytes, header_length: int | None) -> Message:
@@ -53,7 +83,26 @@ def read_message(body: bytes, header_length: int | None) -> Message:
     Raises: BadRequest, naming the field that is not as the protocol has it.
     """
     end = len(body) if header_length is None else header_length
-    document = _read_document(memoryview(body)[:end])
+    head = read_head(body[:end])
+    return Message(head, head.share_out(memoryview(body)[end:]))
+
+
+def read_raw(body: bytes, shape: Sequence[int]) -> Message:
+    """Return the message of a raw request: the body is one sample of the image input, all outputs come binary."""
+    image = Input("image", "UINT8", [1, *shape], body)
+    return Message(Head(None, [image], [len(body)], is_binary_default=True), [image])
+
+
+def read_head(text: bytes) -> Head:
+    """Read the JSON document of a body.
+
+    Raises: BadRequest, naming the field that is not as the protocol has it.
+    """
+    return _read_repeated(text) if len(text) <= _REPEATED_BYTES else _read_head(text)
+
+
+def _read_head(text: bytes) -> Head:
+    document = _read_document(text)
     parameters = _object(document.get("parameters"), "parameters")
     is_binary_default = parameters.get("binary_data_output", False)
     if not isinstance(is_binary_default, bool):
@@ -62,9 +111,11 @@ def read_message(body: bytes, header_length: int | None) -> Message:
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise BadRequest("id", name, "a string")
-    return Message(
+    inputs, binary_sizes = _read_inputs(document)
+    return Head(
         id=name,
-        inputs=_read_inputs(document, memoryview(body)[end:]),
+        inputs=inputs,
+        binary_sizes=binary_sizes,
         outputs=[wanted.output for wanted in outputs],
         parameters=parameters,
         is_binary={wanted.output.name: wanted.is_binary for wanted in outputs if wanted.is_binary is not None},
@@ -72,7 +123,10 @@ def read_message(body: bytes, header_length: int | None) -> Message:
     )
 
 
-def _read_document(text: memoryview) -> Json:
+_read_repeated = lru_cache(_NUM_REPEATED)(_read_head)
+
+
+def _read_document(text: bytes) -> Json:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -85,27 +139,24 @@ def _read_document(text: memoryview) -> Json:
     return document
 
 
-def _read_inputs(document: Json, binary: memoryview) -> list[Input]:
-    """Give each input its values or, in order, its share of the binary part."""
-    inputs, offset = [], 0
+def _read_inputs(document: Json) -> tuple[list[Input], list[Any]]:
+    """Return the inputs, each with its values or with the size of its share of the binary part."""
+    inputs: list[Input] = []
+    sizes: list[Any] = []
     for fields in _objects(document["inputs"], "inputs"):
         name, parameters = _text(fields, "name", "inputs"), _object(fields.get("parameters"), "parameters of an input")
         datatype, shape = _text(fields, "datatype", f"input {name}"), _shape(fields.get("shape"), name)
         _refuse_shared_memory(parameters, f"input {name}")
         if "binary_data_size" not in parameters:
             inputs.append(Input(name, datatype, shape, values=_values(fields, name, len(shape))))
+            sizes.append(None)
             continue
-        size = parameters["binary_data_size"]
-        if type(size) is not int or not 0 <= size <= len(binary) - offset:
-            left = f"a number of bytes from 0 to {len(binary) - offset}, what the body still holds"
-            raise BadRequest(f"binary_data_size of input {name}", size, left)
         if "data" in fields:
             raise BadRequest(f"input {name}", "data and binary_data_size", "one of the two")
-        inputs.append(Input(name, datatype, shape, raw=binary[offset : offset + size]))
-        offset += size
-    if offset != len(binary):
-        raise BadRequest("body", f"{len(binary) - offset} bytes that belong to no input", "the sum of binary_data_size")
-    return inputs
+        size = parameters["binary_data_size"]
+        inputs.append(Input(name, datatype, shape))
+        sizes.append("none" if size is None else size)
+    return inputs, sizes
 
 
 def _values(fields: Json, name: str, num_dims: int) -> Sequence[Any]:

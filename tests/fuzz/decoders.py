@@ -47,7 +47,8 @@ def tensor(data: bytes) -> None:
     """Read an infer message, whose first bytes say where its JSON ends, and check it against a signature."""
     length, _, message = data.partition(b";")
     header = length.decode("latin-1") if length else None
-    _SIGNATURE.read(read_message(message, read_header_length(header, len(message))).inputs)
+    inputs = read_message(message, read_header_length(header, len(message))).inputs
+    _SIGNATURE.arrange(inputs).decode(inputs)
 
 
 def strings(data: bytes) -> None:

@@ -61,7 +61,7 @@ def read(content: bytes, length: str | None) -> Message:
 
 def check_round_trip(body: Body) -> None:
     message = read(*body.packed())
-    assert message.id == body.document["id"]
+    assert message.head.id == body.document["id"]
     for (datatype, is_binary, array), found in zip(body.tensors, message.inputs, strict=True):
         assert (found.datatype, tuple(found.shape)) == (datatype, array.shape)
         if is_binary:
