@@ -22,6 +22,7 @@ class Forgetful(FakeBackend):
     """Fails to load whatever is in `broken`, and remembers what it loaded."""
 
     def __init__(self):
+        super().__init__()
         self.broken = set()
         self.loaded = []
 
