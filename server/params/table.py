@@ -8,15 +8,12 @@ the body over the header: the nearer to what a person typed for this one call, t
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 from server.errors import BadRequest
-from server.records import Ask, Priority
-from server.wire import Call
+from server.records import Priority
 
-Values = dict[str, Any]
 _MIN_DEADLINE_MS = 0.001
 _NATURAL = re.compile(r"[0-9]{1,300}")
 
@@ -178,76 +175,3 @@ PARAMETERS = (
 Known = Mapping[str, Parameter]
 BY_NAME: Known = {parameter.name: parameter for parameter in PARAMETERS}
 BUDGET: Known = {name: BY_NAME[name] for name in ("max_tape", "max_flops", "deadline_ms", "min_accuracy")}
-_HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
-_HEADER_NAMES = frozenset(_HEADERS.values())
-_DEFAULT_TOP_K = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What one call asked for, every parameter in its place."""
-
-    model: str | None
-    version: str | None
-    top_k: int
-    explain: bool
-    ask: Ask
-
-
-def read_query(call: Call, known: Known = BY_NAME) -> Values:
-    """Parse the query's parameters.
-
-    Raises: BadRequest for an unknown name, a name given twice, or a wrong value.
-    """
-    pairs = parse_qsl(call.query_string, keep_blank_values=True)
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise BadRequest("query", f"{max(names, key=names.count)} more than once", "each parameter once")
-    return read_fields(fields, "query", known)
-
-
-def read_headers(call: Call, known: Known = BY_NAME) -> Values:
-    """Parse the parameters that came as headers; other headers are not ours to judge."""
-    if call.has_none_of(_HEADER_NAMES):
-        return {}
-    found = ((parameter, call.header(_HEADERS[name])) for name, parameter in known.items())
-    return {
-        parameter.name: parameter.read(value, f"header {parameter.header}")
-        for parameter, value in found
-        if value is not None
-    }
-
-
-def read_fields(fields: Mapping[str, object], place: str, known: Known = BY_NAME) -> Values:
-    """Parse named values from one place.
-
-    Raises: BadRequest for an unknown name or a wrong value.
-    """
-    for name in fields:
-        if name not in known:
-            raise BadRequest(f"unknown parameter in the {place}", name, f"any of {', '.join(known)}")
-    return {name: known[name].read(value, place) for name, value in fields.items()}
-
-
-def to_options(*, query: Values, body: Values, headers: Values) -> Options:
-    """Merge the three places: the query wins over the body, the body over the headers."""
-    values = {**headers, **body, **query}
-    return Options(
-        model=values.get("model"),
-        version=values.get("version"),
-        top_k=values.get("top_k", _DEFAULT_TOP_K),
-        explain=values.get("explain", False),
-        ask=replace(to_ask(values), priority=values["priority"]) if "priority" in values else to_ask(values),
-    )
-
-
-def to_ask(values: Mapping[str, Any]) -> Ask:
-    """Return the budget that parsed values ask for."""
-    deadline_ms = values.get("deadline_ms")
-    return Ask(
-        max_tape=values.get("max_tape"),
-        max_flops=values.get("max_flops"),
-        deadline_s=None if deadline_ms is None else deadline_ms / 1000,
-        min_accuracy=values.get("min_accuracy"),
-    )

@@ -1,0 +1,18 @@
+"""The parameters of a request, parsed, documented and named once."""
+
+from server.params.reading import Options, read_fields, read_headers, read_query, to_ask, to_options
+from server.params.table import BUDGET, BY_NAME, PARAMETERS, Parameter, to_natural
+
+__all__ = [
+    "BUDGET",
+    "BY_NAME",
+    "PARAMETERS",
+    "Options",
+    "Parameter",
+    "read_fields",
+    "read_headers",
+    "read_query",
+    "to_ask",
+    "to_natural",
+    "to_options",
+]
