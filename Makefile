@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo test test-server coverage check lint types imports fuzz audit sbom format image lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo load test test-server coverage check lint types imports fuzz audit sbom format image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,14 +84,21 @@ serve: $(SERVER_READY) ## start the server (HOST, PORT, GRPC_PORT, ARGS)
 	@exec $(SERVER) $(ARGS)
 
 # A server that answers at PORT is used; else one is started for the duration.
-demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps and print a table (PORT, ARGS)
+define with_server
 	@is_ready() { .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' $(URL)/readyz 2>/dev/null; }; \
 	if ! is_ready; then \
 		$(SERVER) --log-level warning & server=$$!; \
 		trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
 		until is_ready; do kill -0 $$server 2>/dev/null || exit 1; sleep 0.2; done; \
 	fi; \
-	.venv-client/bin/python -m loadtest.demo --url $(URL) $(ARGS)
+	.venv-client/bin/python -m $(1) --url $(URL) $(ARGS)
+endef
+
+demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps and print a table (PORT, ARGS)
+	$(call with_server,loadtest.demo)
+
+load: $(SERVER_READY) $(CLIENT_READY) ## load a server for 60 s, cap by cap, and say where the report lies (PORT, ARGS)
+	$(call with_server,loadtest.open)
 
 # The pip package brings no native onnxruntime backend: tests/triton/backends stands in for it.
 triton: $(TRITON_READY) ## serve model_repository/ with a real Triton: ports 8010 HTTP, 8011 gRPC, 8012 metrics (ARGS)

@@ -1,7 +1,6 @@
 """Callers that follow a policy on the real server, and what they were served."""
 
 import re
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from benchmarks.inputs import binary_requests
 from benchmarks.report import Row
 from benchmarks.simulation import Aimd, Fixed
 from loadtest.arrivals import Times
-from loadtest.load import Outcomes, run_open
+from loadtest.load import Outcomes, raise_file_limit, run_open
 from loadtest.wire import Client, Reply
 from server.manifest import Manifest
 
@@ -98,7 +97,7 @@ def play(caller: Caller, url: str, times: Times, slo_s: float) -> Served:
         finally:
             await client.close()
 
-    _raise_file_limit()
+    raise_file_limit()
     for cap in range(caller.bench.manifest.tape_capacity + 1):
         caller.request(0, cap)
     return _sum_up(in_loop(run()), caps, tapes, caller.bench.manifest, slo_s)
@@ -123,9 +122,3 @@ def _sum_up(outcomes: Outcomes, caps: Any, tapes: Any, manifest: Manifest, slo_s
         mean_tape=float(tapes[is_good].mean()) if is_any else 0.0,
         mean_cap=float(caps[is_good].mean()) if is_any else 0.0,
     )
-
-
-def _raise_file_limit() -> None:
-    """Let an overload hold as many connections as the system allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

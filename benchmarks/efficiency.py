@@ -7,9 +7,10 @@ from math import inf
 from benchmarks.booting import Served
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
 from benchmarks.direct import Direct
-from benchmarks.inputs import binary_requests, jpeg_request, to_jpeg
+from benchmarks.inputs import binary_requests, jpeg_request
 from benchmarks.ratios import alternate, percentiles_ms
 from benchmarks.report import Aim, Report
+from loadtest.photos import to_jpeg
 
 AIMS = {
     "adatape_cifar10": {"binary, single images": 0.93, "binary, batches of 8": 0.97, "JPEG, single images": 0.88},

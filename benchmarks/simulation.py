@@ -143,7 +143,9 @@ class Simulation:
     def run(self, times_s: Times, wanted: Sequence[int]) -> Simulated:
         """Play all arrivals to the end; request i wants `wanted[i % len(wanted)]` tape tokens."""
         self._play(times_s.tolist(), len(times_s), wanted)
-        return Simulated(Outcomes(times_s, np.array(self._latency_s), np.array(self._status)), self._caps)
+        return Simulated(
+            Outcomes(times_s, np.array(self._latency_s), np.array(self._status), np.zeros(len(times_s))), self._caps
+        )
 
     def closed_rate(self, in_flight: int, num_requests: int, wanted: Sequence[int]) -> float:
         """Return the answers a second when so many callers each wait for their answer before they ask again."""

@@ -42,14 +42,17 @@ def bursty(rate: float, duration_s: float, rng: np.random.Generator) -> Times:
 def read_trace(path: Path) -> Times:
     """Read the arrivals of a CSV with a column `arrival_s`, shifted to start at 0.
 
-    Raises: ValueError if there is no such column or fewer than two arrivals.
+    Raises: ValueError if there is no such column, a value that is no number, or fewer than two arrivals.
     """
     lines = path.read_text(encoding="utf-8").split()
     if not lines or lines[0].split(",")[0] != "arrival_s":
         raise ValueError(f"arrivals; got first line {lines[:1]}; expected a column arrival_s, and it first")
-    times = np.sort(np.array([line.split(",")[0] for line in lines[1:]], np.float64))
-    if len(times) < 2:
-        raise ValueError(f"arrivals; got {len(times)} of them; expected at least 2")
+    try:
+        times = np.sort(np.array([line.split(",")[0] for line in lines[1:]], np.float64))
+    except ValueError as error:
+        raise ValueError(f"arrivals; got {error}; expected seconds") from error
+    if len(times) < 2 or not np.isfinite(times).all() or times[0] == times[-1]:
+        raise ValueError(f"arrivals; got {len(times)} of them; expected at least 2, at different times")
     shifted: Times = times - times[0]
     return shifted
 

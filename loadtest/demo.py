@@ -6,21 +6,12 @@ The photos come with installed Python packages; none is part of this project.
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-SAMPLES = (
-    ("skimage", "data/chelsea.png"),
-    ("skimage", "data/coffee.png"),
-    ("skimage", "data/rocket.jpg"),
-    ("skimage", "data/motorcycle_left.png"),
-    ("sklearn", "datasets/images/china.jpg"),
-    ("sklearn", "datasets/images/flower.jpg"),
-)
-"""Photos by package and path, looked for without importing the package."""
+from loadtest.photos import find_samples
 
 COLUMNS = ("photo", "cap", "label", "probability", "tape", "wanted", "MFLOPs", "of full", "ms")
 TIMEOUT_S = 60.0
@@ -55,16 +46,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _caps(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
-
-
-def find_samples() -> list[Path]:
-    """Return the sample photos that are on this machine."""
-    found = []
-    for package, path in SAMPLES:
-        spec = find_spec(package)
-        folders = spec.submodule_search_locations if spec is not None else None
-        found += [Path(folder) / path for folder in folders or () if (Path(folder) / path).is_file()]
-    return found
 
 
 def _models(client: httpx.Client, name: str | None) -> list[Json]:

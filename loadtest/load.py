@@ -5,6 +5,7 @@ that falls behind cannot hide it.
 """
 
 import asyncio
+import resource
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -32,12 +33,14 @@ def _ignore(number: int, reply: Reply, latency_s: float) -> None:
 class Outcomes:
     """What became of each request, in order.
 
-    Units: seconds; `status` is the HTTP status, 0 where the connection broke.
+    Units: seconds; `status` is the HTTP status, 0 where the connection broke. `sent_s` is when each was meant to be
+    sent; `lag_s` is how much later the generator came to it, which is part of the latency.
     """
 
     sent_s: Times
     latency_s: Times
     status: NDArray[np.int64]
+    lag_s: Times
 
     @property
     def is_ok(self) -> NDArray[np.bool_]:
@@ -64,10 +67,11 @@ async def run_open(
     """Send request `choose(i)` at `times_s[i]`, whatever has become of the others."""
     await client.open(WARM_CONNECTIONS)
     loop = asyncio.get_running_loop()
-    latency_s, status = np.zeros(len(times_s)), np.zeros(len(times_s), np.int64)
+    latency_s, status, lag_s = np.zeros(len(times_s)), np.zeros(len(times_s), np.int64), np.zeros(len(times_s))
     start_s = loop.time()
 
     async def send(number: int, intended_s: float) -> None:
+        lag_s[number] = loop.time() - intended_s
         reply = await client.ask(choose(number))
         latency_s[number], status[number] = loop.time() - intended_s, reply.status
         on_reply(number, reply, float(latency_s[number]))
@@ -78,7 +82,7 @@ async def run_open(
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             group.create_task(send(number, start_s + offset_s))
-    return Outcomes(times_s, latency_s, status)
+    return Outcomes(times_s, latency_s, status, lag_s)
 
 
 @dataclass(slots=True)
@@ -143,3 +147,9 @@ async def run_closed(
 
     await asyncio.gather(*(call() for _ in range(concurrency)))
     return result
+
+
+def raise_file_limit() -> None:
+    """Let an overload hold as many connections as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -82,20 +82,21 @@ def parse_reply(received: bytes | bytearray) -> Reply | None:
     if end < 0:
         return None
     head = bytes(received[:end])
-    length = _content_length(head)
+    length = int(find_header(head, "Content-Length") or 0)
     if len(received) < end + 4 + length:
         return None
     return Reply(int(head[9:12]), head, bytes(received[end + 4 : end + 4 + length]))
 
 
-def _content_length(head: bytes) -> int:
-    name = b"\r\ncontent-length:"
-    start = head.lower().find(name)
+def find_header(head: bytes, name: str) -> str | None:
+    """Return the value of a reply's header; names know no case."""
+    key = f"\r\n{name.lower()}:".encode("ascii")
+    start = head.lower().find(key)
     if start < 0:
-        return 0
-    start += len(name)
+        return None
+    start += len(key)
     stop = head.find(b"\r\n", start)
-    return int(head[start:] if stop < 0 else head[start:stop])
+    return (head[start:] if stop < 0 else head[start:stop]).decode("latin-1").strip()
 
 
 class Client:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from loadtest.demo import COLUMNS, find_samples
+from loadtest.demo import COLUMNS
+from loadtest.photos import find_samples
 from tests.e2e.booting import ROOT
 from tests.e2e.test_classify import picture
 
