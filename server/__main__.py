@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import math
 import os
+import resource
 import signal
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, when it is first imported
 
@@ -18,6 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from server import __version__
 from server.app import App, create_app
+from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
 from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
@@ -30,8 +35,6 @@ from server.settings import Settings
 _log = logging.getLogger("adatape.server")
 
 _BACKLOG = 2048
-_KEEP_ALIVE_S = 75
-"""Longer than a load balancer's usual idle time, so that it is never we who hang up first."""
 
 
 class CommandLine(Settings):
@@ -49,8 +52,16 @@ class CommandLine(Settings):
 class Server(uvicorn.Server):
     """uvicorn, with gRPC beside it, which says what it serves once callers can connect."""
 
-    def __init__(self, app: App, grpc: GrpcServer, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(_to_config(app, settings, tls))
+    def __init__(
+        self,
+        app: App,
+        grpc: GrpcServer,
+        doorkeeper: Doorkeeper,
+        settings: Settings,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(_to_config(app, doorkeeper, settings, tls))
+        self._doorkeeper = doorkeeper
         self._engine = app.engine
         self._grpc = grpc
         self._drain_s = settings.drain_s
@@ -60,6 +71,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
+        self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
         grpc_address = await self._grpc.start()
         assert sockets, "The socket is bound before the server starts. This is a bug."
         url, *admin_url = [_to_url(each, is_secure=self.config.is_ssl) for each in sockets]
@@ -75,6 +87,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what either port accepted; both refuse more from here on."""
         await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
+        self._doorkeeper.stop()
 
 
 def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Controller) -> None:
@@ -85,6 +98,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     """
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     _set_up_logs(settings)
+    _allow_open_files()
     listeners = _bind(settings)
     tls = _read_tls(settings)
     metrics = Metrics(settings.slo_s)
@@ -95,7 +109,8 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     app = create_app(settings, engine, metrics)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
-    Server(app, GrpcServer(app.plane, metrics, settings), settings, tls).run(sockets=listeners)
+    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings), Doorkeeper(settings, metrics)
+    Server(app, grpc, doorkeeper, settings, tls).run(sockets=listeners)
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
@@ -118,6 +133,12 @@ def _set_up_logs(settings: Settings) -> None:
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+
+
+def _allow_open_files() -> None:
+    """Take as many open files as the system allows: each connection needs one, and many shells start at 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bind(settings: Settings) -> list[socket.socket]:
@@ -177,11 +198,11 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
     return engine
 
 
-def _to_config(app: App, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _to_config(app: App, doorkeeper: Doorkeeper, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=Protocol,
+        http=partial(Protocol, doorkeeper=doorkeeper),  # type: ignore[arg-type]  # it is called as a class is
         ws="none",
         interface="asgi3",
         lifespan="on",
@@ -190,7 +211,7 @@ def _to_config(app: App, settings: Settings, tls: ssl.SSLContext | None) -> uvic
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=math.ceil(settings.idle_timeout_s),
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )

@@ -3,7 +3,9 @@
     ServeError
     ├── BadRequest            400  the input cannot be understood
     │   ├── PayloadTooLarge   413  the body or a field exceeds its limit
-    │   └── NotAnImage        415  the bytes are no image we can decode
+    │   ├── HeadTooLarge      431  the request line and headers exceed their limit
+    │   ├── NotAnImage        415  the bytes are no image we can decode
+    │   └── TooSlow           408  a part of the request did not arrive in time
     ├── Unauthenticated       401  no API key, or one that is not known
     ├── Forbidden             403  a known caller may not do this
     ├── NotFound              404  no such model, version or path
@@ -12,7 +14,8 @@
     ├── Unavailable           503  nothing can serve this now; try again later
     │   ├── Overloaded        503  refused because even the smallest budget would be late
     │   ├── Draining          503  the server is shutting down
-    │   └── ModelNotReady     503  the model exists but is not loaded
+    │   ├── ModelNotReady     503  the model exists but is not loaded
+    │   └── TooManyConnections 503  this client, or all of them, hold too many connections
     ├── DeadlineExceeded      504  the caller's own deadline cannot be, or was not, met
     ├── Cancelled             499  the caller went away
     └── BackendFailed         500  an execution failed or returned nonsense
@@ -58,8 +61,16 @@ class PayloadTooLarge(BadRequest):
     reason = "too_large"
 
 
+class HeadTooLarge(BadRequest):
+    reason = "head_too_large"
+
+
 class NotAnImage(BadRequest):
     reason = "not_an_image"
+
+
+class TooSlow(BadRequest):
+    reason = "too_slow"
 
 
 class Unauthenticated(ServeError):
@@ -98,6 +109,10 @@ class ModelNotReady(Unavailable):
     reason = "model_not_ready"
 
 
+class TooManyConnections(Unavailable):
+    reason = "too_many_connections"
+
+
 class DeadlineExceeded(ServeError):
     reason = "deadline"
 
@@ -121,9 +136,11 @@ STATUS: dict[type[ServeError], int] = {
     Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
+    TooSlow: 408,
     PayloadTooLarge: 413,
     NotAnImage: 415,
     QuotaExceeded: 429,
+    HeadTooLarge: 431,
     Cancelled: 499,
     BackendFailed: 500,
     Unavailable: 503,

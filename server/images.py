@@ -53,6 +53,7 @@ _TRANSPOSE = {
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset((5, 6, 7, 8))
 _DRAFT_MARGIN = 4
+_STRIP_PIXELS = 1 << 20
 
 Box = tuple[float, float, float, float]
 
@@ -184,11 +185,21 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _flatten_16_bit(image)
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        return white.convert("RGB")
+        return _flatten_transparent(image)
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _flatten_transparent(image: Image.Image) -> Image.Image:
+    """Composite on white, a few rows at a time: Pillow keeps the interpreter to itself while it does this."""
+    flat = Image.new("RGB", image.size)
+    num_rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, num_rows):
+        strip = image.crop((0, top, image.width, min(top + num_rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        white.alpha_composite(strip)
+        flat.paste(white.convert("RGB"), (0, top))
+    return flat
 
 
 def _flatten_16_bit(image: Image.Image) -> Image.Image:

@@ -4,14 +4,21 @@ A caller that has sent all it will send may close its side of the connection and
 close); one that has gone closes both. Both look the same to the socket, an end of what can be read, until something is
 written: only a peer that has gone answers that with a reset. So an interim response, which every HTTP/1.1 client has
 to skip, asks the question.
+
+It also knows the stage of each request, for the doorkeeper, and holds heads to their limit while they arrive.
 """
 
 import asyncio
 import json
 import socket
+from asyncio import BaseTransport
+from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
+from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
 from server.wire import DEPARTURE, Departure
 
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -26,17 +33,87 @@ class Protocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle | None = None
     _departure: Departure
     """Tells the calls of this connection, so that none needs a task that waits for it."""
+    _is_head_open = False
+    _num_head_bytes = 0
+    _refusal: ServeError | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def __init__(self, *arguments: Any, doorkeeper: Doorkeeper, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._doorkeeper = doorkeeper
+        self._client = ""
+        self.since_s = self.loop.time()
+
+    @property
+    def stage(self) -> Stage:
+        """Return what the connection is waiting for."""
+        if self.flow.write_paused:
+            return Stage.REPLY
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            return Stage.BODY if cycle.more_body else Stage.ANSWER
+        return Stage.HEAD if self._is_head_open else Stage.IDLE
+
+    def end(self, error: ServeError | None) -> None:
+        """Hang up; with an error, say why first if nothing was said yet."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if error is not None and (cycle is None or cycle.response_complete or not cycle.response_started):
+            self._refuse(error)
+        elif self.transport.get_write_buffer_size() > 0:
+            self.transport.abort()  # closing would wait for the caller to take what it does not take
+        else:
+            self.transport.close()
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
         self._departure = Departure()
+        self._client = self.client[0] if self.client else ""
+        refusal = self._doorkeeper.arrived(self._client)
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_head_open:  # what the parser holds back of one endless header is counted here
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > 2 * self._doorkeeper.max_header_bytes and not self.transport.is_closing():
+                self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
+        self._is_head_open, self._num_head_bytes = True, 0
+        if self.stage is Stage.HEAD:
+            self.since_s = self.loop.time()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refusal = BadRequest("pipelined requests", len(self.pipeline) + 1, f"at most {MAX_PIPELINED} at once")
+            raise self._refusal
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_head_open = False
+        self.since_s = self.loop.time()
+        if self._doorkeeper.is_draining:
+            self.cycle.keep_alive = False
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.since_s = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        self.since_s = self.loop.time()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(f"{msg.rstrip('.')}; expected HTTP/1.1")
+        refusal, self._refusal = self._refusal, None
+        self._refuse(refusal or BadRequest(msg.rstrip("."), None, "HTTP/1.1"))
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the answer, uvicorn gives none
         """Say whether the connection stays open for an answer, now that the caller sends no more."""
@@ -45,7 +122,8 @@ class Protocol(HttpToolsProtocol):
             return False
         if cycle.more_body:
             if not (cycle.response_started or self.pipeline):
-                self._refuse("the request's body; got its end too early; expected all that its head announced")
+                got = "its end too early"
+                self._refuse(BadRequest("the request's body", got, "all that its head announced"))
             return False
         cycle.keep_alive = False
         # HTTP/1.0 has no interim responses, and none may come between the parts of a reply.
@@ -57,6 +135,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._look is not None:
             self._look.cancel()
+        self._doorkeeper.left(self._client)
         super().connection_lost(exc)
         self._departure.happen()
 
@@ -72,10 +151,25 @@ class Protocol(HttpToolsProtocol):
             return
         self._look_later(min(2 * delay_s, _LAST_LOOK_S))
 
-    def _refuse(self, error: str) -> None:
-        body = json.dumps({"error": error}).encode("ascii")
+    def _count(self, num_bytes: int) -> None:
+        """Add to the head's size, and stop the parser once it is too large."""
+        self._num_head_bytes += num_bytes
+        if self._num_head_bytes > self._doorkeeper.max_header_bytes:
+            self._refusal = self._head_too_large()
+            raise self._refusal
+
+    def _head_too_large(self) -> HeadTooLarge:
+        limit = self._doorkeeper.max_header_bytes
+        return HeadTooLarge("the request line and headers", f"more than {limit} bytes", f"at most {limit} bytes")
+
+    def _refuse(self, error: ServeError) -> None:
+        """Answer for the request that cannot be, and hang up."""
+        if isinstance(error, HeadTooLarge):
+            self._doorkeeper.ended(error.reason)
+        body = json.dumps({"error": str(error)}).encode("ascii")
+        status = HTTPStatus(status_of(error))
         head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)

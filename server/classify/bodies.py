@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import orjson
 
 from server.classify.multipart import Part, split
+from server.documents import read_json
 from server.errors import BadRequest
 from server.params import PARAMETERS
 
 FILE_NAMES = ("file", "files")
 IMAGE_NAMES = ("image", "images")
-_SPACES = str.maketrans("", "", " \t\r\n")
+_SPACES = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,11 @@ class Body:
     place: str
 
 
-def read_body(body: bytes, content_type: str, *, max_files: int) -> Body:
+def read_body(body: bytes, content_type: str, *, max_files: int, max_values: int) -> Body:
     """Take a body apart by its content type: JSON, a form, or anything else as one image's bytes.
 
-    Raises: BadRequest if it is malformed, holds no image or more than max_files.
+    Raises: BadRequest if it is malformed, holds no image or more than max_files; PayloadTooLarge if its JSON holds more
+    than max_values.
     """
     if not body:
         raise BadRequest("the request body is empty", "0 bytes", "an image: raw, in a form, or as base64 in JSON")
@@ -51,7 +53,7 @@ def read_body(body: bytes, content_type: str, *, max_files: int) -> Body:
     if media_type == "multipart/form-data":
         found = _from_form(split(body, content_type, max_parts=max_files + len(PARAMETERS)))
     elif media_type == "application/json":
-        found = _from_json(body)
+        found = _from_json(body, max_values)
     else:
         return Body((Upload(body),), {}, "body")
     if len(found.uploads) > max_files:
@@ -75,9 +77,9 @@ def _from_form(parts: list[Part]) -> Body:
     return Body(tuple(uploads), fields, "form")
 
 
-def _from_json(body: bytes) -> Body:
+def _from_json(body: bytes, max_values: int) -> Body:
     try:
-        document = orjson.loads(body)
+        document = read_json(body, max_values=max_values)
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), 'an object such as {"image": "<base64>"}') from error
     if not isinstance(document, dict):
@@ -95,7 +97,9 @@ def _from_json(body: bytes) -> Body:
 def _from_base64(text: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
+    has_spaces = any(space in text for space in _SPACES)
+    dense = text.translate(str.maketrans("", "", _SPACES)) if has_spaces else text
     try:
-        return base64.b64decode(text.translate(_SPACES), validate=True)
+        return base64.b64decode(dense, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequest("base64 of an image", text, "only A-Z a-z 0-9 + / with = at the end") from error

@@ -21,6 +21,10 @@ ERRORS: Mapping[int, tuple[str, str]] = {
     403: ("The caller is known and may not do this.", "/v1/controller; got a key of acme; expected an admin's key"),
     404: ("No such model, version or path.", "model; got cat; expected one of: adatape_cifar10, adatape_photo"),
     405: ("The path exists, the method does not.", "method for /v1/classify; got GET; expected POST"),
+    408: (
+        "A part of the request did not arrive in time.",
+        "the request's body; got no end of it after 60 s; expected all of it by then",
+    ),
     413: (
         "The body or the image is larger than the server's limit.",
         "the request body is too large; got 31457280 bytes; expected at most 20971520 bytes",
@@ -33,6 +37,10 @@ ERRORS: Mapping[int, tuple[str, str]] = {
         "A quota of the caller's tenant is spent, or it has too much pending.",
         "quota of acme; got 2.1e+06 FLOPs left; expected at least 3.6e+06 for 1 samples at max_tape 0",
     ),
+    431: (
+        "The request line and headers are larger than the server's limit.",
+        "the request line and headers; got more than 32768 bytes; expected at most 32768 bytes",
+    ),
     500: (
         "The server's own fault.",
         "the server failed unexpectedly; expected a bug report that names request 5f0c1d2e3b4a5968",
@@ -40,8 +48,8 @@ ERRORS: Mapping[int, tuple[str, str]] = {
     503: ("Nothing can serve this now: overload, start or shutdown.", "the server is shutting down"),
     504: ("The caller's deadline cannot be, or was not, met.", "deadline_ms; got 1; expected at least 4"),
 }
-CLASSIFY_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
-QUOTE_ERRORS = (400, 401, 404, 413, 500)
+CLASSIFY_ERRORS = (400, 401, 404, 408, 413, 415, 429, 431, 500, 503, 504)
+QUOTE_ERRORS = (400, 401, 404, 408, 413, 431, 500)
 
 _RECEIPT_EXAMPLE = {
     "cap": 8,

@@ -54,7 +54,8 @@ class Classify:
         return json_reply(to_answer(answer, manifest, files, placements, options.top_k))
 
     async def _take_apart(self, content: bytes, content_type: str) -> Body:
-        parse = partial(read_body, content, content_type, max_files=self._settings.max_files)
+        limits = self._settings
+        parse = partial(read_body, content, content_type, max_files=limits.max_files, max_values=limits.max_json_values)
         if len(content) <= _QUICK_BYTES:
             return parse()
         return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)

@@ -16,6 +16,7 @@ from server.classify.schemas import (
     PredictedLatency,
     Quote,
 )
+from server.documents import read_json
 from server.engine import Engine
 from server.errors import BadRequest
 from server.manifest import Manifest
@@ -23,6 +24,9 @@ from server.params import BY_NAME, read_fields, read_headers, read_query, to_opt
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
 from server.wire import Call, Reply, json_reply
+
+_MAX_JSON_VALUES = 4096
+"""A quote's document holds a few parameters."""
 
 _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}
@@ -143,7 +147,7 @@ def _predict(manifest: Manifest, cap: int) -> PredictedLatency:
 def _read_object(body: bytes) -> dict[str, object]:
     """Return the body's JSON object; no body is an empty one."""
     try:
-        document = orjson.loads(body) if body else {}
+        document = read_json(body, max_values=_MAX_JSON_VALUES) if body else {}
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), 'an object such as {"max_tape": 8}') from error
     if not isinstance(document, dict):

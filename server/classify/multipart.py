@@ -11,6 +11,9 @@ from server.errors import BadRequest
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+_CHUNK_BYTES = 1 << 20
+"""What is parsed at once: one search through a long body would keep the interpreter from everyone else."""
+
 
 @dataclass(slots=True)
 class Part:
@@ -32,7 +35,8 @@ def split(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     form = _Form(max_parts)
     try:
         parser = MultipartParser(boundary, form.callbacks())
-        parser.write(body)
+        for start in range(0, len(body), _CHUNK_BYTES):
+            parser.write(body[start : start + _CHUNK_BYTES])
     except FormParserError as error:
         raise BadRequest("multipart body", str(error), "well-formed parts between boundaries") from error
     if not form.is_complete:

@@ -29,6 +29,7 @@ class Declared:
         self._declare_samples()
         self._declare_executions()
         self._declare_load()
+        self._declare_connections()
         self._declare_quality()
 
     def _declare_requests(self) -> None:
@@ -140,6 +141,12 @@ class Declared:
         self.draining = Gauge("adatape_draining", "1 once the server finishes what it has accepted and admits nothing")
         self.loop_lag_s = Gauge("adatape_event_loop_lag_seconds", "How long the scrape waited for the event loop")
         self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
+
+    def _declare_connections(self) -> None:
+        self.connections = Gauge("adatape_open_connections", "HTTP connections open now")
+        self.connections_ended = Counter(
+            "adatape_connections_ended_total", "HTTP connections that the server ended over a limit", ("reason",)
+        )
 
     def _declare_quality(self) -> None:
         self.expected_correct = Counter(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from server.dataplane import Input, Output, Plans
+from server.documents import read_json
 from server.errors import BadRequest
 
 Json = dict[str, Any]
@@ -77,13 +78,14 @@ class Message(NamedTuple):
     inputs: list[Input]
 
 
-def read_message(body: bytes, header_length: int | None) -> Message:
+def read_message(body: bytes, header_length: int | None, max_values: int) -> Message:
     """Take a body apart.
 
-    Raises: BadRequest, naming the field that is not as the protocol has it.
+    Raises: BadRequest, naming the field that is not as the protocol has it; PayloadTooLarge if its JSON holds more than
+    max_values.
     """
     end = len(body) if header_length is None else header_length
-    head = read_head(body[:end])
+    head = read_head(body[:end], max_values)
     return Message(head, head.share_out(memoryview(body)[end:]))
 
 
@@ -93,16 +95,16 @@ def read_raw(body: bytes, shape: Sequence[int]) -> Message:
     return Message(Head(None, [image], [len(body)], is_binary_default=True), [image])
 
 
-def read_head(text: bytes) -> Head:
+def read_head(text: bytes, max_values: int) -> Head:
     """Read the JSON document of a body.
 
-    Raises: BadRequest, naming the field that is not as the protocol has it.
+    Raises: as `read_message`.
     """
-    return _read_repeated(text) if len(text) <= _REPEATED_BYTES else _read_head(text)
+    return _read_repeated(text, max_values) if len(text) <= _REPEATED_BYTES else _read_head(text, max_values)
 
 
-def _read_head(text: bytes) -> Head:
-    document = _read_document(text)
+def _read_head(text: bytes, max_values: int) -> Head:
+    document = _read_document(text, max_values)
     parameters = _object(document.get("parameters"), "parameters")
     is_binary_default = parameters.get("binary_data_output", False)
     if not isinstance(is_binary_default, bool):
@@ -126,9 +128,9 @@ def _read_head(text: bytes) -> Head:
 _read_repeated = lru_cache(_NUM_REPEATED)(_read_head)
 
 
-def _read_document(text: bytes) -> Json:
+def _read_document(text: bytes, max_values: int) -> Json:
     try:
-        document = orjson.loads(text)
+        document = read_json(text, max_values=max_values)
     except orjson.JSONDecodeError as error:
         got = f"{error.msg} at character {error.pos} of {len(text)} bytes"
         raise BadRequest("JSON of the request", got, 'an object such as {"inputs": [...]}') from error

@@ -10,6 +10,7 @@ import orjson
 from starlette.exceptions import HTTPException
 
 from server.dataplane import DataPlane
+from server.documents import read_json
 from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
 from server.oip.infer import InferHandler
 from server.settings import Settings
@@ -17,6 +18,8 @@ from server.wire import Call, Reply, json_reply
 
 Handler = Callable[..., Awaitable[Reply]]
 Names = dict[str, str | None]
+_MAX_JSON_VALUES = 4096
+"""These documents hold a few names."""
 _VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 _MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
 
@@ -115,7 +118,7 @@ async def _read_object(call: Call) -> dict[str, Any]:
     """Return the body's JSON object; no body is an empty one."""
     body = await call.body()
     try:
-        document = orjson.loads(body) if body else {}
+        document = read_json(body, max_values=_MAX_JSON_VALUES) if body else {}
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), "an object, or nothing") from error
     if not isinstance(document, dict):

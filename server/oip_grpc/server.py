@@ -93,10 +93,17 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.server_handshake_timeout_ms", _to_ms(settings.header_timeout_s)),
+        ("grpc.max_connection_idle_ms", _to_ms(settings.idle_timeout_s)),
         ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
     ]
+
+
+def _to_ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def _to_address(host: str, port: int) -> str:

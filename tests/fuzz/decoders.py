@@ -24,6 +24,7 @@ from tests.fuzz import shapes
 
 MAX_PIXELS = 1 << 16
 MAX_FILES = 4
+MAX_VALUES = 4096
 MAX_BYTES = 1 << 20
 TYPES = ("multipart/form-data; boundary=b", "application/json", "image/png", "multipart/form-data; boundary=")
 _MANIFEST = fake_manifest()
@@ -39,7 +40,8 @@ def image(data: bytes) -> None:
 def body(data: bytes) -> None:
     """Take a classify body apart; the first byte picks its content type."""
     if data:
-        for upload in read_body(data[1:], TYPES[data[0] % len(TYPES)], max_files=MAX_FILES).uploads:
+        kind = TYPES[data[0] % len(TYPES)]
+        for upload in read_body(data[1:], kind, max_files=MAX_FILES, max_values=MAX_VALUES).uploads:
             upload.to_bytes()
 
 
@@ -47,7 +49,7 @@ def tensor(data: bytes) -> None:
     """Read an infer message, whose first bytes say where its JSON ends, and check it against a signature."""
     length, _, message = data.partition(b";")
     header = length.decode("latin-1") if length else None
-    inputs = read_message(message, read_header_length(header, len(message))).inputs
+    inputs = read_message(message, read_header_length(header, len(message)), MAX_VALUES).inputs
     _SIGNATURE.arrange(inputs).decode(inputs)
 
 

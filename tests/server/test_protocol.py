@@ -5,13 +5,17 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
+from server.metrics import Metrics
+from server.settings import Settings
 from server.wire import Message, Receive, Scope, Send
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -81,17 +85,20 @@ class Caller:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[App, Caller]]:
+async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     app = App()
-    config, state = uvicorn.Config(app, http=Protocol, log_config=None), ServerState()
+    config, state = uvicorn.Config(app, log_config=None), ServerState()
+    doorkeeper = Doorkeeper(Settings(**settings), Metrics())
+    doorkeeper.watch(cast("set[Protocol]", state.connections))
     config.load()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Protocol(config, state, {}, doorkeeper=doorkeeper), "127.0.0.1", 0)
     connection = socket.socket()
     connection.setblocking(False)
     with connection:
         await loop.sock_connect(connection, server.sockets[0].getsockname())
         yield app, Caller(connection)
+    doorkeeper.stop()
     server.close()
     await server.wait_closed()
     while state.tasks:

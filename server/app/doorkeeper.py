@@ -1,0 +1,123 @@
+"""Who may hold a connection, how long each part of a request may take, and what ends the others.
+
+    head   from the first byte to the end of the headers
+    body   from there to the end of the body
+    answer the server's own turn: never timed here
+    reply  while the caller does not take what waits to be sent
+    idle   until the next request begins, or the first
+
+Connections only note when their present stage began; one timer looks at all of them, so that a request costs nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Protocol
+
+from server.errors import ServeError, TooManyConnections, TooSlow
+from server.metrics import Metrics
+from server.settings import Settings
+
+SWEEP_S = 0.5
+"""How often connections are looked at, and so how late one may be ended."""
+RETRY_S = 1.0
+MAX_PIPELINED = 64
+"""Requests of one connection that may wait behind one another; no caller has a use for more."""
+
+
+class Stage(StrEnum):
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+    REPLY = "reply"
+    IDLE = "idle"
+
+
+class Connection(Protocol):
+    """What is looked at."""
+
+    since_s: float
+    """When its present stage began."""
+
+    @property
+    def stage(self) -> Stage: ...
+
+    def end(self, error: ServeError | None) -> None:
+        """Hang up; with an error, say why first if nothing was said yet."""
+        ...
+
+
+class Doorkeeper:
+    """Counts the connections of each client and ends those that take too long. All of it on one event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.max_header_bytes = settings.max_header_bytes
+        self.is_draining = False
+        """Set, it lets callers go after the answer that they wait for."""
+        self._max_open = settings.max_connections
+        self._max_per_client = settings.max_connections_per_client
+        self._ended = metrics.connections_ended
+        self._num_open = 0
+        self._clients: Counter[str] = Counter()
+        self._limits_s = {
+            Stage.HEAD: settings.header_timeout_s,
+            Stage.BODY: settings.body_timeout_s,
+            Stage.REPLY: settings.body_timeout_s,
+            Stage.IDLE: settings.idle_timeout_s,
+        }
+        self._timer: asyncio.TimerHandle | None = None
+        metrics.connections.watch(lambda: self._num_open)
+
+    def arrived(self, client: str) -> TooManyConnections | None:
+        """Count a connection, and return why it may not stay; either way `left` has to follow."""
+        self._num_open += 1
+        self._clients[client] += 1
+        if self._num_open > self._max_open:
+            refusal = TooManyConnections(
+                "open connections", self._num_open, f"at most {self._max_open}", retry_after_s=RETRY_S
+            )
+        elif self._clients[client] > self._max_per_client:
+            expected = f"at most {self._max_per_client} a client"
+            refusal = TooManyConnections(
+                "open connections of this client", self._clients[client], expected, retry_after_s=RETRY_S
+            )
+        else:
+            return None
+        self.ended(refusal.reason)
+        return refusal
+
+    def left(self, client: str) -> None:
+        """Uncount a connection."""
+        self._num_open -= 1
+        self._clients[client] -= 1
+        if self._clients[client] == 0:
+            del self._clients[client]
+
+    def ended(self, reason: str) -> None:
+        """Count a connection that the server ended."""
+        self._ended.add(1, reason)
+
+    def watch(self, connections: Iterable[Connection]) -> None:
+        """Begin to look at these connections, again and again."""
+        loop = asyncio.get_running_loop()
+        self.sweep(connections, loop.time())
+        self._timer = loop.call_later(SWEEP_S, self.watch, connections)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def sweep(self, connections: Iterable[Connection], now: float) -> None:
+        """End the connections whose stage has lasted too long."""
+        for connection in list(connections):
+            limit_s = self._limits_s.get(connection.stage)
+            if limit_s is not None and now - connection.since_s > limit_s:
+                self._end(connection, connection.stage, limit_s)
+
+    def _end(self, connection: Connection, stage: Stage, limit_s: float) -> None:
+        self.ended(f"slow_{stage}" if stage is not Stage.IDLE else "idle")
+        is_told = stage in {Stage.HEAD, Stage.BODY}
+        error = TooSlow(f"the request's {stage}", f"no end of it after {limit_s:g} s", "all of it by then")
+        connection.end(error if is_told else None)
