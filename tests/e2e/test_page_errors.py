@@ -76,7 +76,7 @@ def test_a_busy_server_is_asked_again_when_it_said(visit, status, title):
     page.locator("#cap").fill("2")
     page.clock.run_for(200)
     expect(page.locator("#notice-title")).to_have_text(title)
-    expect(page.locator("#notice-text")).to_have_text("pending samples; got 9; expected fewer")
+    expect(page.locator("#notice-text")).to_have_text("The server says: pending samples; got 9; expected fewer.")
     expect(page.locator("#notice-act")).to_have_text("Try again (in 7 s)")
     page.clock.run_for(3000)
     expect(page.locator("#notice-act")).to_have_text("Try again (in 4 s)")

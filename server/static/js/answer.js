@@ -20,7 +20,7 @@ export function showAnswer(result) {
 export function showLabels(labels) {
   const named = labels.slice(0, MAX_NAMED).join(", ");
   const rest = labels.length > MAX_NAMED ? ` and ${labels.length - MAX_NAMED} more` : "";
-  byId("knows").textContent = `It knows nothing but ${named}${rest}.`;
+  byId("knows").textContent = `It knows only ${named}${rest}: anything else gets one of these names too.`;
 }
 
 /** The answer in one sentence, for those who listen. */

@@ -2,7 +2,7 @@
 
 import { prepare } from "./dom.js";
 
-const VEIL = "rgb(16 14 12 / 0.66)";
+const VEIL = "rgb(16 14 12 / 0.7)";
 const OUTLINE_PX = 2;
 
 /**
@@ -63,7 +63,7 @@ function paintPatch(context, pixels, strength, heat) {
   context.globalAlpha = 0.6 * (1 - strength);
   context.fillStyle = VEIL;
   context.fillRect(...pixels);
-  context.globalAlpha = 0.06 + 0.5 * strength;
+  context.globalAlpha = 0.16 + 0.44 * strength;
   context.fillStyle = heat;
   context.fillRect(...pixels);
   context.globalAlpha = 1;

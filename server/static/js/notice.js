@@ -37,7 +37,8 @@ export class Notice {
     clearTimeout(this.#timer);
     const isAboutTheFile = ABOUT_THE_FILE.has(error.status);
     byId("notice-title").textContent = TITLES[error.status] ?? "The server failed";
-    byId("notice-text").textContent = error.status === 0 ? "It may have stopped, or the network is gone." : error.message;
+    byId("notice-text").textContent =
+      error.status === 0 ? "It may have stopped, or the network is gone." : `The server says: ${error.message}.`;
     byId("notice").hidden = false;
     this.#act = isAboutTheFile ? choose : retry;
     if (isAboutTheFile) byId("notice-act").textContent = "Choose another photo";
