@@ -1,0 +1,97 @@
+"""The machine below."""
+
+from monitoring.dashboards.plan import JOB, MODEL, RATE, Board, Chart, Query, rate
+
+GPU = "a GPU and nvidia-ml-py"
+
+
+def _by_instance(title: str, about: str, unit: str, *queries: Query, width: int = 8, needs: str = "") -> Chart:
+    return Chart(title, about, unit, queries, width=width, needs=needs)
+
+
+PROCESS = (
+    _by_instance(
+        "CPU",
+        "Cores in use.",
+        "short",
+        Query(f"rate(process_cpu_seconds_total{{{JOB}}}[{RATE}])", "{{instance}}"),
+    ),
+    _by_instance("Memory", "Resident.", "bytes", Query(f"process_resident_memory_bytes{{{JOB}}}", "{{instance}}")),
+    _by_instance(
+        "File descriptors",
+        "Open, connections included, against the limit.",
+        "short",
+        Query(f"process_open_fds{{{JOB}}}", "{{instance}}"),
+        Query(f"min(process_max_fds{{{JOB}}})", "limit"),
+    ),
+    _by_instance(
+        "Event loop",
+        "How long a scrape waited for its turn: what every request waits, too.",
+        "s",
+        Query(f"adatape_event_loop_lag_seconds{{{JOB}}}", "{{instance}}"),
+    ),
+    _by_instance(
+        "Up for",
+        "Since the process started.",
+        "s",
+        Query(f"time() - process_start_time_seconds{{{JOB}}}", "{{instance}}"),
+    ),
+    _by_instance(
+        "Versions",
+        "Servers by version, families by device.",
+        "short",
+        Query(f"sum by (version, python) (adatape_build_info{{{JOB}}})", "server {{version}}, Python {{python}}"),
+        Query(
+            f"sum by (model, version, precision, device) (adatape_model_info{{{MODEL}}})",
+            "{{model}} {{version}} {{precision}} {{device}}",
+        ),
+    ),
+)
+
+DEVICE_ROW = (
+    _by_instance(
+        "Device busy",
+        "Share of the time in which an instance ran something.",
+        "percentunit",
+        Query(f"{rate('adatape_execution_seconds_sum', JOB)} / sum(adatape_executions_running_limit{{{JOB}}})", "busy"),
+        width=12,
+    ),
+    _by_instance(
+        "Executions running",
+        "Against how many may at once.",
+        "short",
+        Query(f"sum(adatape_executions_running{{{JOB}}})", "running"),
+        Query(f"sum(adatape_executions_running_limit{{{JOB}}})", "limit"),
+        width=12,
+    ),
+    _by_instance(
+        "GPU busy",
+        "Share of the last moments.",
+        "percentunit",
+        Query(f"adatape_gpu_utilization_ratio{{{JOB}}}", "{{instance}} {{gpu_uuid}}"),
+        needs=GPU,
+    ),
+    _by_instance(
+        "GPU memory",
+        "In use, by whomever, against what there is.",
+        "bytes",
+        Query(f"adatape_gpu_memory_used_bytes{{{JOB}}}", "{{instance}} {{gpu_uuid}}"),
+        Query(f"min(adatape_gpu_memory_limit_bytes{{{JOB}}})", "limit"),
+        needs=GPU,
+    ),
+    _by_instance(
+        "GPU power",
+        "Drawn, against what may be.",
+        "watt",
+        Query(f"adatape_gpu_power_watts{{{JOB}}}", "{{instance}} {{gpu_uuid}}"),
+        Query(f"min(adatape_gpu_power_limit_watts{{{JOB}}})", "limit"),
+        needs=GPU,
+    ),
+)
+
+DEVICE = Board(
+    "adatape-device",
+    "adatape-serve: device and process",
+    "The machine below: process, instances, GPU.",
+    (("Process", PROCESS), ("Device", DEVICE_ROW)),
+)
