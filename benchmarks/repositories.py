@@ -27,14 +27,14 @@ def write_variant(root: Path, manifest: Manifest, target: Path, buckets: list[in
     )
     for graph in variant.graphs():
         for file in graph.files:
-            _place(root / file.path, target / file.path)
+            place(root / file.path, target / file.path)
     folder = target / manifest.family / manifest.version
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(variant.model_dump_json(indent=1), encoding="utf-8")
     return variant
 
 
-def _place(source: Path, target: Path) -> None:
+def place(source: Path, target: Path) -> None:
     """Link a file, or copy it where another disk makes that impossible."""
     if target.exists():
         return

@@ -32,7 +32,7 @@ from server.backends.ort import (
     session_options,
 )
 from server.errors import BackendFailed
-from server.manifest import Manifest
+from server.manifest import GraphSpec, Manifest
 from server.records import Floats, Ints, Pixels
 
 _log = logging.getLogger("adatape.cuda")
@@ -92,20 +92,25 @@ class CudaBackend:
         return CudaModel(self._devices, graphs)
 
     def _load(self, device: Device, manifest: Manifest) -> Graphs:
-        reader = open_session(
-            self._root, manifest.reader, self._options, device.providers(records=False), READER_INPUTS, READER_OUTPUTS
-        )
-        device.check(reader)
+        reader = self._open(device, manifest.reader, READER_INPUTS, READER_OUTPUTS, records=False)
         trunks = {}
         for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True):
             inputs = TRUNK_INPUTS if bucket > 0 else TRUNK_INPUTS[:1]
-            providers = device.providers(records=self._records)
-            session = open_session(self._root, spec, self._options, providers, inputs, TRUNK_OUTPUTS)
-            device.check(session)
+            session = self._open(device, spec, inputs, TRUNK_OUTPUTS, records=self._records)
             trunks[bucket] = Trunk(device, session, manifest, bucket)
         if self._records:
             _record(manifest, trunks)
         return Graphs(reader, trunks)
+
+    def _open(
+        self, device: Device, graph: GraphSpec, inputs: list[str], outputs: list[str], *, records: bool
+    ) -> onnxruntime.InferenceSession:
+        """Open a graph on a device, where it then stays: onnxruntime would go on elsewhere after a failure."""
+        providers = device.providers(records=records)
+        session = open_session(self._root, graph, self._options, providers, inputs, outputs)
+        device.check(session)
+        session.disable_fallback()
+        return session
 
 
 def _record(manifest: Manifest, trunks: Mapping[int, Trunk]) -> None:
