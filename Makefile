@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo load test test-server coverage check lint types imports fuzz audit sbom format image lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo load test test-server coverage check lint types imports fuzz soak audit sbom format image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -137,10 +137,15 @@ sbom: $(TRAIN_READY) ## write what the image holds as a CycloneDX bill of materi
 	@.venv-train/bin/cyclonedx-py requirements requirements/server.txt --output-reproducible --output-file build/sbom.cdx.json
 	@echo "build/sbom.cdx.json is ready"
 
-CASES ?= 100000
+CASES    ?= 100000
+DURATION ?= 600
+HARNESS_SERVER = --server ".venv/bin/python -m server"
 
 fuzz: $(TRAIN_READY) ## fuzz every surface and decoder; ends in PASS or FAIL with its figures (CASES, ARGS)
 	@.venv-train/bin/python -m tests.fuzz --cases $(CASES) $(ARGS)
+
+soak: $(SERVER_READY) $(CLIENT_READY) ## mixed traffic for DURATION seconds, every request accounted for; ends in PASS or FAIL (ARGS)
+	@.venv-client/bin/python -m loadtest.soak --duration $(DURATION) $(HARNESS_SERVER) $(ARGS)
 
 format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .

@@ -1,0 +1,1 @@
+"""Scripted faults against a server of its own, each with a verdict."""
