@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -9,7 +10,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import orjson
 from PIL import Image
 from tritonclient.grpc import service_pb2 as pb
 
@@ -83,14 +83,14 @@ class Traffic:
         pixels = self._draw()
         tensor = {"name": "image", "datatype": "UINT8", "shape": self._shape}
         document = {"inputs": [{**tensor, "parameters": {"binary_data_size": pixels.nbytes}}]}
-        head = orjson.dumps({**document, "parameters": {"max_tape": self._cap()}})
+        head = json.dumps({**document, "parameters": {"max_tape": self._cap()}}).encode()
         extra = {"Inference-Header-Content-Length": str(len(head))}
         answer = await self._post(self._path(), head + pixels.tobytes(), "application/octet-stream", "oip", 200, extra)
         self._parameters(answer)
 
     async def infer_json(self) -> None:
         tensor = {"name": "image", "datatype": "UINT8", "shape": self._shape, "data": self._draw().ravel().tolist()}
-        body = orjson.dumps({"inputs": [tensor], "parameters": {"max_tape": self._cap()}})
+        body = json.dumps({"inputs": [tensor], "parameters": {"max_tape": self._cap()}}).encode()
         self._parameters(await self._post(self._path(), body, "application/json", "oip", 200))
 
     async def rpc(self) -> None:
@@ -163,7 +163,7 @@ class Traffic:
         self._book.add(protocol, reply.status, expected, reply.body.decode("utf-8", "replace"))
         if reply.status != 200 or expected != 200:
             return {}
-        return dict(orjson.loads(reply.body))
+        return dict(json.loads(reply.body))
 
     def _receipts(self, document: dict[str, Any]) -> None:
         results = document.get("results", [])
