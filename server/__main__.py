@@ -1,6 +1,7 @@
 """`python -m server`: settings, then the application, then run until told to stop."""
 
 import asyncio
+import inspect
 import logging
 import math
 import os
@@ -41,12 +42,15 @@ class CommandLine(Settings):
     """Serve the image models of a model repository over HTTP.
 
     Each option can also be set in the environment, as ADATAPE_ and its name: ADATAPE_PORT=9000.
-    Once it runs, http://127.0.0.1:8000/docs shows the API, and this classifies a photo:
+    Once it runs, http://127.0.0.1:8000/ is a page to try it on, /docs there shows the API, and this classifies a photo:
 
     curl -F file=@photo.jpg "http://127.0.0.1:8000/v1/classify?max_tape=8"
     """
 
     model_config = SettingsConfigDict(cli_prog_name="python -m server", cli_kebab_case=True, cli_hide_none_type=True)
+
+
+CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")  # --help shows it as it stands
 
 
 class Server(uvicorn.Server):

@@ -41,6 +41,13 @@ _DECODE_ERRORS = (
     EOFError, MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
+# What is uploaded by mistake, by how it begins; the short text is often a name whose "@" was forgotten.
+_STRANGERS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"<!DOCTYPE": "HTML", b"<html": "HTML", b"PK\3\4": "ZIP"}
+_STRANGERS |= {b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_ISO_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
+_HEAD_BYTES = 12
+_SHORT_BYTES = 80
+
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -212,7 +219,14 @@ def _flatten_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _describe(data: bytes) -> str:
-    return f"{len(data)} bytes that begin with {data[:12]!r}"
+    """Say what came instead of an image, in words that help whoever sent it by mistake."""
+    kind = next((kind for start, kind in _STRANGERS.items() if data[:_HEAD_BYTES].startswith(start)), None)
+    kind = kind or _ISO_BRANDS.get(data[8:12] if data[4:8] == b"ftyp" else b"")
+    if kind is not None:
+        return kind
+    if len(data) <= _SHORT_BYTES and data.isascii() and data.decode("ascii").isprintable():
+        return f"the text {data.decode('ascii')!r}"
+    return f"{len(data)} bytes that begin with {data[:_HEAD_BYTES]!r}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,6 +3,8 @@
 import pytest
 
 from server.settings import MIB
+from server.tenancy.keys import make_key
+from tests.e2e.booting import booted
 from tests.e2e.browsing import expect, launched, picture, served, upload, visiting
 
 pytestmark = pytest.mark.browser
@@ -124,3 +126,24 @@ def test_a_page_that_opens_before_the_server_waits_for_it(visit):
     expect(page.locator("#classes li").first).to_be_visible()
     expect(page.locator("#notice")).to_be_hidden()
     visit.problems = [problem for problem in visit.problems if "ERR_CONNECTION_REFUSED" not in problem]
+
+
+def test_a_server_that_wants_a_key_is_given_one(browser):
+    key, kept = make_key(is_admin=False)
+    with (
+        booted("--backend", "fake", "--require-auth", "--api-keys", f"someone={kept.line}") as running,
+        visiting(browser, running) as visit,
+    ):
+        page = visit.page
+        page.goto(visit.url)
+        expect(page.locator("#notice-title")).to_have_text("The server asks for an API key")
+        page.get_by_label("API key").fill("not-a-key")
+        page.keyboard.press("Enter")
+        expect(page.locator("#notice-text")).to_contain_text("got one that is not known")
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#notice")).to_be_hidden()
+        expect(page.locator("#classes li").first).to_be_visible()
+        page.reload()
+        expect(page.locator("#classes li").first).to_be_visible()
+        visit.forgive(401)

@@ -206,6 +206,25 @@ def test_bytes_that_are_no_image(data):
         read(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "got HEIC;"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1", "got AVIF;"),
+        (b"%PDF-1.7\n%\xe2\xe3", "got PDF;"),
+        (b"II*\0\x08\0\0\0", "got TIFF;"),
+        (b"<!DOCTYPE html><html></html>", "got HTML;"),
+        (b"photo.jpg", "got the text 'photo.jpg';"),
+        (b"x" * 81, "got 81 bytes that begin with b'xxxxxxxxxxxx';"),
+        (b"\0\1\2", "got 3 bytes that begin with b'\\x00\\x01\\x02';"),
+    ],
+)
+def test_what_came_instead_of_an_image_is_named(data, told):
+    with pytest.raises(NotAnImage, match="expected a JPEG, PNG, WebP, BMP or GIF image") as raised:
+        read(data)
+    assert told in str(raised.value)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
 def test_a_truncated_file_is_refused(kind, share):

@@ -1,6 +1,7 @@
 // The server's API, as this page uses it. Paths are relative, so that a prefix in front of the server does no harm.
 
 const TOP_K = 5;
+const KEY = "api-key"; // kept for this tab, until it is closed
 
 /** A question that was not answered. `status` is 0 where nobody was there to answer. */
 export class AskError extends Error {
@@ -9,6 +10,12 @@ export class AskError extends Error {
     this.status = status;
     this.retryAfterS = retryAfterS;
   }
+}
+
+/** Show this key with every question from now on; an empty one is none. */
+export function useKey(key) {
+  if (key === "") sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, key);
 }
 
 export function listModels(signal) {
@@ -47,7 +54,7 @@ function json(path, options) {
 async function send(path, options, read) {
   let failed;
   try {
-    const response = await fetch(path, options);
+    const response = await fetch(path, withKey(options));
     if (response.ok) return await read(response);
     failed = await toError(response);
   } catch (error) {
@@ -55,6 +62,11 @@ async function send(path, options, read) {
     failed = new AskError(error.message);
   }
   throw failed;
+}
+
+function withKey(options) {
+  const key = sessionStorage.getItem(KEY);
+  return key === null ? options : { ...options, headers: { ...options.headers, "X-API-Key": key } };
 }
 
 /** Every failure of the server says {"error": ...}; what stands in front of it may say anything. */

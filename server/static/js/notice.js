@@ -1,5 +1,6 @@
 // What went wrong, what the server said of it, and the way out.
 
+import { useKey } from "./api.js";
 import { byId } from "./dom.js";
 
 const RETRY_S = 3;
@@ -7,7 +8,7 @@ const RETRY_S = 3;
 const TITLES = {
   0: "The server does not answer",
   400: "The server did not understand this",
-  401: "The server wants to know who asks",
+  401: "The server asks for an API key",
   403: "The server does not allow this",
   404: "This model is not served any more",
   413: "This photo is too large",
@@ -16,6 +17,7 @@ const TITLES = {
   503: "The server cannot take this now",
   504: "The answer would have come too late",
 };
+const WANTS_A_KEY = 401;
 const ABOUT_THE_FILE = new Set([413, 415]);
 
 /** One notice at a time; a good answer takes it away. */
@@ -26,6 +28,11 @@ export class Notice {
   constructor() {
     byId("notice-act").addEventListener("click", () => this.#run());
     byId("notice-close").addEventListener("click", () => this.clear());
+    byId("key-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      useKey(byId("key").value.trim());
+      this.#run();
+    });
   }
 
   get isShown() {
@@ -39,6 +46,8 @@ export class Notice {
     byId("notice-title").textContent = TITLES[error.status] ?? "The server failed";
     byId("notice-text").textContent =
       error.status === 0 ? "It may have stopped, or the network is gone." : `The server says: ${error.message}.`;
+    byId("key-form").hidden = error.status !== WANTS_A_KEY;
+    byId("notice-actions").hidden = error.status === WANTS_A_KEY;
     byId("notice").hidden = false;
     this.#act = isAboutTheFile ? choose : retry;
     if (isAboutTheFile) byId("notice-act").textContent = "Choose another photo";
