@@ -165,8 +165,8 @@ def _to_report(bench: Bench, outcomes: Sequence[Outcome], version: str) -> Repor
     report.notes = [
         bench.describe() + f" {version}.",
         (
-            "Each case is one run of the tool over three windows; the server's metrics are read four times a second "
-            "and compared over the same windows. A histogram knows its p99 to a bucket, so that is what is compared. "
+            "Each case is one run of the tool over three windows; the server's metrics are read once a second and "
+            "compared over the same windows. A histogram knows its p99 to a bucket, so that is what is compared. "
             "The tool's latency is the caller's, with connection and client; the metrics' runs from arrival to answer. "
             "Where a closed load saturates the server, requests wait in sockets and in gRPC before they arrive, so "
             "there only throughput, and the mean that the server's statistics tell the tool, are held against the "
