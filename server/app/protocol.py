@@ -125,6 +125,8 @@ class Protocol(HttpToolsProtocol):
                 got = "its end too early"
                 self._refuse(BadRequest("the request's body", got, "all that its head announced"))
             return False
+        if self.scheme == "https":
+            return False  # asyncio ends a TLS connection with its first end
         cycle.keep_alive = False
         # HTTP/1.0 has no interim responses, and none may come between the parts of a reply.
         if cycle.scope["http_version"] == "1.1" and not (cycle.response_started or self.pipeline):

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -205,6 +206,14 @@ def test_http_1_0_gets_no_interim_response(run):
         assert received.endswith(b"abcd")
 
     run(scene)
+
+
+def test_a_tls_connection_ends_with_its_first_end():
+    """There nothing could be sent any more: asyncio would warn, and close."""
+    protocol = Protocol.__new__(Protocol)
+    protocol.scheme = "https"
+    protocol.cycle = SimpleNamespace(response_complete=False, more_body=False)
+    assert protocol.eof_received() is False
 
 
 @pytest.mark.parametrize("sent", [b"", b"ab"])
