@@ -1,6 +1,6 @@
 """Named models and recipes: the paper's sizes, the families we ship, and a small one for tests."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from adatape.config import ModelConfig, TapeConfig
@@ -35,6 +35,22 @@ class Recipe:
     mix: float = 0.0
     ema: float = 0.0
     validation_share: float = 0.1
+
+
+MIN_BATCHES = 10
+"""Batches that an epoch should have: fewer, and a model hardly moves before its epochs are over."""
+MIN_BATCH_SIZE = 8
+
+
+def fit_to_size(recipe: Recipe, num_images: int) -> Recipe:
+    """Return a recipe for few images: smaller batches, and a learning rate that is smaller by the root of their ratio.
+
+    What is large enough is returned as it is.
+    """
+    batch_size = max(MIN_BATCH_SIZE, num_images // MIN_BATCHES)
+    if batch_size >= recipe.batch_size:
+        return recipe
+    return replace(recipe, batch_size=batch_size, lr=recipe.lr * (batch_size / recipe.batch_size) ** 0.5)
 
 
 @dataclass(frozen=True, slots=True)

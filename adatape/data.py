@@ -70,13 +70,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class RawData:
-    """What a loader found; `validation` is None where it must be cut from `train`."""
+    """What a loader found; `validation` is None where it must be cut from `train`, from each class if so said."""
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     test: Split | None = None
     validation: Split | None = None
+    is_cut_by_class: bool = False
 
 
 def open_source(source: str, *, image_size: int, seq_len: int = 0, validation_share: float = 0.1) -> Dataset:
@@ -93,10 +94,31 @@ def open_source(source: str, *, image_size: int, seq_len: int = 0, validation_sh
     _check_shapes(raw, image_size)
     if raw.validation is not None:
         return Dataset(raw.name, raw.class_names, raw.train, raw.validation, raw.test)
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(raw.train))
-    cut = max(1, round(len(order) * validation_share))
-    validation, train = np.sort(order[:cut]), np.sort(order[cut:])
+    validation, train = _cut_by_class(raw, validation_share) if raw.is_cut_by_class else _cut(raw, validation_share)
     return Dataset(raw.name, raw.class_names, _take(raw.train, train), _take(raw.train, validation), raw.test)
+
+
+def _cut(raw: RawData, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which training images are for validation, and which remain."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(raw.train))
+    cut = max(1, round(len(order) * share))
+    return np.sort(order[:cut]), np.sort(order[cut:])
+
+
+def _cut_by_class(raw: RawData, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Do so within each class: where images are few, chance could leave a class without any.
+
+    Raises: ValueError naming a class that has too few.
+    """
+    random, chosen = np.random.default_rng(SPLIT_SEED), []
+    for label, name in enumerate(raw.class_names):
+        members = np.flatnonzero(raw.train.y == label)
+        if len(members) < 2:
+            expected = "at least 2, one for training and one for validation, or a val/ folder"
+            raise ValueError(f"images of class {name}; got {len(members)}; expected {expected}")
+        chosen.append(random.permutation(members)[: max(1, round(len(members) * share))])
+    validation = np.sort(np.concatenate(chosen))
+    return validation, np.setdiff1d(np.arange(len(raw.train)), validation)
 
 
 def _loader(source: str) -> Callable[[str, int], RawData]:
@@ -122,7 +144,8 @@ def _cifar_splits(path: Path) -> tuple[tuple[str, ...], Split, Split]:
 def _load_image_folder(source: str, image_size: int) -> RawData:
     names, splits = load_folder(Path(source), image_size)
     made = {name: Split(*arrays) for name, arrays in splits.items()}
-    return RawData(Path(source).name, names, made["train"], made.get("test"), made.get("val"))
+    name = Path(source).resolve().name
+    return RawData(name, names, made["train"], made.get("test"), made.get("val"), is_cut_by_class=True)
 
 
 def _load_digits(_: str, image_size: int) -> RawData:

@@ -6,6 +6,7 @@ Each sample is read once, at full tape; a cap truncates that tape, so only the t
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -119,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_report(curve))
         if expected is None:
             _write(curve, args.out or args.run)
+            if curve.split == "validation":
+                print(f"next: python -m export {shlex.quote(str(args.run))} --repository model_repository")
     except (ValueError, OSError) as error:
         print(f"adatape.evaluate: {error}", file=sys.stderr)
         return 1

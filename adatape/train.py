@@ -8,14 +8,14 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from adatape.checkpoint import RunInfo, save_checkpoint
-from adatape.configs import PRESETS, Preset, Recipe, preset
+from adatape.configs import PRESETS, Preset, Recipe, fit_to_size, preset
 from adatape.data import SOURCES, Dataset, open_source
 from adatape.progress import RunLog
 from adatape.state import resume_from, save_state
@@ -80,10 +80,12 @@ def main(argv: list[str] | None = None) -> None:
         rows = resume_from(args.out, trainer.state) if args.resume else []
     except ValueError as error:
         sys.exit(f"adatape.train: {error}")
+    print(plan(trainer))
     info = describe_run(args.out, data, chosen.recipe, args.seed)
     with RunLog(args.out, rows) as log:
         run(trainer, args.out, log, info, save_every_s=args.save_every_s)
     print(f"{args.out}: done, {log.epoch_line()}")
+    print(f"next: python -m adatape.evaluate {shlex.quote(str(args.out))} --data {shlex.quote(args.data)}")
 
 
 def _chosen(name: str, overrides: dict[str, str], source: str) -> tuple[Preset, Dataset]:
@@ -96,7 +98,26 @@ def _chosen(name: str, overrides: dict[str, str], source: str) -> tuple[Preset, 
         seq_len=chosen.model.seq_len,
         validation_share=chosen.recipe.validation_share,
     )
-    return preset(name, {**values, "model.num_classes": len(data.class_names)}), data
+    fitted = preset(name, {**values, "model.num_classes": len(data.class_names)})
+    if "recipe.batch_size" in values or "recipe.lr" in values:
+        return fitted, data
+    return replace(fitted, recipe=fit_to_size(fitted.recipe, len(data.train))), data
+
+
+def plan(trainer: Trainer) -> str:
+    """Say what was found and what will be done, before it takes its time."""
+    data, recipe, config = trainer.data, trainer.recipe, trainer.state.model.config
+    splits = [(data.train, "training"), (data.validation, "validation"), (data.test, "test")]
+    counts = ", ".join(f"{len(split)} for {name}" for split, name in splits if split is not None)
+    return (
+        f"{data.name}: {len(data.class_names)} classes ({_some(data.class_names)}); {counts}\n"
+        f"{config.name}: {recipe.epochs:g} epochs of {trainer.steps_per_epoch} batches of "
+        f"{min(recipe.batch_size, len(data.train))}, learning rate {recipe.lr:.2g}, on {trainer.device}"
+    )
+
+
+def _some(names: tuple[str, ...], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _value(text: str) -> object:

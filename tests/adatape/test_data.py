@@ -82,14 +82,36 @@ def test_image_folder(tmp_path: Path) -> None:
 
 
 def test_image_folder_without_val_cuts_it_from_train(tmp_path: Path) -> None:
-    data = open_source(str(make_folder(tmp_path, splits=("train",))), image_size=16, validation_share=0.5)
-    assert (len(data.train), len(data.validation)) == (3, 3)
+    data = open_source(str(make_folder(tmp_path, splits=("train",))), image_size=16, validation_share=0.1)
+    assert (len(data.train), len(data.validation)) == (4, 2)
+    assert set(data.validation.y) == {0, 1}
+
+
+def test_image_folder_may_be_classes_alone(tmp_path: Path) -> None:
+    plain, split = make_folder(tmp_path / "a", splits=("",)), make_folder(tmp_path / "b", splits=("train",))
+    (plain / ".cache").mkdir()
+    (plain / "cat" / "._0.png").write_bytes(b"what a Mac leaves behind")
+    a, b = (open_source(str(root), image_size=16) for root in (plain, split))
+    assert a.class_names == b.class_names
+    assert a.digest == b.digest
 
 
 def test_image_folder_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="with val but no train"):
+        open_source(str(make_folder(tmp_path / "untrained", splits=("val",))), image_size=16)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="without train/"):
+    with pytest.raises(ValueError, match="got 0; expected at least 2 folders"):
         open_source(str(tmp_path / "empty"), image_size=16)
+    heic = make_folder(tmp_path / "heic")
+    for file in (heic / "train" / "dog").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(ValueError, match=r"dog; got 3 of \.heic; expected \.bmp"):
+        open_source(str(heic), image_size=16)
+    single = make_folder(tmp_path / "single", splits=("train",))
+    for name in ("1.png", "2.png"):
+        (single / "train" / "dog" / name).unlink()
+    with pytest.raises(ValueError, match="class dog; got 1; expected at least 2"):
+        open_source(str(single), image_size=16)
     with pytest.raises(ValueError, match="expected at least 2 folders"):
         open_source(str(make_folder(tmp_path / "one", classes=("cat",))), image_size=16)
     broken = make_folder(tmp_path / "broken")

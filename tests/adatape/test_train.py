@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adatape.checkpoint import load_checkpoint, read_json
-from adatape.configs import PRESETS, Recipe, preset
+from adatape.configs import MIN_BATCHES, PRESETS, Recipe, fit_to_size, preset
 from adatape.data import open_source
 from adatape.progress import RunLog
 from adatape.state import resume_from, save_state
@@ -130,6 +130,24 @@ def test_caps_are_drawn_in_the_recipe_s_shares() -> None:
     assert set(draws) == {0, 2, 8}
     assert draws.count(8) == pytest.approx(1000, abs=100)
     assert draws.count(0) == pytest.approx(500, abs=80)
+
+
+@pytest.mark.parametrize("num_images", [20, 300, 1000])
+def test_few_images_make_smaller_batches_and_smaller_steps(num_images: int) -> None:
+    recipe = Recipe(batch_size=128, lr=2e-3)
+    fitted = fit_to_size(recipe, num_images)
+    assert fitted.batch_size == max(8, num_images // MIN_BATCHES)
+    assert fitted.lr == pytest.approx(2e-3 * (fitted.batch_size / 128) ** 0.5)
+    assert fit_to_size(recipe, 128 * MIN_BATCHES) is recipe
+
+
+def test_a_batch_size_that_is_given_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--set", "recipe.batch_size=1400", "--set", "recipe.epochs=1", "--threads", "1"]
+    main(["--config", "digits", "--data", "digits", "--out", str(tmp_path / "a run"), *given])
+    told = capsys.readouterr().out
+    assert "digits: 10 classes (0, 1, 2, 3, 4, 5, 6, 7, …); 1293 for training, 144 for validation, 360 for test" in told
+    assert "1 epochs of 1 batches of 1293, learning rate 0.003" in told
+    assert f"next: python -m adatape.evaluate '{tmp_path}/a run' --data digits" in told
 
 
 def test_without_caps_every_batch_reads_the_full_tape() -> None:
