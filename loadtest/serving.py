@@ -85,9 +85,11 @@ class Served:
         return parse_metrics(self.get("/metrics"))
 
     def get(self, path: str) -> str:
-        """Return the body of a page."""
-        with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server  # nosec B310
-            return str(reply.read().decode())
+        """Return the body of a page; one try more where it was late, as after a pause of the whole machine."""
+        try:
+            return self._get(path)
+        except TimeoutError:
+            return self._get(path)
 
     def post(self, path: str, document: object = None) -> tuple[int, str]:
         """Return the status and body that a JSON call gets."""
@@ -108,6 +110,10 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own  # nosec B310
+            return str(reply.read().decode())
 
     def _address(self, pattern: str) -> str:
         found = re.findall(pattern, "".join(self.lines))

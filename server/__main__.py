@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
         self._doorkeeper = doorkeeper
         self._engine = app.engine
         self._grpc = grpc
-        self._drain_s = settings.drain_s
+        self._drain_delay_s, self._drain_s = settings.drain_delay_s, settings.drain_s
         self._started_s = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -89,7 +89,10 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what either port accepted; both refuse more from here on."""
+        """Say that more ought to go elsewhere, then take no more, and finish what either port accepted."""
+        self._engine.leave()
+        self._doorkeeper.is_draining = True
+        await asyncio.sleep(self._drain_delay_s)
         await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
         self._doorkeeper.stop()
 

@@ -92,6 +92,10 @@ class Settings(AccessSettings):
     max_execution_s: Span = 0.1
     """Longest execution that batching aims for, as predicted. Lower it where tight deadlines share the device."""
 
+    hang_timeout_s: Span = 3.0
+    """How long an execution may take before its requests fail and its instance is replaced; with `triton`, beside
+    `triton_timeout_s`. Raise it where a device is slow beyond all predictions."""
+
     max_pending_samples: Limit = 4096
     """Samples admitted but not yet answered; beyond it requests are refused with a time to retry. `inf` refuses
     none: for measuring tools that a refusal would stop."""
@@ -158,6 +162,10 @@ class Settings(AccessSettings):
     max_connections_per_client: Limit = inf
     """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""
 
+    drain_delay_s: Seconds = 0.0
+    """How long requests are still admitted after a stop signal, while `/readyz` already says no. Set it to the time in
+    which load balancers notice: 5 or more in Kubernetes."""
+
     drain_s: Seconds = 30.0
     """How long accepted requests may take to finish after a stop signal. Keep it below the supervisor's kill time."""
 
@@ -197,6 +205,11 @@ class Settings(AccessSettings):
     def execution_bound_s(self) -> float:
         """Return the longest execution to aim for: with a service level, no more than a quarter of it."""
         return self.max_execution_s if self.slo_s is None else min(self.max_execution_s, self.slo_s / 4)
+
+    @property
+    def hang_s(self) -> float:
+        """Return how long an execution may take, the time that a Triton is given included."""
+        return self.hang_timeout_s + (self.triton_timeout_s if self.backend == "triton" else 0.0)
 
     @property
     def floors(self) -> dict[Priority, int]:

@@ -28,7 +28,8 @@ class Health:
         metrics.loop_lag_s.watch(lambda: self._loop_lag_s)
 
     async def live(self) -> Liveness:
-        """Say that the process answers; restart it where this fails."""
+        """Say that the process answers and its engine moves; restart it where this fails."""
+        self._engine.check_live()
         return Liveness()
 
     async def ready(self) -> Readiness:

@@ -69,7 +69,7 @@ def build_api(
         _get("/v1/models/{model}", models.detail, "models", 401, 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 401, 404),
         _get("/v1/controller", view.controller, "operation", 401, 403),
-        _get("/healthz", health.live, "operation"),
+        _get("/healthz", health.live, "operation", 503),
         _get("/readyz", health.ready, "operation", 503),
         _get("/metrics", health.metrics, "operation", response_class=Exposition),
         Route("/docs", docs.page),

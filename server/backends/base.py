@@ -4,14 +4,18 @@ Shapes: B batch, H height, W width, S input tokens, N tape capacity, T tape in t
 D dim, C classes.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.errors import OutOfMemory
 from server.manifest import Manifest
 from server.records import Floats, Ints, Pixels
+
+_NO_MEMORY = re.compile(r"allocate memory|out of memory|bad[ _]alloc", re.IGNORECASE)
 
 Hidden = NDArray[Any]
 """Activations between the stages, in the graphs' own float type."""
@@ -62,6 +66,11 @@ class Backend(Protocol):
         Raises: ServeError if the graphs cannot be loaded or do not match their manifest.
         """
         ...
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an execution failed for want of memory; runtimes have no error of their own for it, only words."""
+    return isinstance(error, OutOfMemory | MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 def warm(model: Model, manifest: Manifest) -> None:

@@ -45,7 +45,7 @@ class Classify:
         options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
         model = options.model or self._engine.repository.default()
         manifest = self._engine.repository.get(model, options.version)
-        if not self._engine.is_ready:
+        if not self._engine.is_admitting:
             raise ModelNotReady("the server is not ready", model, "a started server", retry_after_s=1)
         pictures = await self._decode(body.uploads, manifest.preprocessing)
         answer = await self._infer(call, options, model, pictures)

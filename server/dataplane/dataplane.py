@@ -92,6 +92,13 @@ class DataPlane:
 
     # --- Everything else ---
 
+    def check_live(self) -> None:
+        """Return if the engine moves.
+
+        Raises: Unavailable.
+        """
+        self.engine.check_live()
+
     def check_ready(self) -> None:
         """Return if requests are admitted.
 

@@ -7,6 +7,7 @@ from server.engine.execution import Execution
 from server.engine.families import Family
 from server.engine.instances import Instances
 from server.engine.jobs import Entry, EntryBatch
+from server.engine.watchdog import Watchdog
 from server.scheduler import Scheduler, Stage
 
 
@@ -21,8 +22,11 @@ class Dispatcher:
         instances: Instances,
         scheduler: Scheduler[Entry],
         clock: Callable[[], float],
+        watchdog: Watchdog,
     ) -> None:
         self._instances = instances
+        self._watchdog = watchdog
+        watchdog.connect(give_up=self._give_up, is_waiting=lambda: self._scheduler.num_waiting > 0)
         self._scheduler = scheduler
         self._clock = clock
         self._families: dict[str, Family] = {}
@@ -105,11 +109,21 @@ class Dispatcher:
         self._idlers[execution] = on_done
         self._submit(execution)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Say whether nothing that waits can be expected to run any more."""
+        return self._watchdog.is_stuck
+
+    def failed(self, execution: Execution, fault: str) -> None:
+        """Note what kind of fault an execution met with."""
+        self._watchdog.failed(execution, fault)
+
     def start(self) -> None:
         self._instances.start()
 
     def stop(self) -> None:
         self._is_stopped = True
+        self._watchdog.stop()
         if self._timer is not None:
             self._timer.cancel()
         self._instances.stop()
@@ -118,6 +132,7 @@ class Dispatcher:
         if not self._is_turn_due:
             self._is_turn_due = True
             asyncio.get_running_loop().call_soon(self._take_turn)
+            self._watchdog.wake()
 
     def _take_turn(self) -> None:
         self._is_turn_due = False
@@ -134,6 +149,7 @@ class Dispatcher:
 
     def _submit(self, execution: Execution) -> None:
         self._running[execution] = self._clock() + execution.batch.predicted_s
+        self._watchdog.started(execution)
         self._instances.submit(execution, self._finish)
 
     def _offer_idle(self) -> None:
@@ -164,8 +180,14 @@ class Dispatcher:
 
     def _finish(self, execution: Execution) -> None:
         del self._running[execution]
+        self._watchdog.ended(execution)
         self._idlers.pop(execution, self._on_done)(execution)
         self._request_turn()
+
+    def _give_up(self, execution: Execution) -> None:
+        """Take back an execution that does not end, and let a new instance run what waits."""
+        self._instances.replace()
+        self._finish(execution)
 
     def _set_timer(self, now: float) -> None:
         """Come back by ourselves where a deadline or a queue delay ends before anything else happens."""

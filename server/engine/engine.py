@@ -26,6 +26,7 @@ from server.engine.jobs import Job, new_job
 from server.engine.ledger import Ledger
 from server.engine.outcomes import Outcomes
 from server.engine.shelf import Shelf
+from server.engine.watchdog import Watchdog
 from server.errors import Cancelled, Draining, ServeError, Unavailable
 from server.metrics import Metrics
 from server.records import InferAnswer, InferRequest
@@ -74,7 +75,10 @@ class Engine:
         self._clock = clock
         instances = instances or ThreadInstances(settings.max_executions)
         self._dispatcher = Dispatcher(
-            instances, Scheduler(settings.max_queue_delay_s, settings.floors, instances.size), clock
+            instances,
+            Scheduler(settings.max_queue_delay_s, settings.floors, instances.size),
+            clock,
+            Watchdog(settings.hang_s, metrics, clock),
         )
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
@@ -84,6 +88,7 @@ class Engine:
         self._families = self.shelf.families
         self._orders = count()
         self._state = State.STARTING
+        self._is_leaving = False
         metrics.pending.watch(lambda: self._ledger.num_pending)
         metrics.pending_limit.watch(lambda: settings.max_pending_samples)
         metrics.pending_s.watch(lambda: self._dispatcher.backlog_s(clock()))
@@ -99,8 +104,21 @@ class Engine:
 
     @property
     def is_ready(self) -> bool:
+        """Say whether to send requests: they are admitted, and will be for a while."""
+        return self.is_admitting and not self._is_leaving
+
+    @property
+    def is_admitting(self) -> bool:
         """Say whether requests are admitted: started, not draining, and at least one family that can be run."""
         return self._state is State.READY and any(family.model.is_ready for family in self._families.values())
+
+    def check_live(self) -> None:
+        """Return unless only a new process can help: executions hang one after another, or nothing runs what waits.
+
+        Raises: Unavailable.
+        """
+        if self._dispatcher.is_stuck:
+            raise Unavailable("the engine", "executions that never end", "one that answers: restart this process")
 
     @property
     def device(self) -> str:
@@ -139,6 +157,11 @@ class Engine:
         except asyncio.CancelledError:
             self._ledger.settle(job, Cancelled("request", request.request_id, "a caller that waits for its answer"))
             raise
+
+    def leave(self) -> None:
+        """Say from now on that the server is not ready, and admit requests all the same until it drains."""
+        self._is_leaving = True
+        _log.info("engine_leaving requests=%d", len(self._ledger.jobs()))
 
     async def drain(self, timeout_s: float) -> int:
         """Refuse new requests, finish the accepted ones and stop; return how many were failed at the timeout."""

@@ -4,6 +4,7 @@ Runs on an instance's thread and touches nothing that the event loop changes.
 """
 
 from collections.abc import Callable, Iterable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,27 @@ class Execution:
         self.reading: Reading | None = None
         self.logits_BC: Floats | None = None
         self.is_finite_B: list[bool] = []
+        self.is_over = False
+        """Whether it ran to its end; one that was given up meanwhile has its outcome already."""
         self.error: Exception | None = None
+        self._end = Lock()
+
+    def claim(self) -> bool:
+        """Say whether the caller is the first to claim the end: the thread that ran it, or whoever gives it up."""
+        return self._end.acquire(blocking=False)
 
     def run(self) -> None:
         """Run the batch; whatever goes wrong becomes `error`, for the engine to settle with."""
         self.started_s = self._clock()
+        error: Exception | None = None
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001 - a failing batch must cost its own requests only
-            self.error = error
+        except Exception as caught:  # noqa: BLE001 - a failing batch must cost its own requests only
+            error = caught
         self.finished_s = self._clock()
+        self.is_over = self.claim()
+        if self.is_over:
+            self.error = error
 
     def _run(self) -> None:
         entries, model, manifest = self.batch.tickets, self.family.model, self.family.manifest

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
@@ -22,6 +23,10 @@ class Instances(Protocol):
         """Run an execution, then call `done` with it on the event loop."""
         ...
 
+    def replace(self) -> None:
+        """Put a new instance in the place of one whose execution was given up."""
+        ...
+
     def stop(self) -> None:
         """Take no more; executions in flight still finish and are still reported."""
         ...
@@ -34,12 +39,19 @@ class ThreadInstances:
         self.size = size
         self._work: SimpleQueue[tuple[Execution, Done] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._numbers = count()
 
     def start(self) -> None:
         """Start the threads; they report to the running event loop."""
-        self._loop = loop = asyncio.get_running_loop()
-        for number in range(self.size):
-            Thread(target=self._serve, args=(loop,), name=f"instance-{number}", daemon=True).start()
+        self._loop = asyncio.get_running_loop()
+        for _ in range(self.size):
+            self.replace()
+
+    def replace(self) -> None:
+        """Start a thread; one whose execution was given up ends by itself, if it ever comes back."""
+        assert self._loop is not None, "Instances are replaced while they run. This is a bug."
+        name = f"instance-{next(self._numbers)}"
+        Thread(target=self._serve, args=(self._loop,), name=name, daemon=True).start()
 
     def submit(self, execution: Execution, done: Done) -> None:
         self._work.put((execution, done))
@@ -52,6 +64,6 @@ class ThreadInstances:
         while (work := self._work.get()) is not None:
             execution, done = work
             execution.run()
-            if loop.is_closed():
+            if loop.is_closed() or not execution.is_over:
                 return
             loop.call_soon_threadsafe(done, execution)

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-from server.backends.base import Reading
+from server.backends.base import Reading, is_out_of_memory
 from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
 from server.engine.jobs import Entry
 from server.engine.ledger import Ledger
-from server.errors import BackendFailed, DeadlineExceeded, ServeError, Unavailable
+from server.engine.watchdog import Hung
+from server.errors import BackendFailed, DeadlineExceeded, OutOfMemory, ServeError, Unavailable
 from server.records import BudgetReason, Floats
 from server.scheduler import Stage, flops_of
 
@@ -88,13 +89,35 @@ class Outcomes:
 
     def _fail_batch(self, execution: Execution, error: Exception) -> None:
         batch = execution.batch
+        self._dispatcher.failed(execution, _fault_of(error))
+        if is_out_of_memory(error) and len(batch.tickets) > 1:
+            self._halve(execution)
+            return
         place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
         if isinstance(error, Unavailable):
             _log.warning("execution_unavailable model=%s stage=%s bucket=%d batch=%d reason=%r", *place, str(error))
-        else:
+        elif not isinstance(error, Hung):  # the watchdog has told
             _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
         for entry in batch.tickets:
             self._ledger.settle(entry.job, _to_failure(error, batch.stage))
+
+    def _halve(self, execution: Execution) -> None:
+        """Run a batch that did not fit into memory again, in halves; from now on none here is as large."""
+        batch, costs, now = execution.batch, execution.family.costs, self._clock()
+        size = max(1, len(batch.tickets) // 2)
+        costs.limit_batch(batch.stage, batch.bucket, size)
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), size)
+        _log.warning("batch_halved model=%s stage=%s bucket=%d batch=%d max_batch=%d reason=memory", *place)
+        for entry in batch.tickets:
+            if not entry.job.is_settled:
+                self._dispatcher.push(entry, batch.stage, batch.bucket, now)
+
+
+def _fault_of(error: Exception) -> str:
+    """Return the kind of fault that an execution met with, as the metrics name it."""
+    if is_out_of_memory(error):
+        return "memory"
+    return "hang" if isinstance(error, Hung) else "outage" if isinstance(error, Unavailable) else "failure"
 
 
 def _to_failure(error: Exception, stage: Stage) -> ServeError:
@@ -102,4 +125,6 @@ def _to_failure(error: Exception, stage: Stage) -> ServeError:
     if isinstance(error, Unavailable):
         return type(error)(str(error), retry_after_s=error.retry_after_s)
     got = str(error) if isinstance(error, ServeError) else type(error).__name__
+    if is_out_of_memory(error):
+        return OutOfMemory(f"{stage} execution", got, "memory for one sample")
     return BackendFailed(f"{stage} execution", got, "an answer for every sample")

@@ -11,6 +11,7 @@ SECONDS = geometric(100e-6, 10.0, per_decade=4)
 FLOPS = geometric(1e6, 1e12, per_decade=4)
 RATIOS = geometric(0.1, 10.0, per_decade=10)
 ERRORS_S = to_signed(geometric(100e-6, 1.0, per_decade=2))
+RECOVERY_S = geometric(1e-3, 100.0, per_decade=3)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 _MODEL = ("model",)
@@ -136,6 +137,12 @@ class Declared:
         self.controller_limit = Gauge("adatape_controller_cap_limit", "Largest cap: the tape capacity", _MODEL)
         self.controller_moves = Counter(
             "adatape_controller_moves_total", "Changes of the controller's cap", ("model", "direction")
+        )
+        self.recovery = Histogram(
+            "adatape_recovery_seconds",
+            "From a fault of an execution to the next that ended well, by fault",
+            RECOVERY_S,
+            ("fault",),
         )
         self.ready = Gauge("adatape_ready", "1 while requests are admitted")
         self.draining = Gauge("adatape_draining", "1 once the server finishes what it has accepted and admits nothing")

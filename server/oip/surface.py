@@ -70,6 +70,7 @@ class Oip:
         return json_reply(self._plane.server_metadata())
 
     async def server_live(self, _: Call) -> Reply:
+        self._plane.check_live()
         return json_reply({"live": True})
 
     async def server_ready(self, _: Call) -> Reply:

@@ -39,7 +39,7 @@ class Service:
         }
 
     async def _server_live(self, _: Any) -> Any:
-        return pb.ServerLiveResponse(live=True)
+        return pb.ServerLiveResponse(live=_passes(self._plane.check_live))
 
     async def _server_ready(self, _: Any) -> Any:
         return pb.ServerReadyResponse(ready=_passes(self._plane.check_ready))

@@ -46,6 +46,7 @@ class Costs:
         self.places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
         self._splits: dict[Place, Splits] = {}
         self._num_observed = 0
+        self._max_batches: dict[Place, int] = {}
         self.refresh()
 
     def predict_s(self, stage: Stage, bucket: int, batch: int) -> float:
@@ -58,6 +59,11 @@ class Costs:
         self._num_observed += 1
         if self._num_observed % REFRESH_EVERY == 0:
             self.refresh()
+
+    def limit_batch(self, stage: Stage, bucket: int, size: int) -> None:
+        """Form no larger batch there any more, whatever would be cheapest."""
+        self._max_batches[stage, bucket] = size
+        self.refresh()
 
     def splits(self, stage: Stage, bucket: int) -> Splits:
         """Return how best to split what waits there into executions of bounded time."""
@@ -101,7 +107,8 @@ class Costs:
     def refresh(self) -> None:
         """Work everything out anew."""
         for place in self.places:
-            limit = max(1, self.latency.fit(*place, self._max_execution_s, self.max_batch_size))
+            most = self._max_batches.get(place, self.max_batch_size)
+            limit = max(1, self.latency.fit(*place, self._max_execution_s, most))
             if place not in self._splits or self._splits[place].limit != limit:
                 self._splits[place] = Splits(self.latency.table(*place, limit))
         reach = self.mix.reach()

@@ -69,6 +69,9 @@ class SimulatedInstances:
     def start(self) -> None:
         pass
 
+    def replace(self) -> None:
+        raise AssertionError("simulated executions always end")
+
     def stop(self) -> None:
         pass
 

@@ -1,0 +1,115 @@
+"""Notices executions that never end, counts how long faults last, and knows whether the engine is stuck for good.
+
+    running ── too long ──> given up: its requests fail, its instance is replaced
+    fault ── the next execution that ends well ──> recovered
+
+Time is counted in ticks of its own timer: what passes while the whole process is stopped is nobody's fault.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from server.engine.execution import Execution
+from server.errors import BackendFailed
+from server.metrics import Metrics
+
+_log = logging.getLogger("adatape.engine")
+
+TICK_S = 0.25
+MAX_HANGS = 3
+"""Executions given up one after another, none ending well in between, after which only a new process can help."""
+MAX_STALL_S = 10.0
+"""How long work may wait with nothing running; more is a fault of ours, and a new process helps."""
+
+
+class Watchdog:
+    """Watches the executions of one dispatcher, on its event loop.
+
+    Units: seconds; `limit_s` is how long an execution may take.
+    """
+
+    _take: Callable[[Execution], None]
+    _is_waiting: Callable[[], bool]
+
+    def __init__(self, limit_s: float, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self.limit_s = limit_s
+        self._metrics = metrics
+        self._clock = clock
+        self._ages: dict[Execution, int] = {}
+        self._num_hangs = 0
+        self._num_stalled = 0
+        self._fault: tuple[str, float] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
+        for fault in ("hang", "memory", "outage", "failure"):
+            metrics.recovery.series(fault)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Say whether no execution can be expected to end any more."""
+        return self._num_hangs >= MAX_HANGS or self._num_stalled * TICK_S >= MAX_STALL_S
+
+    def started(self, execution: Execution) -> None:
+        """Begin to watch an execution."""
+        self._ages[execution] = 0
+        self.wake()
+
+    def ended(self, execution: Execution) -> None:
+        """Watch an execution no more; what ends well ends a fault."""
+        self._ages.pop(execution, None)
+        self._num_stalled = 0
+        if execution.error is None:
+            self._num_hangs = 0
+            if self._fault is not None:
+                self._recovered(*self._fault)
+
+    def failed(self, execution: Execution, fault: str) -> None:
+        """Note that a fault has begun, unless one has not ended yet."""
+        if self._fault is None:
+            self._fault = fault, execution.started_s or self._clock()
+
+    def connect(self, *, give_up: Callable[[Execution], None], is_waiting: Callable[[], bool]) -> None:
+        """Name who takes each execution that runs too long, and who knows whether any work waits."""
+        self._take, self._is_waiting = give_up, is_waiting
+
+    def wake(self) -> None:
+        """Look from now on, until there is nothing to look at."""
+        if self._timer is None and not self._is_stopped:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._timer = None
+        is_waiting = self._is_waiting()
+        self._num_stalled = self._num_stalled + 1 if is_waiting and not self._ages else 0
+        for execution in list(self._ages):
+            self._ages[execution] += 1
+            if self._ages[execution] * TICK_S > self.limit_s and execution.claim():
+                self._give_up(execution)
+        if is_waiting or self._ages:
+            self.wake()
+
+    def _give_up(self, execution: Execution) -> None:
+        self._num_hangs += 1
+        expected = f"one within {self.limit_s:g} s"
+        execution.error = Hung(f"{execution.batch.stage} execution", f"no end after {self.limit_s:g} s", expected)
+        batch = execution.batch
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
+        _log.error("execution_hung model=%s stage=%s bucket=%d batch=%d", *place)
+        self._take(execution)
+
+    def _recovered(self, fault: str, since_s: float) -> None:
+        self._fault = None
+        seconds = self._clock() - since_s
+        self._metrics.recovery.series(fault).observe(seconds)
+        _log.info("engine_recovered fault=%s seconds=%.3f", fault, seconds)
+
+
+class Hung(BackendFailed):
+    """An execution that was given up; its thread may still be at it."""

@@ -1,0 +1,184 @@
+"""Faults of executions: who is affected, how soon it is over, and when only a new process can help."""
+
+import asyncio
+import threading
+
+import pytest
+
+from server.backends.base import is_out_of_memory
+from server.backends.fake import FAMILY, FakeModel, fake_manifest
+from server.engine import Engine
+from server.engine.watchdog import MAX_HANGS, MAX_STALL_S, TICK_S, Watchdog
+from server.errors import BackendFailed, OutOfMemory, Unavailable
+from server.metrics import Metrics
+from server.records import InferRequest
+from server.repository import Repository
+from server.scheduler import Costs, LatencyModel, Stage
+from server.settings import Settings
+from tests.server.simulation import images, open_world, simulate
+
+HANG = 77
+
+
+class HangingModel(FakeModel):
+    """Hangs, until it is released, on images whose first byte is `HANG`."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def read(self, image_BHWC, max_tape_B1):
+        if (image_BHWC[:, 0, 0, 0] == HANG).any():
+            self.release.wait(60)
+        return super().read(image_BHWC, max_tape_B1)
+
+
+class Backend:
+    def __init__(self, model):
+        self.model = model
+
+    def load(self, manifest):
+        return self.model
+
+
+def request(first: int = 1) -> InferRequest:
+    return InferRequest("r", FAMILY, images(120, first=first), asyncio.get_running_loop().time())
+
+
+async def opened(model, **settings) -> tuple[Engine, Metrics]:
+    metrics, loop = Metrics(), asyncio.get_running_loop()
+    repository = Repository(None, builtin=[fake_manifest()])
+    engine = Engine(repository, Backend(model), metrics, Settings(backend="fake", **settings), clock=loop.time)
+    await engine.start()
+    return engine, metrics
+
+
+async def test_a_hanging_execution_costs_its_own_requests_and_the_next_is_answered():
+    model = HangingModel()
+    engine, metrics = await opened(model, hang_timeout_s=0.3)
+    with pytest.raises(BackendFailed, match=r"read execution; got read execution; got no end after 0\.3 s"):
+        await engine.infer(request(HANG))
+    answer = await engine.infer(request())
+    assert len(answer.samples) == 1
+    assert metrics.registry.get_sample_value("adatape_recovery_seconds_count", {"fault": "hang"}) == 1
+    assert metrics.registry.get_sample_value("adatape_recovery_seconds_sum", {"fault": "hang"}) < 5
+    engine.check_live()
+    before = threading.active_count()
+    model.release.set()
+    while threading.active_count() >= before:  # noqa: ASYNC110 - the thread that hung ends by itself
+        await asyncio.sleep(0)
+    assert len((await engine.infer(request())).samples) == 1
+    assert await engine.drain(1) == 0
+
+
+async def test_an_engine_that_hangs_again_and_again_is_not_live():
+    model = HangingModel()
+    engine, _ = await opened(model, hang_timeout_s=0.01)
+    for _ in range(MAX_HANGS):
+        engine.check_live()
+        with pytest.raises(BackendFailed):
+            await engine.infer(request(HANG))
+    with pytest.raises(Unavailable, match="restart this process"):
+        engine.check_live()
+    await engine.infer(request())
+    engine.check_live()
+    model.release.set()
+    await engine.drain(1)
+
+
+def test_work_that_nothing_runs_is_a_stall():
+    async def scenario() -> tuple[bool, bool, bool]:
+        waiting = [True]
+        watchdog = Watchdog(3.0, Metrics(), asyncio.get_running_loop().time)
+        watchdog.connect(give_up=lambda _: None, is_waiting=lambda: waiting[0])
+        watchdog.wake()
+        await asyncio.sleep(MAX_STALL_S - TICK_S)
+        early = watchdog.is_stuck
+        await asyncio.sleep(2 * TICK_S)
+        late = watchdog.is_stuck
+        waiting[0] = False
+        await asyncio.sleep(2 * TICK_S)
+        watchdog.stop()
+        return early, late, watchdog.is_stuck
+
+    assert simulate(scenario()) == (False, True, False)
+
+
+class Cramped(FakeModel):
+    """Has memory for so many samples."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        self.room, self.error, self.sizes = room, error, []
+
+    def run_trunk(self, hidden_BSD, tape_BTD, tape_length_B1):
+        if len(hidden_BSD) > self.room:
+            raise self.error
+        self.sizes.append(len(hidden_BSD))
+        return super().run_trunk(hidden_BSD, tape_BTD, tape_length_B1)
+
+
+NO_MEMORY = [
+    OutOfMemory("batch", 16, "less"),
+    MemoryError(),
+    RuntimeError("[ONNXRuntimeError] Failed to allocate memory for requested buffer of size 1073741824"),
+    RuntimeError("CUDA failure 2: out of memory"),
+    RuntimeError("std::bad_alloc"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_a_batch_that_does_not_fit_is_halved_and_everyone_is_answered(error):
+    model = Cramped(3, error)
+
+    async def scenario():
+        world = await open_world(backend=Backend(model))
+        answers = await asyncio.gather(*(world.infer(images(level)) for level in [120] * 16))
+        world_ok = world.outcomes()
+        again = await asyncio.gather(*(world.infer(images(level)) for level in [120] * 16))
+        await world.engine.drain(1)
+        return answers + again, world_ok, world.value("adatape_recovery_seconds_count", fault="memory")
+
+    answers, outcomes, num_recoveries = simulate(scenario())
+    assert len(answers) == 32
+    assert outcomes == {"ok": 16}
+    assert num_recoveries >= 1
+    assert max(model.sizes) <= 3
+
+
+def test_one_sample_that_does_not_fit_is_refused():
+    async def scenario():
+        model = Cramped(1, OutOfMemory("batch", 1, "less"))
+        world = await open_world(backend=Backend(model))
+        model.room = 0
+        try:
+            await world.infer(images(120))
+        finally:
+            await world.engine.drain(1)
+
+    with pytest.raises(OutOfMemory, match="trunk execution"):
+        simulate(scenario())
+
+
+def test_other_failures_are_no_lack_of_memory():
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(BackendFailed("logits"))
+
+
+def test_a_batch_limit_lasts_whatever_is_learned():
+    costs = Costs(manifest := fake_manifest(), LatencyModel(manifest), 16)
+    costs.limit_batch(Stage.TRUNK, 8, 2)
+    for _ in range(40):
+        costs.observe(Stage.TRUNK, 8, 2, 1e-6)
+    assert costs.splits(Stage.TRUNK, 8).limit == 2
+    assert costs.splits(Stage.TRUNK, 16).limit > 2
+
+
+def test_a_server_that_is_about_to_leave_admits_requests_and_says_that_it_is_not_ready():
+    async def scenario():
+        world = await open_world()
+        world.engine.leave()
+        flags = world.engine.is_ready, world.engine.is_admitting
+        await world.infer(images(120))
+        await world.engine.drain(1)
+        return flags, world.engine.is_admitting, world.outcomes()
+
+    assert simulate(scenario()) == ((False, True), False, {"ok": 1})
