@@ -13,8 +13,15 @@ _DESCRIPTION = """
 Every answer carries `X-Request-Id`: the one you sent, or a new one. Every failure, on every path, has the body
 `{"error": "<what>; got <value>; expected <...>"}`. A multiply-add counts as 2 FLOPs; `*_ms` are milliseconds.
 
+[Try it on a page](/), or from a shell:
+
     curl -F file=@photo.jpg "localhost:8000/v1/classify?max_tape=8"
 """
+_TAGS = (
+    ("classify", "An image in, labels and a receipt out."),
+    ("models", "What each model is, and what an answer at each cap is worth and costs."),
+    ("operation", "For orchestrators, monitoring and operators."),
+)
 _VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
@@ -28,6 +35,7 @@ def describe(api: FastAPI, operations: Mapping[tuple[str, str], Json]) -> Json:
             description=_DESCRIPTION,
             license_info=api.license_info,
             routes=api.routes,
+            tags=[{"name": name, "description": about} for name, about in _TAGS],
         )
         for (path, method), operation in operations.items():
             document["paths"].setdefault(path, {})[method.lower()] = operation

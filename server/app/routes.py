@@ -1,5 +1,6 @@
 """The route table, and the FastAPI application that routes and describes all but the hot paths."""
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -82,11 +83,13 @@ def build_api(
 
 
 def _get(path: str, endpoint: Callable[..., Any], tag: str, *errors: int, **options: Any) -> APIRoute:
+    """Return a documented route; its summary is what the endpoint's docstring promises."""
     return APIRoute(
         path,
         endpoint,
         methods=["GET"],
         tags=[tag],
+        summary=re.split("[.;]", endpoint.__doc__ or "", maxsplit=1)[0],
         operation_id=endpoint.__name__,
         responses=error_responses((*errors, 500)),
         **options,

@@ -56,9 +56,17 @@ def test_every_error_has_the_one_form_and_an_example(document):
 
 def test_every_operation_is_explained(document):
     for path, operation in operations(document):
-        assert operation["summary"], path
+        assert len(operation["summary"].split()) >= 3, path
         assert operation["description"], path
-        assert operation["tags"], path
+
+
+def test_the_document_begins_with_what_newcomers_come_for(document):
+    tags = [tag["name"] for tag in document["tags"]]
+    assert tags[0] == "classify"
+    assert {tag for _, operation in operations(document) for tag in operation["tags"]} == set(tags)
+
+
+def test_every_operation_has_an_id_of_its_own(document):
     ids = [operation["operationId"] for _, operation in operations(document)]
     assert len(ids) == len(set(ids))
 
