@@ -4,6 +4,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.images import Placement
 from server.records import BudgetReason
 from tests.e2e.browsing import launched, served, visiting
 
@@ -85,6 +86,49 @@ def test_the_curve_between_points_is_the_quote_s(call, api):
         quoted = api.post(f"{path}/quote", params={"max_tape": cap}).json()["expected"]
         value = call("curve", "m.valueAt(given[0], given[1])", points, cap)
         assert {name: value[name] for name in quoted} == pytest.approx(quoted)
+
+
+def explanation(placement, boxes, bank="input"):
+    """Return an explanation as the server gives it, of one token that read these boxes of a 32 px input."""
+    named = ("left", "top", "right", "bottom")
+    reads = [
+        {"entry": entry, "weight": 0.5, "row": 0, "column": entry}
+        | {name: dict(zip(named, corners, strict=True)) for name, corners in both.items()}
+        for entry, both in enumerate({"box": box, "upload_box": placement.to_upload(box)} for box in boxes)
+    ]
+    return {
+        "bank": bank,
+        "input_size": {"width": 32, "height": 32},
+        "upload_size": {"width": placement.width, "height": placement.height},
+        "tokens": [{"token": 0, "reads": reads}],
+    }
+
+
+def test_reads_lie_where_a_centre_crop_has_put_them(call):
+    crop = Placement(width=300, height=200, left=50, top=0, scale_x=200 / 32, scale_y=200 / 32)
+    reading = call("heat", "m.toReading(given[0])", explanation(crop, [(0, 0, 4, 4), (28, 28, 32, 32)]))
+    assert reading["view"] == pytest.approx({"x": 1 / 6, "y": 0, "width": 2 / 3, "height": 1})
+    first, last = (read["box"] for read in reading["steps"][0])
+    assert first == pytest.approx({"x": 1 / 6, "y": 0, "width": 1 / 12, "height": 1 / 8})
+    assert last["x"] + last["width"] == pytest.approx(5 / 6)
+    assert last["y"] + last["height"] == pytest.approx(1)
+
+
+def test_a_learned_bank_has_no_place_in_the_photo(call):
+    learned = explanation(Placement(9, 9, 0, 0, 1, 1), []) | {"bank": "learn"}
+    learned["tokens"] = [{"token": 0, "reads": [{"entry": 3, "weight": 1.0}]}]
+    reading = call("heat", "m.toReading(given[0])", learned)
+    assert (reading["hasPlaces"], reading["view"], reading["steps"][0][0]["box"]) == (False, None, None)
+
+
+def test_weights_add_up_over_the_steps(call):
+    steps = [[{"entry": 1, "weight": 0.7}, {"entry": 2, "weight": 0.3}], [{"entry": 2, "weight": 0.6}]]
+    weighed = call("heat", "[1, 2].map((step) => m.weigh({steps: given[0]}, step))", steps)
+    assert [[(entry["entry"], entry["isNow"]) for entry in heat] for heat in weighed] == [
+        [(1, True), (2, True)],
+        [(2, True), (1, False)],
+    ]
+    assert [entry["weight"] for entry in weighed[1]] == pytest.approx([0.9, 0.7])
 
 
 RECEIPT = {"cap": 6, "budget_reason": "requested", "tape_length": 6, "tape_length_wanted": 9, "tape_capacity": 12}

@@ -53,9 +53,18 @@ export function paintHeat(canvas, reading, step, { isOutlined = true } = {}) {
   const heaviest = whole[0].weight;
   context.fillStyle = VEIL;
   context.fillRect(0, 0, width, height);
+  if (reading.view) darkenAround(context, toPixels(reading.view), width, height);
   const patches = weigh(reading, step); // the heaviest last, where patches overlap
-  for (const { weight, box } of patches.toReversed()) paintPatch(context, toPixels(box), weight / heaviest, heat);
+  for (const { weight, box } of [...patches].reverse()) paintPatch(context, toPixels(box), weight / heaviest, heat);
   if (isOutlined) outline(context, patches.filter(({ isNow }) => isNow).map(({ box }) => toPixels(box)), ink);
+}
+
+/** What was cropped away, the model cannot have read: make it darker still. */
+function darkenAround(context, view, width, height) {
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.rect(...view);
+  context.fill("evenodd");
 }
 
 function paintPatch(context, pixels, strength, heat) {

@@ -133,9 +133,9 @@ function toTile([name, number, unit, note]) {
   );
 }
 
-/** Bars by tape length; what lies beyond the model's capacity is not there to show. */
+/** Bars by tape length, up to the bucket that holds the model's capacity: beyond it there is nothing to show. */
 function showLengths(buckets, { name, tape_capacity: capacity }) {
-  const shown = buckets.filter(({ edge }) => edge <= capacity);
+  const shown = buckets.filter((_, index) => index === 0 || buckets[index - 1].edge < capacity);
   const total = shown.reduce((sum, { count }) => sum + count, 0);
   const most = Math.max(1, ...shown.map(({ count }) => count));
   byId("lengths-words").textContent = total
@@ -148,5 +148,5 @@ function showLengths(buckets, { name, tape_capacity: capacity }) {
 function toBar(edge, count, share) {
   const bar = make("div", { class: count ? "fill is-some" : "fill" });
   bar.style.height = `${share * 70}%`;
-  return make("div", {}, count ? make("small", {}, count) : "", bar, make("small", {}, edge));
+  return make("div", {}, count ? make("small", {}, count) : "", bar, make("small", {}, edge === Infinity ? "∞" : edge));
 }

@@ -43,7 +43,7 @@ function start() {
   return guard(async () => {
     const { models } = await listModels();
     model.replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
-    model.value = models.toSorted((a, b) => b.preprocessing.width - a.preprocessing.width)[0].name;
+    model.value = [...models].sort((a, b) => b.preprocessing.width - a.preprocessing.width)[0].name;
     model.disabled = false;
     await changeModel();
   });
