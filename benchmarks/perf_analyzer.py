@@ -103,7 +103,7 @@ class Runner:
         """Run the tool once, and watch the server's metrics meanwhile."""
         data = ["--input-data", str(self._work / "input.json")]
         place = ["-m", self._model, "-i", case.protocol, "-u", self._places[case.protocol]]
-        with watching(self._url, PROTOCOLS[case.protocol]) as watch:
+        with watching(self._url, PROTOCOLS[case.protocol], self._window_s) as watch:
             measured = self._tool.run([*place, *data, *case.to_arguments()], self._work, self._window_s)
         return Outcome(case, measured, watch.between(measured.start_s, measured.end_s))
 
@@ -165,12 +165,14 @@ def _to_report(bench: Bench, outcomes: Sequence[Outcome], version: str) -> Repor
     report.notes = [
         bench.describe() + f" {version}.",
         (
-            "Each case is one run of the tool over three windows; the server's metrics are read once a second and "
-            "compared over the same windows. A histogram knows its p99 to a bucket, so that is what is compared. "
-            "The tool's latency is the caller's, with connection and client; the metrics' runs from arrival to answer. "
-            "Where a closed load saturates the server, requests wait in sockets and in gRPC before they arrive, so "
-            "there only throughput, and the mean that the server's statistics tell the tool, are held against the "
-            "metrics."
+            "Each case is one run of the tool over three windows; the server's metrics are read once in each window "
+            "and compared between the first and the last reading. A histogram knows its p99 to a bucket, so that is "
+            "what is compared. The tool's latency is the caller's, with connection and client; the metrics' runs from "
+            "arrival to answer. Where a closed load saturates the server, requests wait in sockets and in gRPC before "
+            "they arrive, so there only throughput, and the mean that the server's statistics tell the tool, are held "
+            "against the metrics. Over gRPC the metrics begin where Python's gRPC hands a request over, several turns "
+            "of the event loop after it came: what it waits for the interpreter until then, while a batch is formed or "
+            "a page of metrics rendered, is in the tool's p99 alone."
         ),
     ]
     return report

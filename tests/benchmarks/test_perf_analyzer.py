@@ -56,7 +56,7 @@ def test_a_p99_is_compared_with_the_bucket_that_holds_it(p99_s: float, gap: floa
 
 
 def test_only_what_lies_in_the_tools_windows_counts():
-    watch = Watch("http://127.0.0.1:9", "oip")
+    watch = Watch("http://127.0.0.1:9", "oip", 1.0)
     watch.samples = [Sample(at_s, 100 * at_s, at_s, {0.001: 100 * at_s, inf: 100 * at_s}) for at_s in (1.0, 2.0, 4.0)]
     watch.samples.append(Sample(9.0, 10_000, 9.0, {0.001: 10_000, inf: 10_000}))
     assert watch.between(1.5, 8.0).rate == 100.0
