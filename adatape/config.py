@@ -73,7 +73,8 @@ class ModelConfig:
     """One AdaTape model, or with `tape=None` the plain transformer it is compared with.
 
     `compat` reproduces the official batch-1 numbers: empty tape slots are pooled, pass through
-    the tape MLP, and only the last tape layer's ponder loss counts.
+    the tape MLP, and only the last tape layer's ponder loss counts. `symbol_tokens`, parity only, makes
+    the main sequence one token a symbol, with positions, instead of one flattened token.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ModelConfig:
     image_size: int = 224
     patch: int = 16
     seq_len: int = 0
+    symbol_tokens: bool = False
     pooling: Pooling = "gap"
     has_class_token: bool = False
     tape: TapeConfig | None = None
@@ -96,8 +98,9 @@ class ModelConfig:
     @property
     def num_tokens(self) -> int:
         """S: tokens of the main sequence, the class token included."""
-        patches = (self.image_size // self.patch) ** 2 if self.input == "image" else 1
-        return patches + self.has_class_token
+        patches = (self.image_size // self.patch) ** 2
+        symbols = self.seq_len if self.symbol_tokens else 1
+        return (patches if self.input == "image" else symbols) + self.has_class_token
 
     @property
     def bank_size(self) -> int:
@@ -123,6 +126,7 @@ class ModelConfig:
             _check(
                 self.image_size % self.patch == 0, "image_size", self.image_size, f"a multiple of patch={self.patch}"
             )
+            _check(not self.symbol_tokens, "symbol_tokens", True, "false for images")
         else:
             _check(self.seq_len >= 1, "seq_len", self.seq_len, "at least 1 for the parity model")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")

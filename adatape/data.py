@@ -1,6 +1,7 @@
 """Data sources: where images and labels come from, split the same way every time.
 
-Terms: a *source* is `digits`, `parity`, an `.npz` file, an image folder, or the official CIFAR-10 archive.
+Terms: a *source* is `digits`, `parity`, `parity-variable`, an `.npz` file, an image folder, or the official CIFAR-10
+archive.
 The validation split is cut from the training images by a fixed seed; the test split is for reporting only.
 """
 
@@ -17,14 +18,16 @@ from adatape.cifar import is_cifar10, load_cifar10
 from adatape.folder import load_folder
 
 SPLIT_SEED = 0
-SOURCES = "digits, parity, an .npz file, an image folder or a CIFAR-10 archive"
+SOURCES = "digits, parity, parity-variable, an .npz file, an image folder or a CIFAR-10 archive"
 PARITY_SIZES = {"train": (256_000, 0), "validation": (6_400, 42), "test": (6_400, 43)}
 """Strings in each split of the generated parity task, and the seed that draws them."""
+PAD = 3
+"""The stored symbol that fills up a short string of `parity-variable`; models see it as a zero vector."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N,H,W,3], or strings of symbols uint8 [N,L] in 0..2, with labels int64 [N]."""
+    """Images uint8 [N,H,W,3], or strings of symbols uint8 [N,L] in 0..3, with labels int64 [N]."""
 
     x: NDArray[np.uint8]
     y: NDArray[np.int64]
@@ -85,11 +88,14 @@ def open_source(source: str, *, image_size: int, seq_len: int = 0, validation_sh
 
     Raises: ValueError naming the source and what was expected of it.
     """
-    if (source == "parity") != (seq_len > 0):
-        wanted = f"parity, for strings of {seq_len} symbols" if seq_len else SOURCES.replace("parity, ", "")
+    if source.startswith("parity") != (seq_len > 0) or (seq_len and source not in ("parity", "parity-variable")):
+        strings = f"parity or parity-variable, for strings of {seq_len} symbols"
+        wanted = strings if seq_len else SOURCES.replace("parity, parity-variable, ", "")
         raise ValueError(f"data source; got {source!r}; expected {wanted}")
     if seq_len:
-        return Dataset("parity", ("even", "odd"), *(_parity(*PARITY_SIZES[name], seq_len) for name in PARITY_SIZES))
+        least = seq_len if source == "parity" else 1
+        splits = (parity_strings(count, seed, least, seq_len) for count, seed in PARITY_SIZES.values())
+        return Dataset(source, ("even", "odd"), *splits)
     raw = _loader(source)(source, image_size)
     _check_shapes(raw, image_size)
     if raw.validation is not None:
@@ -163,9 +169,16 @@ def _load_digits(_: str, image_size: int) -> RawData:
     return RawData("digits", names, Split(x[train], y[train]), Split(x[test], y[test]))
 
 
-def _parity(count: int, seed: int, seq_len: int) -> Split:
-    """Draw strings over {-1, 0, 1}, stored plus one; the label is the parity of the number of ones."""
-    x = np.random.default_rng(seed).integers(0, 3, (count, seq_len), np.uint8)
+def parity_strings(count: int, seed: int, min_len: int, max_len: int, *, width: int | None = None) -> Split:
+    """Draw strings over {-1, 0, 1}, stored plus one; the label is the parity of the number of ones.
+
+    Lengths are uniform from `min_len` to `max_len`; `PAD` fills up to `width`, by default the latter.
+    """
+    generator, width = np.random.default_rng(seed), width or max_len
+    x = generator.integers(0, 3, (count, width), np.uint8)
+    if min_len < width:
+        length_N1 = generator.integers(min_len, max_len + 1, (count, 1))
+        x[np.arange(width) >= length_N1] = PAD
     return Split(x, (x == 2).sum(axis=1) % 2)
 
 

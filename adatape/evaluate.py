@@ -22,8 +22,9 @@ from adatape.checkpoint import RunInfo, load_checkpoint, write_json
 from adatape.curve import Curve, SplitId, build_curve, differences, read_curve
 from adatape.data import Split, open_source
 from adatape.flops import stage_flops
-from adatape.model import AdaTape, to_inputs
+from adatape.model import AdaTape
 from adatape.plots import plot_curve
+from adatape.transformer import to_inputs
 
 BATCH_SIZE = 256
 

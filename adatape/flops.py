@@ -39,7 +39,7 @@ def stage_flops(config: ModelConfig) -> StageFlops:
     """
     tape = config.tape
     first = tape.layers[0] if tape else config.depth
-    embed = _embedding(config) + first * _block(config, 0)
+    embed = embedding_multiply_adds(config) + first * block_multiply_adds(config, config.num_tokens)
     trunk = tuple(_trunk(config, first, length) for length in range(config.capacity + 1))
     bank, step = (_bank(config, tape), _read_step(config, tape)) if tape else (0, 0)
     return StageFlops(
@@ -53,25 +53,29 @@ def stage_flops(config: ModelConfig) -> StageFlops:
 # Below, everything is in multiply-adds.
 
 
-def _embedding(config: ModelConfig) -> int:
+def embedding_multiply_adds(config: ModelConfig) -> int:
+    """Return the cost of tokenising one sample."""
     if config.input == "parity":
         return 3 * config.seq_len * config.dim
     return 3 * (config.image_size // config.patch * config.patch) ** 2 * config.dim
 
 
-def _block(config: ModelConfig, num_tape: int) -> int:
-    dim, tokens = config.dim, config.num_tokens
-    length = tokens + num_tape
+def block_multiply_adds(config: ModelConfig, num_tokens: int, num_tape: int = 0) -> int:
+    """Return the cost of one block over this many input tokens and tape tokens."""
+    dim, length = config.dim, num_tokens + num_tape
     own_ffn = config.tape.tape_ffn_dim if config.tape else 0
     tape_ffn = 3 * dim * own_ffn if own_ffn else 2 * dim * config.mlp_dim
     attention = 4 * length * dim**2 + 2 * length**2 * dim
-    return attention + 2 * tokens * dim * config.mlp_dim + num_tape * tape_ffn
+    return attention + 2 * num_tokens * dim * config.mlp_dim + num_tape * tape_ffn
 
 
 def _trunk(config: ModelConfig, first: int, tape_length: int) -> int:
     layers = config.tape.layers if config.tape else ()
     num_read = (sum(layer <= index for layer in layers) for index in range(first, config.depth))
-    return sum(_block(config, tape_length * num) for num in num_read) + config.dim * config.num_classes
+    return (
+        sum(block_multiply_adds(config, config.num_tokens, tape_length * num) for num in num_read)
+        + config.dim * config.num_classes
+    )
 
 
 def _bank(config: ModelConfig, tape: TapeConfig) -> int:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from adatape.config import ModelConfig
 from adatape.flax_params import config_from_official, state_from_flax
-from adatape.model import AdaTape, Output
+from adatape.model import AdaTape
 from adatape.reader import TapeRead
+from adatape.transformer import Output
 
 TOLERANCE = 1e-4
 EXACT = ("n_updates", "input_mask", "topk_indices")

@@ -49,6 +49,7 @@ class TapeReader(nn.Module):
         self.norm = layer_norm(dim)
         self.mlp = GluMlp(dim, tape.tape_mlp_dim, dropout) if tape.tape_mlp_dim else None
         self.compat = compat
+        self.choose, self.merge = choose_best, merge_weighted  # ablations put others here
 
     def forward(self, query_BD: Tensor, bank_BMD: Tensor, max_tape: Tensor | int | None = None) -> TapeRead:
         """Read a tape for each sample, at most `max_tape` tokens long.
@@ -77,7 +78,45 @@ class TapeReader(nn.Module):
         used_BM = torch.zeros_like(bank_BMD[..., 0])
         if self.training and self.config.bernoulli_p > 0:
             used_BM = torch.bernoulli(used_BM + self.config.bernoulli_p)
-        return _read_adaptive(query_BD, bank_BMD, used_BM, self.config, self.key_dim, steps)
+        return self._read_adaptive(query_BD, bank_BMD, used_BM, steps)
+
+    def _read_adaptive(self, query_BD: Tensor, bank_BMD: Tensor, used_BM: Tensor, steps: int) -> TapeRead:
+        config, key_dim = self.config, self.key_dim
+        threshold = config.halting_threshold
+        assert threshold is not None, "This is a bug."
+        keys_BME, q_BE = bank_BMD[..., :key_dim], query_BD[:, :key_dim]
+        weight_B = query_BD.new_zeros(len(query_BD))  # accumulated
+        ponder_B, wanted_B = torch.zeros_like(weight_B), torch.zeros_like(weight_B, dtype=torch.long)
+        rows, picks, weights = [], [], []
+        for _ in range(steps):
+            is_reading_B = weight_B < threshold
+            scores_BM = torch.einsum("be,bme->bm", q_BE, keys_BME)
+            picks_BK = self.choose(scores_BM.detach(), used_BM, config.reads_per_step)
+            w_BK = (scores_BM.gather(1, picks_BK) * key_dim**-0.5).softmax(dim=1)
+            token_BD = self.merge(w_BK, gather_entries(bank_BMD, picks_BK))
+            ponder_B = ponder_B + is_reading_B * _uncertainty(w_BK, config)
+            wanted_B = wanted_B + is_reading_B
+            # Assigning the threshold, not adding the rest, keeps rounding from ever asking for one more step.
+            weight_B = (weight_B + is_reading_B * w_BK[:, 0].detach()).clamp(max=threshold)
+            used_BM = used_BM.scatter_add(1, picks_BK, torch.ones_like(w_BK).detach())
+            new_key_BE = token_BD[:, :key_dim]
+            q_BE = (q_BE + new_key_BE) / 2 if config.complex_query else new_key_BE
+            rows.append(token_BD * is_reading_B[:, None])
+            picks.append(torch.where(is_reading_B[:, None], picks_BK, -1))
+            weights.append(w_BK * is_reading_B[:, None])
+        raw_BND = torch.stack(rows, 1) if rows else bank_BMD[:, :0]
+        empty_B0K = (len(query_BD), 0, config.reads_per_step)
+        return TapeRead(
+            raw_BND,
+            raw_BND,
+            wanted_B,
+            wanted_B,
+            ponder_B,
+            torch.stack(picks, 1) if picks else wanted_B.new_empty(empty_B0K),
+            torch.stack(weights, 1) if weights else query_BD.new_empty(empty_B0K),
+            query_BD,
+            bank_BMD,
+        )
 
     def _slots(self, read: TapeRead) -> Tensor:
         """[B,N], 1 where a slot holds a token."""
@@ -96,6 +135,16 @@ def pick_top(scores_BM: Tensor, k: int) -> Tensor:
     if torch.compiler.is_exporting():  # ONNX TopK breaks ties as we want; torch.topk does not promise it
         return scores_BM.topk(k, dim=1).indices
     return scores_BM.sort(dim=1, descending=True, stable=True).indices[:, :k]
+
+
+def choose_best(scores_BM: Tensor, used_BM: Tensor, k: int) -> Tensor:
+    """Return the k best entries of each row that were not read before."""
+    return pick_top(scores_BM - USED * used_BM, k)
+
+
+def merge_weighted(weights_BK: Tensor, entries_BKD: Tensor) -> Tensor:
+    """Return the one tape token that a step's entries make, [B,D]."""
+    return torch.einsum("bk,bkd->bd", weights_BK, entries_BKD)
 
 
 def gather_entries(bank_BMD: Tensor, picks_BK: Tensor) -> Tensor:
@@ -117,46 +166,6 @@ def _read_fixed(query_BD: Tensor, bank_BMD: Tensor, key_dim: int, steps: int) ->
         scores_BM.new_zeros(len(query_BD)),
         picks_BNK,
         torch.ones_like(picks_BNK, dtype=torch.float32),
-        query_BD,
-        bank_BMD,
-    )
-
-
-def _read_adaptive(
-    query_BD: Tensor, bank_BMD: Tensor, used_BM: Tensor, config: TapeConfig, key_dim: int, steps: int
-) -> TapeRead:
-    threshold = config.halting_threshold
-    assert threshold is not None, "This is a bug."
-    keys_BME, q_BE = bank_BMD[..., :key_dim], query_BD[:, :key_dim]
-    weight_B = query_BD.new_zeros(len(query_BD))  # accumulated
-    ponder_B, wanted_B = torch.zeros_like(weight_B), torch.zeros_like(weight_B, dtype=torch.long)
-    rows, picks, weights = [], [], []
-    for _ in range(steps):
-        is_reading_B = weight_B < threshold
-        scores_BM = torch.einsum("be,bme->bm", q_BE, keys_BME)
-        picks_BK = pick_top(scores_BM.detach() - USED * used_BM, config.reads_per_step)
-        w_BK = (scores_BM.gather(1, picks_BK) * key_dim**-0.5).softmax(dim=1)
-        token_BD = torch.einsum("bk,bkd->bd", w_BK, gather_entries(bank_BMD, picks_BK))
-        ponder_B = ponder_B + is_reading_B * _uncertainty(w_BK, config)
-        wanted_B = wanted_B + is_reading_B
-        # Assigning the threshold, not adding the rest, keeps rounding from ever asking for one more step.
-        weight_B = (weight_B + is_reading_B * w_BK[:, 0].detach()).clamp(max=threshold)
-        used_BM = used_BM.scatter_add(1, picks_BK, torch.ones_like(w_BK).detach())
-        new_key_BE = token_BD[:, :key_dim]
-        q_BE = (q_BE + new_key_BE) / 2 if config.complex_query else new_key_BE
-        rows.append(token_BD * is_reading_B[:, None])
-        picks.append(torch.where(is_reading_B[:, None], picks_BK, -1))
-        weights.append(w_BK * is_reading_B[:, None])
-    raw_BND = torch.stack(rows, 1) if rows else bank_BMD[:, :0]
-    empty_B0K = (len(query_BD), 0, config.reads_per_step)
-    return TapeRead(
-        raw_BND,
-        raw_BND,
-        wanted_B,
-        wanted_B,
-        ponder_B,
-        torch.stack(picks, 1) if picks else wanted_B.new_empty(empty_B0K),
-        torch.stack(weights, 1) if weights else query_BD.new_empty(empty_B0K),
         query_BD,
         bank_BMD,
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -10,28 +11,29 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from adatape.checkpoint import read_json, save_tensors, write_json
-from adatape.model import AdaTape
+from adatape.transformer import Transformer
 
+M = TypeVar("M", bound=Transformer)
 STATE, ROWS = "state.safetensors", "state.json"
 
 
 @dataclass(slots=True)
-class TrainState:
+class TrainState(Generic[M]):
     """Everything that training changes."""
 
-    model: AdaTape
+    model: M
     optimizer: torch.optim.Optimizer
     averaged: AveragedModel | None
     step: int
 
 
-def save_state(run_dir: Path, state: TrainState, rows: list[dict[str, float]]) -> None:
+def save_state(run_dir: Path, state: TrainState[M], rows: list[dict[str, float]]) -> None:
     """Write the state; the tensors carry the step, so the two files cannot disagree about it."""
     write_json(run_dir / ROWS, {"rows": rows})
     save_tensors(run_dir / STATE, {**_tensors(state), "step": torch.tensor(state.step)})
 
 
-def resume_from(run_dir: Path, state: TrainState) -> list[dict[str, float]]:
+def resume_from(run_dir: Path, state: TrainState[M]) -> list[dict[str, float]]:
     """Load a saved state into `state`; return the epochs logged so far. Without a saved state, start anew.
 
     Raises: ValueError if the saved state is of another model or unreadable.
@@ -52,7 +54,7 @@ def resume_from(run_dir: Path, state: TrainState) -> list[dict[str, float]]:
     return [row for row in rows if row["step"] <= state.step]
 
 
-def _tensors(state: TrainState) -> dict[str, Tensor]:
+def _tensors(state: TrainState[M]) -> dict[str, Tensor]:
     tensors = {f"model.{name}": tensor.detach() for name, tensor in state.model.state_dict().items()}
     if state.averaged is not None:
         tensors |= {f"averaged.{name}": tensor.detach() for name, tensor in state.averaged.state_dict().items()}

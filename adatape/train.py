@@ -17,12 +17,13 @@ from tqdm import tqdm
 from adatape.checkpoint import RunInfo, save_checkpoint
 from adatape.configs import PRESETS, Preset, Recipe, fit_to_size, preset
 from adatape.data import SOURCES, Dataset, open_source
+from adatape.model import AdaTape
 from adatape.progress import RunLog
 from adatape.state import resume_from, save_state
 from adatape.trainer import Trainer, validate
 
 
-def run(trainer: Trainer, out: Path, log: RunLog, info: RunInfo, *, save_every_s: float) -> None:
+def run(trainer: Trainer[AdaTape], out: Path, log: RunLog, info: RunInfo, *, save_every_s: float) -> None:
     """Train to the end, logging and saving on the way."""
     capacity = trainer.state.model.config.capacity
     caps = sorted({0, 1, capacity // 4, capacity // 2, capacity})
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         _check_out(args.out, resume=args.resume)
         chosen, data = _chosen(args.config, dict(item.partition("=")[::2] for item in args.set), args.data)
-        trainer = Trainer(chosen, data, seed=args.seed, device="cuda" if torch.cuda.is_available() else "cpu")
+        trainer = Trainer(chosen, data, AdaTape, seed=args.seed, device="cuda" if torch.cuda.is_available() else "cpu")
         rows = resume_from(args.out, trainer.state) if args.resume else []
     except ValueError as error:
         sys.exit(f"adatape.train: {error}")
@@ -104,7 +105,7 @@ def _chosen(name: str, overrides: dict[str, str], source: str) -> tuple[Preset, 
     return replace(fitted, recipe=fit_to_size(fitted.recipe, len(data.train))), data
 
 
-def plan(trainer: Trainer) -> str:
+def plan(trainer: Trainer[AdaTape]) -> str:
     """Say what was found and what will be done, before it takes its time."""
     data, recipe, config = trainer.data, trainer.recipe, trainer.state.model.config
     splits = [(data.train, "training"), (data.validation, "validation"), (data.test, "test")]

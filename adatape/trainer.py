@@ -8,18 +8,21 @@ Shape legend: B batch, C classes.
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adatape.augment import augment, mix
+from adatape.config import ModelConfig
 from adatape.configs import Preset, Recipe
 from adatape.data import Dataset, Split
-from adatape.loss import classification_loss, weighted_mean
-from adatape.model import AdaTape, to_inputs
-from adatape.state import TrainState
+from adatape.loss import weighted_mean
+from adatape.state import M, TrainState
+from adatape.transformer import Transformer, to_inputs
 
 BETAS = (0.9, 0.99)
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -39,13 +42,15 @@ class Schedule:
         return self.peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.total_steps)))
 
 
-class Trainer:
+class Trainer(Generic[M]):
     """One run: model, optimiser, averaged weights and the loop over epochs."""
 
-    def __init__(self, chosen: Preset, data: Dataset, *, seed: int, device: str) -> None:
+    def __init__(
+        self, chosen: Preset, data: Dataset, build: Callable[[ModelConfig], M], *, seed: int, device: str
+    ) -> None:
         self.recipe, self.data, self.seed, self.device = chosen.recipe, data, seed, device
         torch.manual_seed(seed)
-        model = AdaTape(chosen.model).to(device)
+        model = build(chosen.model).to(device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it; convolutions run faster so
         if self.recipe.loss == "softmax":
             torch.nn.init.zeros_(model.head.bias)  # the official -6.9 is for the sigmoid loss
@@ -78,9 +83,8 @@ class Trainer:
         state.model.train()
         with _autocast(self.device):
             output = self.forward(x, cap)
-        loss = weighted_mean(classification_loss(output.logits_BC.float(), y_BC, recipe.loss, recipe.label_smoothing))
-        tape = state.model.config.tape
-        total = loss + (tape.ponder_weight if tape else 0.0) * weighted_mean(output.ponder_B)
+        loss = weighted_mean(state.model.losses(output, y_BC, recipe.loss, recipe.label_smoothing))
+        total = loss + state.model.ponder_weight * weighted_mean(output.ponder_B)
         state.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
@@ -103,11 +107,9 @@ class Trainer:
         x = augment(to_inputs(self.train_x[index_B], self.state.model.config), self.recipe).contiguous()
         return mix(x, y_BC, self.recipe.mix) if self.recipe.mix else (x, y_BC)
 
-    def best_model(self) -> AdaTape:
+    def best_model(self) -> M:
         """Return the model to keep: the averaged weights where there are any."""
-        model = self.state.averaged.module if self.state.averaged is not None else self.state.model
-        assert isinstance(model, AdaTape), "This is a bug."
-        return model
+        return cast("M", self.state.averaged.module) if self.state.averaged is not None else self.state.model
 
 
 def draw_cap(recipe: Recipe, capacity: int) -> int:
@@ -118,7 +120,7 @@ def draw_cap(recipe: Recipe, capacity: int) -> int:
 
 
 @torch.no_grad()
-def validate(model: AdaTape, split: Split, caps: list[int], device: str, batch_size: int = 500) -> dict[str, float]:
+def validate(model: Transformer, split: Split, caps: list[int], device: str, batch_size: int = 500) -> dict[str, float]:
     """Return accuracy at each cap and the mean tape length without one."""
     model.eval()
     figures = dict.fromkeys((f"accuracy_cap{cap}" for cap in caps), 0.0) | {"tape": 0.0}
@@ -134,14 +136,14 @@ def validate(model: AdaTape, split: Split, caps: list[int], device: str, batch_s
     return figures
 
 
-def _optimizer(model: AdaTape, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(model: Transformer, recipe: Recipe) -> torch.optim.AdamW:
     parameters = list(model.parameters())
     decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay}
     others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
     return torch.optim.AdamW([decayed, others], lr=recipe.lr, betas=BETAS)
 
 
-def _averaged(model: AdaTape, recipe: Recipe) -> torch.optim.swa_utils.AveragedModel | None:
+def _averaged(model: Transformer, recipe: Recipe) -> torch.optim.swa_utils.AveragedModel | None:
     if not recipe.ema:
         return None
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adatape.config import TapeConfig
-from adatape.model import AdaTape, scale_pixels
+from adatape.model import AdaTape
 from adatape.reader import TapeRead, TapeReader
+from adatape.transformer import scale_pixels
 from export.errors import ExportError
 
 Pixels = NDArray[np.uint8]

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from adatape.bank import LearnedBank
 from adatape.config import TapeConfig
-from adatape.model import AdaTape, scale_pixels
+from adatape.model import AdaTape
 from adatape.reader import TapeReader
+from adatape.transformer import scale_pixels
 
 Reading = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """tape_BND, tape_length_B1, tape_length_wanted_B1, picks_BNK, pick_weights_BNK."""
@@ -32,7 +33,7 @@ class ReaderHalf(nn.Module):
         assert tape is not None, "This is a bug."
         self.model = copy.deepcopy(model)
         assert isinstance(model.embedding, nn.Conv2d), "This is a bug."
-        self.model.embedding = PatchProduct(model.embedding)  # type: ignore[assignment]  # it stands for the convolution
+        self.model.embedding = PatchProduct(model.embedding)  # it stands for the convolution
         self.tape = tape
 
     def forward(self, image_BHWC: Tensor, max_tape_B1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

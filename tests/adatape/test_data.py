@@ -185,5 +185,5 @@ def test_parity_labels_are_the_parity_of_ones() -> None:
     assert data.train.x.shape == (256_000, 12)
     assert ((data.validation.x == 2).sum(1) % 2 == data.validation.y).all()
     assert data.train.y.mean() == pytest.approx(0.5, abs=0.01)
-    with pytest.raises(ValueError, match="expected parity, for strings of 12"):
+    with pytest.raises(ValueError, match="expected parity or parity-variable, for strings of 12"):
         open_source("digits", image_size=32, seq_len=12)

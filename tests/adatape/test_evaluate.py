@@ -13,7 +13,8 @@ from adatape.curve import SplitId
 from adatape.data import Split, open_source
 from adatape.evaluate import evaluate, main
 from adatape.flops import stage_flops
-from adatape.model import AdaTape, scale_pixels
+from adatape.model import AdaTape
+from adatape.transformer import scale_pixels
 from server.manifest import QualityCurve
 from tests.adatape.models import IMAGE, PARITY, TAPE, make_model, with_tape
 

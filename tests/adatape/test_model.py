@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from adatape.config import ModelConfig
-from adatape.model import AdaTape, Output
+from adatape.model import AdaTape
+from adatape.transformer import Output
 from tests.adatape.models import IMAGE, configs, make_inputs, make_model, two_layers, with_tape
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

@@ -9,16 +9,17 @@ import torch
 from adatape.checkpoint import load_checkpoint, read_json
 from adatape.configs import MIN_BATCHES, PRESETS, Recipe, fit_to_size, preset
 from adatape.data import open_source
+from adatape.model import AdaTape
 from adatape.progress import RunLog
 from adatape.state import resume_from, save_state
 from adatape.train import main
 from adatape.trainer import Schedule, Trainer, draw_cap
 
 
-def digits_trainer(seed: int = 0, **recipe: object) -> Trainer:
+def digits_trainer(seed: int = 0, **recipe: object) -> Trainer[AdaTape]:
     overrides = {"recipe.epochs": 1, **{f"recipe.{key}": value for key, value in recipe.items()}}
     chosen = preset("digits", overrides)
-    return Trainer(chosen, open_source("digits", image_size=32), seed=seed, device="cpu")
+    return Trainer(chosen, open_source("digits", image_size=32), AdaTape, seed=seed, device="cpu")
 
 
 def weights_after(trainer: Trainer, num_steps: int) -> list[torch.Tensor]:
