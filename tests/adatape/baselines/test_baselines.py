@@ -147,7 +147,9 @@ def test_flops_agree_with_torch(name: str) -> None:
 def test_each_learns_digits(name: str) -> None:
     recipe = Recipe(epochs=10, batch_size=64, lr=4e-3, warmup_epochs=1)
     config, build = MODELS[name]
-    trainer = Trainer(Preset(replace(config, patch=16), recipe), open_source("digits", image_size=32), build, seed=0, device="cpu")
+    trainer = Trainer(
+        Preset(replace(config, patch=16), recipe), open_source("digits", image_size=32), build, seed=0, device="cpu"
+    )
     while not trainer.is_done:
         trainer.step()
     assert validate(trainer.best_model(), trainer.data.validation, [0], "cpu")["accuracy_cap0"] > 0.6

@@ -1,0 +1,72 @@
+"""Train and measure a study: `python -m adatape.study parity`, `… images --data SOURCE`, then `… report`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from adatape.study import images, parity
+from adatape.study.runs import Folders, Spec, run_all
+
+SEEDS = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a study, or report one; return the exit status."""
+    args = _parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    folders = Folders(args.states, args.results)
+    is_parity = args.study == "parity"
+    open_data = parity.open_strings if is_parity else images.open_images
+    measure = parity.measure if is_parity else images.measure
+    try:
+        run_all(_share(_specs(args), args), open_data, measure, folders, save_every_s=args.save_every_s)
+    except (ValueError, OSError) as error:
+        print(f"adatape.study: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _specs(args: argparse.Namespace) -> list[Spec]:
+    if args.study == "parity":
+        return list(parity.quick_specs() if args.quick else parity.specs(args.seeds))
+    if args.quick:
+        return list(images.quick_specs())
+    if args.data is None:
+        raise ValueError("--data; got none; expected a source of 32 px images, for example a CIFAR-10 archive")
+    return list(images.specs(args.data, args.seeds))
+
+
+def _share(specs: list[Spec], args: argparse.Namespace) -> list[Spec]:
+    """Return the runs that are asked for, and of these the share of this process."""
+    wanted = [spec for spec in specs if args.only in spec.key]
+    return wanted[args.part[0] - 1 :: args.part[1]]
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"part; got {text!r}; expected for example 1/2")
+    return int(number), int(count)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m adatape.study", description="Reproduce what AdaTape claims.")
+    parser.add_argument("study", choices=("parity", "images"))
+    parser.add_argument("--data", metavar="SOURCE", help="images: as for training; --quick needs none")
+    parser.add_argument("--quick", action="store_true", help="a study small enough for a test")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each run")
+    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name holds this text")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="of several processes, which one")
+    parser.add_argument("--states", type=Path, default=Path("runs/study"), help="folder of resumable states")
+    parser.add_argument("--results", type=Path, default=Path("runs/study/results"), help="folder of result files")
+    parser.add_argument("--save-every-s", type=float, default=60.0, help="seconds between resumable states")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

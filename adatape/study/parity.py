@@ -1,0 +1,155 @@
+"""Parity of strings over {-1, 0, 1}, odd or even number of ones, learned by AdaTape and its baselines.
+
+`fixed` strings have the length of their table; `variable` ones any length up to it, filled up with blanks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from adatape.baselines.act import ActConfig, ActTransformer
+from adatape.baselines.pondernet import PonderConfig, PonderNet
+from adatape.configs import Preset, preset
+from adatape.data import Dataset, open_source, parity_strings
+from adatape.model import AdaTape
+from adatape.study.ablation import ABLATIONS, build_ablated
+from adatape.study.mechanism import mechanism_figures
+from adatape.study.quality import quality
+from adatape.study.runs import Spec
+from adatape.transformer import Transformer
+
+LENGTHS = (8, 16, 32, 40)
+LONG_LENGTHS = (64, 128)
+ABLATION_LENGTH = 16
+MAX_STEPS = 4
+"""What the depth-adaptive models may take; twice the depth of the others."""
+LONG_TRAINING = 5
+"""How many times the steps the plain transformer is given in its second chance."""
+
+
+def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None) -> Preset:
+    """Return AdaTape for strings of a length; unless said otherwise its tape can hold every symbol."""
+    capacity = length // reads if capacity is None else capacity
+    return preset(
+        "parity",
+        {"model.seq_len": length, "tape.capacity": capacity, "tape.halting_threshold": capacity / reads},
+    )
+
+
+def baselines(length: int) -> dict[str, tuple[Preset, Any]]:
+    """Return the models without a tape, of the same width, and how they are built."""
+    chosen = parity_preset(length)
+    flat = replace(chosen, model=replace(chosen.model, tape=None))
+    tokens = replace(flat, model=replace(flat.model, symbol_tokens=True))
+    act = ActConfig(
+        max_steps=MAX_STEPS, shares_block=True, ponder_weight=0.0
+    )  # nor does AdaTape pay for its reads here
+    ponder = PonderConfig(max_steps=MAX_STEPS, shares_block=True)
+    return {
+        "transformer": (tokens, AdaTape),
+        "transformer-flat": (flat, AdaTape),
+        "ut-act": (tokens, partial(ActTransformer, act=act)),
+        "pondernet": (tokens, partial(PonderNet, ponder=ponder)),
+    }
+
+
+def specs(num_seeds: int) -> Iterator[Spec]:
+    """Give every run of the study, the most telling first."""
+    for seed in range(num_seeds):
+        yield from comparison("fixed", seed)
+        if seed == 0:
+            yield from details(seed)
+    for seed in range(num_seeds):
+        yield from comparison("variable", seed)
+        if seed > 0:
+            yield from details(seed)
+
+
+def details(seed: int) -> Iterator[Spec]:
+    """Give what the comparison leaves open: which part does it, and where it ends."""
+    yield from ablations(ABLATION_LENGTH, seed)
+    yield from limits(seed)
+
+
+def comparison(kind: str, seed: int) -> Iterator[Spec]:
+    """Give AdaTape and the models without a tape at every length."""
+    source = "parity" if kind == "fixed" else "parity-variable"
+    for length in LENGTHS:
+        yield Spec("parity", f"{kind}-{length}", "adatape", seed, source, parity_preset(length), AdaTape)
+        for name, (chosen, build) in baselines(length).items():
+            yield Spec("parity", f"{kind}-{length}", name, seed, source, chosen, build)
+
+
+def ablations(length: int, seed: int) -> Iterator[Spec]:
+    """Give AdaTape with one thing changed: K, what is read, and how it is merged."""
+    group = f"ablation-{length}"
+    for reads in (1, 4):
+        chosen = parity_preset(length, reads=reads)
+        yield Spec("parity", group, f"K={reads}", seed, "parity", chosen, AdaTape)
+    for name in ABLATIONS:
+        build = partial(build_ablated, ablation=name)
+        yield Spec("parity", group, name.replace(" ", "-"), seed, "parity", parity_preset(length), build)
+    changed: dict[str, dict[str, Any]] = {"wide-keys": {"key_split": 1}, "ponder-loss": {"ponder_weight": 0.01}}
+    for name, changes in changed.items():
+        chosen = parity_preset(length)
+        chosen = replace(chosen, model=replace(chosen.model, tape=replace(_tape(chosen), **changes)))
+        yield Spec("parity", group, name, seed, "parity", chosen, AdaTape)
+
+
+def limits(seed: int) -> Iterator[Spec]:
+    """Give a tape too short for the string, longer strings, and a baseline trained for longer."""
+    short = parity_preset(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4)
+    yield Spec("parity", f"limits-{ABLATION_LENGTH}", "half-the-tape", seed, "parity", short, AdaTape)
+    for length in LONG_LENGTHS:
+        yield Spec("parity", f"fixed-{length}", "adatape", seed, "parity", parity_preset(length), AdaTape)
+    plain, build = baselines(ABLATION_LENGTH)["transformer"]
+    longer = replace(plain, recipe=replace(plain.recipe, epochs=plain.recipe.epochs * LONG_TRAINING))
+    yield Spec("parity", f"limits-{ABLATION_LENGTH}", "transformer-longer", seed, "parity", longer, build)
+
+
+def quick_specs() -> Iterator[Spec]:
+    """Give a study small enough for a test: one length, one seed, few steps."""
+    for name, (chosen, build) in {"adatape": (parity_preset(8), AdaTape), **baselines(8)}.items():
+        yield Spec("parity", "fixed-8", name, 0, "parity", _shortened(chosen), build)
+    reads_one = _shortened(parity_preset(8, reads=1))
+    yield Spec("parity", "ablation-8", "K=1", 0, "parity", reads_one, AdaTape)
+
+
+def _shortened(chosen: Preset) -> Preset:
+    return replace(chosen, recipe=replace(chosen.recipe, epochs=0.15, warmup_epochs=0.03))
+
+
+def _tape(chosen: Preset) -> Any:
+    assert chosen.model.tape is not None, "This is a bug."
+    return chosen.model.tape
+
+
+def open_strings(spec: Spec) -> Dataset:
+    """Return the strings of a run."""
+    return open_source(spec.data, image_size=0, seq_len=spec.chosen.model.seq_len)
+
+
+def measure(spec: Spec, model: Transformer, data: Dataset) -> dict[str, Any]:
+    """Return accuracy on the test strings, what it cost, and how the tape did it."""
+    split = data.split("test")
+    figures = quality(model, split)
+    if isinstance(model, AdaTape) and model.config.tape:
+        capacity = model.config.capacity
+        caps = sorted({0, 1, 2, capacity // 4, capacity // 2, capacity - 1, capacity})
+        figures["by_cap"] = {str(cap): quality(model, split, cap)["accuracy"] for cap in caps}
+        figures["mechanism"] = mechanism_figures(model, split)
+    if spec.data == "parity-variable":
+        figures["by_length"] = {
+            f"{low + 1}-{high}": quality(model, parity_strings(1000, 44, low + 1, high, width=model.config.seq_len))[
+                "accuracy"
+            ]
+            for low, high in _quarters(model.config.seq_len)
+        }
+    return figures
+
+
+def _quarters(length: int) -> list[tuple[int, int]]:
+    edges = [length * part // 4 for part in range(5)]
+    return list(pairwise(edges))
