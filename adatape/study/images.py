@@ -33,6 +33,8 @@ MODEL = ModelConfig("study", 10, 96, 6, 3, 192, image_size=32, patch=16)
 TAPE = TapeConfig(
     capacity=16, halting_threshold=4.0, bank_patch=4, bank_size=64, key_split=3, tape_mlp_dim=0, tape_ffn_dim=96
 )
+STEMS = {2: ((16, 1), (64, 2)), 4: ((16, 1), (32, 2), (64, 2)), 8: ((16, 1), (32, 2), (64, 2), (64, 2))}
+"""By bank patch: the small convolutional tokeniser that the shipped families use in place of a linear one."""
 TIMED_BATCHES = (1, 32)
 TIMED_IMAGES = 256
 Build = Callable[[ModelConfig], Transformer]
@@ -41,6 +43,11 @@ Build = Callable[[ModelConfig], Transformer]
 def with_tape(base: ModelConfig = MODEL, **changes: Any) -> ModelConfig:
     """Return AdaTape with changes to its tape."""
     return replace(base, tape=replace(TAPE, **changes))
+
+
+def with_conv_bank(base: ModelConfig = MODEL, *, bank_patch: int = 4, **changes: Any) -> ModelConfig:
+    """Return AdaTape whose bank is tokenised by convolutions, with changes to its tape."""
+    return with_tape(base, bank_patch=bank_patch, bank_stem=STEMS[bank_patch], **changes)
 
 
 def models(coarse: ModelConfig = MODEL) -> dict[str, tuple[ModelConfig, Build]]:
@@ -56,6 +63,7 @@ def models(coarse: ModelConfig = MODEL) -> dict[str, tuple[ModelConfig, Build]]:
         "u2t": (fine, partial(ActTransformer, act=act(shares_block=True))),
         "a-vit": (replace(fine, has_class_token=True, pooling="token"), partial(AVit, avit=AVIT)),
         "pondernet-vit": (fine, partial(PonderNet, ponder=ponder)),
+        "adatape-conv": (with_conv_bank(coarse), AdaTape),
         "adatape-learn": (with_tape(coarse, bank="learn"), AdaTape),
         "adatape-input-8": (with_tape(fine), AdaTape),
         "vit-4": (replace(coarse, patch=4), AdaTape),
@@ -67,22 +75,22 @@ AVIT = AvitConfig(gate_scale=10.0, gate_center=3.0)
 
 
 def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
-    """Return AdaTape with one thing changed, by name."""
+    """Return AdaTape with a convolutional bank and one thing changed, by name."""
+    found: dict[str, tuple[ModelConfig, Build, Recipe]] = {
+        name.replace(" ", "-"): (with_conv_bank(), partial(build_ablated, ablation=name), RECIPE)
+        for name in ("random entries", "first entries")
+    }
+    found["no-caps"] = (with_conv_bank(), AdaTape, replace(RECIPE, caps=()))
     changed: dict[str, dict[str, Any]] = {
         "one-ffn": {"tape_ffn_dim": 0},
         "K=1": {"halting_threshold": 16.0},
-        "bank-8": {"bank_patch": 8, "capacity": 4, "halting_threshold": 1.0},
         "bank-2": {"bank_patch": 2},
+        "bank-8": {"bank_patch": 8, "capacity": 4, "halting_threshold": 1.0},
+        "simple-query": {"complex_query": False},
         "ponder-0": {"ponder_weight": 0.0},
         "ponder-0.1": {"ponder_weight": 0.1},
-        "simple-query": {"complex_query": False},
     }
-    found: dict[str, tuple[ModelConfig, Build, Recipe]] = {
-        name: (with_tape(**changes), AdaTape, RECIPE) for name, changes in changed.items()
-    }
-    for name in ("random entries", "first entries"):
-        found[name.replace(" ", "-")] = (with_tape(), partial(build_ablated, ablation=name), RECIPE)
-    return {**found, "no-caps": (with_tape(), AdaTape, replace(RECIPE, caps=()))}
+    return {**found, **{name: (with_conv_bank(**changes), AdaTape, RECIPE) for name, changes in changed.items()}}
 
 
 def specs(source: str, num_seeds: int) -> Iterator[Spec]:
@@ -102,7 +110,7 @@ def quick_specs() -> Iterator[Spec]:
     for name, (model, build) in models(small).items():
         yield Spec("images", "models", name, 0, "digits", Preset(model, recipe), build)
     ablated = partial(build_ablated, ablation="random entries")
-    yield Spec("images", "ablations", "random-entries", 0, "digits", Preset(with_tape(small), recipe), ablated)
+    yield Spec("images", "ablations", "random-entries", 0, "digits", Preset(with_conv_bank(small), recipe), ablated)
 
 
 def open_images(spec: Spec) -> Dataset:
