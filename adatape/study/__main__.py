@@ -8,26 +8,37 @@ from pathlib import Path
 import torch
 
 from adatape.study import images, parity
+from adatape.study.report import write_report
 from adatape.study.runs import Folders, Spec, run_all
 
 SEEDS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a study, or report one; return the exit status."""
+    """Run a study and report it, or report what there is; return the exit status."""
     args = _parser().parse_args(argv)
+    args.states = args.states or Path("runs/study-quick" if args.quick else "runs/study")
+    args.results = args.results or args.states / "results"
+    args.report = args.report or args.states / "report"
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    folders = Folders(args.states, args.results)
-    is_parity = args.study == "parity"
-    open_data = parity.open_strings if is_parity else images.open_images
-    measure = parity.measure if is_parity else images.measure
     try:
-        run_all(_share(_specs(args), args), open_data, measure, folders, save_every_s=args.save_every_s)
+        if args.study != "report":
+            run(args)
+        print(f"wrote {write_report(args.results, args.report)} and its charts")
     except (ValueError, OSError) as error:
         print(f"adatape.study: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do the runs of a study that are asked for and not yet done."""
+    is_parity = args.study == "parity"
+    open_data = parity.open_strings if is_parity else images.open_images
+    measure = parity.measure if is_parity else images.measure
+    folders = Folders(args.states, args.results)
+    run_all(_share(_specs(args), args), open_data, measure, folders, save_every_s=args.save_every_s)
 
 
 def _specs(args: argparse.Namespace) -> list[Spec]:
@@ -55,14 +66,15 @@ def _part(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.study", description="Reproduce what AdaTape claims.")
-    parser.add_argument("study", choices=("parity", "images"))
+    parser.add_argument("study", choices=("parity", "images", "report"))
     parser.add_argument("--data", metavar="SOURCE", help="images: as for training; --quick needs none")
     parser.add_argument("--quick", action="store_true", help="a study small enough for a test")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each run")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name holds this text")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="of several processes, which one")
-    parser.add_argument("--states", type=Path, default=Path("runs/study"), help="folder of resumable states")
-    parser.add_argument("--results", type=Path, default=Path("runs/study/results"), help="folder of result files")
+    parser.add_argument("--states", type=Path, help="folder of resumable states; default: runs/study, or -quick")
+    parser.add_argument("--results", type=Path, help="folder of result files; default: results in --states")
+    parser.add_argument("--report", type=Path, help="folder of report and charts; default: report in --states")
     parser.add_argument("--save-every-s", type=float, default=60.0, help="seconds between resumable states")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ TAPE = TapeConfig(
 )
 STEMS = {2: ((16, 1), (64, 2)), 4: ((16, 1), (32, 2), (64, 2)), 8: ((16, 1), (32, 2), (64, 2), (64, 2))}
 """By bank patch: the small convolutional tokeniser that the shipped families use in place of a linear one."""
+SLOW = ("adatape-input-8", "vit-4")
 TIMED_BATCHES = (1, 32)
 TIMED_IMAGES = 256
 Build = Callable[[ModelConfig], Transformer]
@@ -94,13 +95,21 @@ def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
 
 
 def specs(source: str, num_seeds: int) -> Iterator[Spec]:
-    """Give every run of the study: all models, then all ablations, seed by seed."""
+    """Give every run of the study: the models, the ablations, and last the slow models."""
     for seed in range(num_seeds):
-        for name, (model, build) in models().items():
-            yield Spec("images", "models", name, seed, source, Preset(model, RECIPE), build)
+        yield from compared(source, seed, (name for name in models() if name not in SLOW))
     for seed in range(num_seeds):
         for name, (model, build, recipe) in ablations().items():
             yield Spec("images", "ablations", name, seed, source, Preset(model, recipe), build)
+    for seed in range(num_seeds):
+        yield from compared(source, seed, SLOW)
+
+
+def compared(source: str, seed: int, names: Iterable[str]) -> Iterator[Spec]:
+    """Give these models, trained alike."""
+    for name in names:
+        model, build = models()[name]
+        yield Spec("images", "models", name, seed, source, Preset(model, RECIPE), build)
 
 
 def quick_specs() -> Iterator[Spec]:

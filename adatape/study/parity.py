@@ -3,7 +3,7 @@
 `fixed` strings have the length of their table; `variable` ones any length up to it, filled up with blanks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -38,8 +38,11 @@ def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None) -
     )
 
 
-def baselines(length: int) -> dict[str, tuple[Preset, Any]]:
-    """Return the models without a tape, of the same width, and how they are built."""
+FAST, DEPTH_ADAPTIVE = ("adatape", "transformer", "transformer-flat"), ("ut-act", "pondernet")
+
+
+def models(length: int) -> dict[str, tuple[Preset, Any]]:
+    """Return AdaTape and the models without a tape, of the same width, and how they are built."""
     chosen = parity_preset(length)
     flat = replace(chosen, model=replace(chosen.model, tape=None))
     tokens = replace(flat, model=replace(flat.model, symbol_tokens=True))
@@ -48,6 +51,7 @@ def baselines(length: int) -> dict[str, tuple[Preset, Any]]:
     )  # nor does AdaTape pay for its reads here
     ponder = PonderConfig(max_steps=MAX_STEPS, shares_block=True)
     return {
+        "adatape": (chosen, AdaTape),
         "transformer": (tokens, AdaTape),
         "transformer-flat": (flat, AdaTape),
         "ut-act": (tokens, partial(ActTransformer, act=act)),
@@ -56,30 +60,32 @@ def baselines(length: int) -> dict[str, tuple[Preset, Any]]:
 
 
 def specs(num_seeds: int) -> Iterator[Spec]:
-    """Give every run of the study, the most telling first."""
-    for seed in range(num_seeds):
-        yield from comparison("fixed", seed)
-        if seed == 0:
-            yield from details(seed)
-    for seed in range(num_seeds):
-        yield from comparison("variable", seed)
-        if seed > 0:
-            yield from details(seed)
+    """Give every run of the study, the cheap and telling ones first."""
+    seeds = range(num_seeds)
+    for seed in seeds:
+        yield from comparison("fixed", seed, FAST)
+    yield from details(0)
+    for kind, names in (("fixed", DEPTH_ADAPTIVE), ("variable", FAST), ("variable", DEPTH_ADAPTIVE)):
+        for seed in seeds:
+            yield from comparison(kind, seed, names)
+    for seed in seeds[1:]:
+        yield from details(seed)
+
+
+def comparison(kind: str, seed: int, names: Iterable[str]) -> Iterator[Spec]:
+    """Give these models at every length."""
+    source = "parity" if kind == "fixed" else "parity-variable"
+    for length in LENGTHS:
+        compared = models(length)
+        for name in names:
+            chosen, build = compared[name]
+            yield Spec("parity", f"{kind}-{length}", name, seed, source, chosen, build)
 
 
 def details(seed: int) -> Iterator[Spec]:
     """Give what the comparison leaves open: which part does it, and where it ends."""
     yield from ablations(ABLATION_LENGTH, seed)
     yield from limits(seed)
-
-
-def comparison(kind: str, seed: int) -> Iterator[Spec]:
-    """Give AdaTape and the models without a tape at every length."""
-    source = "parity" if kind == "fixed" else "parity-variable"
-    for length in LENGTHS:
-        yield Spec("parity", f"{kind}-{length}", "adatape", seed, source, parity_preset(length), AdaTape)
-        for name, (chosen, build) in baselines(length).items():
-            yield Spec("parity", f"{kind}-{length}", name, seed, source, chosen, build)
 
 
 def ablations(length: int, seed: int) -> Iterator[Spec]:
@@ -104,14 +110,14 @@ def limits(seed: int) -> Iterator[Spec]:
     yield Spec("parity", f"limits-{ABLATION_LENGTH}", "half-the-tape", seed, "parity", short, AdaTape)
     for length in LONG_LENGTHS:
         yield Spec("parity", f"fixed-{length}", "adatape", seed, "parity", parity_preset(length), AdaTape)
-    plain, build = baselines(ABLATION_LENGTH)["transformer"]
+    plain, build = models(ABLATION_LENGTH)["transformer"]
     longer = replace(plain, recipe=replace(plain.recipe, epochs=plain.recipe.epochs * LONG_TRAINING))
     yield Spec("parity", f"limits-{ABLATION_LENGTH}", "transformer-longer", seed, "parity", longer, build)
 
 
 def quick_specs() -> Iterator[Spec]:
     """Give a study small enough for a test: one length, one seed, few steps."""
-    for name, (chosen, build) in {"adatape": (parity_preset(8), AdaTape), **baselines(8)}.items():
+    for name, (chosen, build) in models(8).items():
         yield Spec("parity", "fixed-8", name, 0, "parity", _shortened(chosen), build)
     reads_one = _shortened(parity_preset(8, reads=1))
     yield Spec("parity", "ablation-8", "K=1", 0, "parity", reads_one, AdaTape)

@@ -1,0 +1,111 @@
+"""The report: it is what its result files say, and its verdicts follow their rule."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adatape.study.__main__ import main
+from adatape.study.tables import Seeds, gather, percent, table
+from adatape.study.verdicts import (
+    CONTRADICTED,
+    NOT_SHOWN,
+    SHOWN,
+    above_one,
+    at_chance,
+    at_least,
+    compare,
+)
+
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
+
+
+def seeds(*accuracies: float, variant: str = "ours", num_samples: int = 6400) -> Seeds:
+    results: list[dict[str, Any]] = [
+        {"figures": {"accuracy": accuracy, "num_samples": num_samples}, "seed": seed}
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    return Seeds("group", variant, tuple(results))
+
+
+def test_the_committed_report_follows_from_the_committed_results(tmp_path: Path) -> None:
+    assert main(["report", "--results", str(RESULTS / "data"), "--report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.md").read_text() == (RESULTS / "report.md").read_text()
+    charts = {path.name for path in tmp_path.glob("*.png")}
+    assert charts == {path.name for path in RESULTS.glob("*.png")}
+    text = (tmp_path / "report.md").read_text()
+    assert all(f"({name})" in text for name in charts), "a chart that no text shows"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [
+        ([0.8, 0.81], [0.5, 0.52], SHOWN),
+        ([0.5, 0.52], [0.8, 0.81], CONTRADICTED),
+        ([0.8, 0.5], [0.6, 0.4], NOT_SHOWN),
+        ([0.501, 0.502], [0.5, 0.5], NOT_SHOWN),
+    ],
+    ids=["better", "worse", "seeds disagree", "within the interval"],
+)
+def test_a_comparison_needs_an_interval_and_seeds_that_agree(
+    ours: Sequence[float], theirs: Sequence[float], verdict: str
+) -> None:
+    assert compare("", seeds(*ours), seeds(*theirs)).verdict == verdict
+
+
+def test_what_did_not_run_is_told() -> None:
+    assert compare("", seeds(0.9), None).verdict == "not run"
+    partly = at_least("", 0.9, {"a": seeds(0.95), "b": None})
+    assert (partly.verdict, "not run: b" in partly.evidence) == (NOT_SHOWN, True)
+    assert at_chance("", {"a": None}).verdict == "not run"
+
+
+def test_aims_are_held_by_the_worst_seed() -> None:
+    assert at_least("", 0.9, {"a": seeds(0.95, 0.91)}).verdict == SHOWN
+    assert at_least("", 0.9, {"a": seeds(0.99, 0.89), "b": None}).verdict == CONTRADICTED
+    assert at_chance("", {"a": seeds(0.5, 0.48)}).verdict == SHOWN
+    assert at_chance("", {"a": seeds(0.5, 0.99)}).verdict == CONTRADICTED
+
+
+def test_ratios_are_held_by_their_interval() -> None:
+    assert above_one("", {"a": (1.2, 1.1, 1.3)}).verdict == SHOWN
+    assert above_one("", {"a": (1.2, 1.1, 1.3), "b": (1.0, 0.9, 1.1)}).verdict == NOT_SHOWN
+    assert above_one("", {"a": (0.8, 0.7, 0.9)}).verdict == CONTRADICTED
+
+
+def test_tables_are_markdown() -> None:
+    assert table(["a", "b"], [["1", "2"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2 |"]
+    assert percent(seeds(0.5, 0.6)) == "55.0 (50.0 to 60.0)"
+    assert percent(None) == "not run"
+
+
+def test_seeds_of_a_variant_are_gathered() -> None:
+    results = [{"group": "g", "variant": name, "seed": seed} for seed in (0, 1) for name in ("a", "b")]
+    assert {key: len(one.results) for key, one in gather(results).items()} == {("g", "a"): 2, ("g", "b"): 2}
+
+
+def test_no_results_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--results", str(tmp_path), "--report", str(tmp_path / "out")]) == 1
+    assert "expected parity or images/*.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["parity", "images"])
+def test_a_study_runs_and_reports(study: str, tmp_path: Path) -> None:
+    """One run of the quick study; the whole of it takes minutes."""
+    assert (
+        main(
+            [
+                study,
+                "--quick",
+                "--only",
+                "transformer-flat" if study == "parity" else "vit-16",
+                "--states",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| claim | verdict | numbers |" in text
+    assert list((tmp_path / "report").glob("*.png"))
