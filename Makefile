@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo load test test-server coverage check lint types imports fuzz soak audit sbom format image lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo monitor load test test-server coverage check lint types imports fuzz soak audit sbom format image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -99,6 +99,9 @@ demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps
 
 load: $(SERVER_READY) $(CLIENT_READY) ## load a server for 60 s, cap by cap, and say where the report lies (PORT, ARGS)
 	$(call with_server,loadtest.open)
+
+monitor: $(SERVER_READY) ## watch a server under load with a real Prometheus, and ask it for every panel and rule
+	@.venv/bin/python -m monitoring.check $(ARGS)
 
 # The pip package brings no native onnxruntime backend: tests/triton/backends stands in for it.
 triton: $(TRITON_READY) ## serve model_repository/ with a real Triton: ports 8010 HTTP, 8011 gRPC, 8012 metrics (ARGS)

@@ -71,6 +71,11 @@ def _missing_browser() -> str | None:
     return None if shutil.which("chromium") else "no chromium on PATH"
 
 
+def _missing_monitoring() -> str | None:
+    absent = [tool for tool in ("prometheus", "prometheus-alertmanager") if shutil.which(tool) is None]
+    return f"no {', '.join(absent)} on PATH" if absent else None
+
+
 def _missing_image() -> str | None:
     absent = [tool for tool in ("buildah", "debootstrap", "curl", "unshare") if shutil.which(tool) is None]
     if absent:
@@ -89,6 +94,7 @@ MISSING: dict[str, Callable[[], str | None]] = {
     "triton": _missing_triton,
     "gpu": _missing_gpu,
     "browser": _missing_browser,
+    "monitoring": _missing_monitoring,
     "image": _missing_image,
     "real_data": _missing_real_data,
 }

@@ -71,7 +71,7 @@ def ratio(part: str, whole: str) -> str:
 
 def causes(part: str, whole: str) -> Query:
     """Return, by cause, a counter's share of a whole that knows no causes."""
-    return Query(f"{rate(part, MODEL, 'cause')} / ignoring (cause) group_left ({whole} > 0)", "{{cause}}")
+    return Query(f"{rate(part, MODEL, 'cause')} / ignoring (cause) group_left () ({whole} > 0)", "{{cause}}")
 
 
 def quantile(q: float, histogram: str, labels: str, by: str = "") -> str:
