@@ -29,8 +29,7 @@ MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 START_S = 60.0
 STOP_S = 30.0
-PICTURE_PX = (1500, 1000)
-"""Several megabytes as a bitmap: more than anything would keep in memory that may spill to disk."""
+PICTURE_PX = (1500, 1000)  # several megabytes as a bitmap: whatever may spill to a disk would
 
 START = """
 mount --bind "$1" "$1" && cd / && mount -o remount,bind,ro "$1" && mount -t proc proc "$1/proc" || exit 1
@@ -41,26 +40,24 @@ exec chroot "$root" setpriv --reuid "$user" --regid "$group" --clear-groups --no
 """In a mount namespace of its own: a read-only root file system, the image's user, its variables and no others."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build, start, ask, stop; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, start, ask, stop.
+
+    Raises: SystemExit naming what was not as it ought to be.
+    """
     options = _parser().parse_args(arguments)
-    reason = missing()
-    if reason:
-        print(f"image: not checked; {reason}", file=sys.stderr)
-        return 1
+    if reason := missing():
+        raise SystemExit(f"image: not checked; {reason}")
     store = Store(options.work.resolve())
     tag = f"{IMAGE}:{options.target}"
     store.make_base(base_name(), options.mirror)
-    store.run(
-        "bud", "--isolation=chroot", "--pull-never", "--format=docker", f"--target={options.target}", "-t", tag, "."
-    )
+    store.build(options.target, tag)
     config = store.config(tag)
     _check_config(config)
     with store.mounted(tag) as root:
         _check_packages(root)
         _check_running(root, config)
     print(f"image: OK; {tag}, steps executed on a Debian stand-in base")
-    return 0
 
 
 def missing() -> str | None:
@@ -107,10 +104,14 @@ class Store:
             self.run("copy", "--quiet", container, str(root), "/")
             self.run("commit", "--quiet", "--rm", "--format=docker", container, name)
 
+    def build(self, target: str, tag: str) -> None:
+        """Execute the Dockerfile, as it stands, up to a target."""
+        how = ["--isolation=chroot", "--pull-never", "--format=docker", "--layers"]
+        self.run("bud", *how, f"--target={target}", f"--tag={tag}", ".")
+
     def config(self, image: str) -> dict[str, Any]:
         """Return what an image says of how to start it."""
-        config: dict[str, Any] = json.loads(self.run("inspect", "--type=image", image))["Docker"]["config"]
-        return config
+        return dict(json.loads(self.run("inspect", "--type=image", image))["Docker"]["config"])
 
     @contextmanager
     def mounted(self, image: str) -> Iterator[Path]:
@@ -243,4 +244,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
