@@ -28,6 +28,7 @@ from server.app.protocol import Protocol
 from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
 from server.errors import ServeError
+from server.logs import set_up_logs
 from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     Raises: SystemExit with a one-line reason where it cannot start.
     """
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
-    _set_up_logs(settings)
+    set_up_logs(settings)
     _allow_open_files()
     listeners = _bind(settings)
     tls = _read_tls(settings)
@@ -133,13 +134,6 @@ def _to_line(fault: object) -> str:
     if not place:
         return str(fault["msg"]).removeprefix("Value error, ")
     return f"{place}; got {fault['input']}; expected: {fault['msg']}"
-
-
-def _set_up_logs(settings: Settings) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 def _allow_open_files() -> None:

@@ -172,6 +172,12 @@ class Settings(AccessSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged. `debug` adds a line for each execution."""
 
+    log_format: Literal["text", "json"] = "text"
+    """`json` writes one object a line, for machines that collect logs."""
+
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """OpenTelemetry collector (OTLP over HTTP) that gets each request's trace: http://localhost:4318. Off without."""
+
     @model_validator(mode="before")
     @classmethod
     def _know_every_variable(cls, values: object) -> object:

@@ -20,6 +20,7 @@ from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip import Oip
 from server.settings import Settings
+from server.tracing import CALLER, refusal_span
 from server.wire import Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class App:
             arrival_s=time.monotonic(),
             max_body_bytes=self._settings.max_body_bytes,
         )
+        if self.engine.tracer is not None:
+            CALLER.set(call.header(b"traceparent"))
         path: str = scope["path"]
         endpoint = self._hot.get(path)
         try:
@@ -94,7 +97,11 @@ class App:
         if not call.is_counted:
             call.is_counted = True
             is_oip = call.scope["path"].startswith(_OIP_PREFIX)
-            self._metrics.refused(expected, protocol="oip" if is_oip else "classify")
+            protocol = "oip" if is_oip else "classify"
+            self._metrics.refused(expected, protocol=protocol)
+            if self.engine.tracer is not None:
+                span = refusal_span(protocol, call.request_id, call.arrival_s, time.monotonic(), expected.reason)
+                self.engine.tracer.record(CALLER.get(), span, error=str(expected))
         return to_reply(expected, headers_of(error))
 
     async def _live(self, receive: Receive, send: Send) -> None:

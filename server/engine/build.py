@@ -12,6 +12,7 @@ from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.tenancy import Tenancy
+    from server.tracing import Tracer
 
 
 def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy = Controller) -> Engine:
@@ -24,7 +25,17 @@ def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy =
     repository = Repository(None, builtin=[fake_manifest()]) if is_fake else Repository(settings.model_repository)
     backend = FakeBackend(settings.fake_faults) if is_fake else _build_backend(settings)
     tenancy = _build_tenancy(settings)
-    return Engine(repository, backend, metrics, settings, make_policy=make_policy, tenancy=tenancy)
+    tracer = _build_tracer(settings)
+    return Engine(repository, backend, metrics, settings, make_policy=make_policy, tenancy=tenancy, tracer=tracer)
+
+
+def _build_tracer(settings: Settings) -> "Tracer | None":
+    """Return what sends traces, if the settings name a collector."""
+    if settings.otlp_endpoint is None:
+        return None
+    from server.tracing import Tracer
+
+    return Tracer(settings.otlp_endpoint)
 
 
 def _build_tenancy(settings: Settings) -> "Tenancy | None":

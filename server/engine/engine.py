@@ -26,6 +26,7 @@ from server.engine.jobs import Job, new_job
 from server.engine.ledger import Ledger
 from server.engine.outcomes import Outcomes
 from server.engine.shelf import Shelf
+from server.engine.spans import root_span
 from server.engine.watchdog import Watchdog
 from server.errors import Cancelled, Draining, ServeError, Unavailable
 from server.metrics import Metrics
@@ -33,9 +34,11 @@ from server.records import InferAnswer, InferRequest
 from server.repository import Repository
 from server.scheduler import Scheduler
 from server.settings import Settings
+from server.tracing import CALLER
 
 if TYPE_CHECKING:
     from server.tenancy import Tenancy
+    from server.tracing import Tracer
 
 _log = logging.getLogger("adatape.engine")
 
@@ -67,8 +70,10 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Controller,
         tenancy: "Tenancy | None" = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         self.repository = repository
+        self.tracer = tracer
         self.tenancy = tenancy
         self._metrics = metrics
         self._settings = settings
@@ -80,7 +85,7 @@ class Engine:
             clock,
             Watchdog(settings.hang_s, metrics, clock),
         )
-        self._ledger = Ledger(clock, cancel=self._dispatcher.cancel)
+        self._ledger = Ledger(clock, cancel=self._dispatcher.cancel, tracer=tracer)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
         self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)
         self._gate = Gate(settings, self._dispatcher, lambda: self._ledger.num_pending)
@@ -176,6 +181,8 @@ class Engine:
         self._dispatcher.stop()
         if self.tenancy is not None:
             await self.tenancy.stop()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.stop)
         _log.info("engine_stopped abandoned=%d", len(abandoned))
         return len(abandoned)
 
@@ -190,7 +197,11 @@ class Engine:
                 self._metrics.refused(error, protocol=request.protocol)
             else:
                 family.meter.refused(request.protocol, error, now - request.arrival_s)
+            if self.tracer is not None:
+                self.tracer.record(CALLER.get(), root_span(request, now, error), error=str(error))
             raise
+        if self.tracer is not None:
+            job.traceparent = CALLER.get()
         self._ledger.open(job)
         for entry in job.entries:
             self._dispatcher.push(entry, entry.first_stage, 0, now)

@@ -172,7 +172,10 @@ class Guard:
     def _is_usable(self, execution: Execution) -> bool:
         """Count what a shadow's execution cost, and say whether it came to anything."""
         if execution.error is not None:
-            _log.warning("shadow_failed model=%s stage=%s", self._family.key, execution.batch.stage)
+            request_id = execution.batch.tickets[0].job.request.request_id
+            _log.warning(
+                "shadow_failed model=%s stage=%s request=%s", self._family.key, execution.batch.stage, request_id
+            )
             return False
         batch = execution.batch
         self._family.meter.shadowed(flops_of(self._family.manifest.flops, batch.stage, batch.bucket))

@@ -26,6 +26,8 @@ class Job:
     entries: list["Entry"] = field(default_factory=list)
     num_left: int = 0
     is_settled: bool = False
+    traceparent: str | None = None
+    """The caller's trace, where traces are on and it has one."""
 
     def to_answer(self, now: float) -> InferAnswer:
         """Return the answer of a job whose entries have all run; `now` is its settlement."""
@@ -56,6 +58,7 @@ class Entry(Ticket):
     """When it began to wait for its next execution."""
     queue_s: float = 0.0
     read_s: float = 0.0
+    read_done_s: float = 0.0
     trunk_s: float = 0.0
     logits_C: Floats | None = None
 
@@ -78,6 +81,7 @@ class Entry(Ticket):
             self.trunk_s = finished_s - started_s
         else:
             self.read_s = finished_s - started_s
+            self.read_done_s = finished_s
 
     def was_answered(self, logits_C: Floats, bucket: int) -> None:
         """Take this sample's logits and the bucket that it ran in."""

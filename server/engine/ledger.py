@@ -2,20 +2,28 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from server.engine.families import Family
 from server.engine.jobs import Entry, Job
+from server.engine.spans import root_span, stage_spans
 from server.errors import Cancelled, ServeError
 from server.records import Priority
+
+if TYPE_CHECKING:
+    from server.tracing import Tracer
 
 
 class Ledger:
     """The open jobs; `cancel` takes an entry out of line."""
 
-    def __init__(self, clock: Callable[[], float], *, cancel: Callable[[Entry], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, cancel: Callable[[Entry], None], tracer: "Tracer | None" = None
+    ) -> None:
         self.num_pending = 0
         self._clock = clock
         self._cancel = cancel
+        self._tracer = tracer
         self._jobs: set[Job] = set()
         self._when_empty = asyncio.Event()
 
@@ -60,7 +68,8 @@ class Ledger:
     def _answer(self, job: Job) -> None:
         answer = job.to_answer(self._clock())
         prepare_s = job.admitted_s - job.request.arrival_s
-        job.family.meter.answered(job.request.protocol, answer, prepare_s)
+        trace_id = "" if self._tracer is None else self._trace(job, self._tracer)
+        job.family.meter.answered(job.request.protocol, answer, prepare_s, trace_id)
         if job.family.pilot is not None and job.request.ask.priority is not Priority.LOW:
             now = self._clock()
             job.family.pilot.settled(now, now - job.request.arrival_s)
@@ -72,7 +81,14 @@ class Ledger:
         for entry in job.entries:
             self._cancel(entry)
         total_s = self._clock() - job.request.arrival_s
+        if self._tracer is not None:
+            self._trace(job, self._tracer, error)
         spent_flops = [entry.executed_flops for entry in job.entries]
         job.family.meter.failed(job.request.protocol, error, spent_flops, total_s)
         if not job.future.done():
             job.future.set_exception(error)
+
+    def _trace(self, job: Job, tracer: "Tracer", error: ServeError | None = None) -> str:
+        """Send a settled job's trace; return its id."""
+        root = root_span(job.request, self._clock(), error)
+        return tracer.record(job.traceparent, root, stage_spans(job), str(error or ""))

@@ -93,11 +93,14 @@ class Outcomes:
         if is_out_of_memory(error) and len(batch.tickets) > 1:
             self._halve(execution)
             return
-        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
+        requests = ",".join(dict.fromkeys(entry.job.request.request_id for entry in batch.tickets))
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), requests)
         if isinstance(error, Unavailable):
-            _log.warning("execution_unavailable model=%s stage=%s bucket=%d batch=%d reason=%r", *place, str(error))
+            _log.warning(
+                "execution_unavailable model=%s stage=%s bucket=%d batch=%d requests=%s reason=%r", *place, str(error)
+            )
         elif not isinstance(error, Hung):  # the watchdog has told
-            _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d", *place, exc_info=error)
+            _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d requests=%s", *place, exc_info=error)
         for entry in batch.tickets:
             self._ledger.settle(entry.job, _to_failure(error, batch.stage))
 

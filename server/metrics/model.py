@@ -17,6 +17,9 @@ SHED_CAUSES = ("samples", "seconds", "service_level", OTHER)
 EXPIRED_CAUSES = ("admission", "waiting", OTHER)
 WAITING, BEGUN = "waiting", "begun"
 EXPIRED, CANCELLED, FAILED, ABANDONED = "expired", "cancelled", "failed", "abandoned"
+CANCELLED_CAUSES = (WAITING, BEGUN)
+SAMPLE_FAILURES = (EXPIRED, CANCELLED, FAILED)
+WASTE_CAUSES = (*SAMPLE_FAILURES, ABANDONED)
 
 
 class ModelMeter:
@@ -53,9 +56,9 @@ class ModelMeter:
         metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
         metrics.shed.declare((model, cause) for cause in SHED_CAUSES)
         metrics.expired.declare((model, cause) for cause in EXPIRED_CAUSES)
-        metrics.cancelled.declare((model, cause) for cause in (WAITING, BEGUN))
-        metrics.wasted.declare((model, cause) for cause in (EXPIRED, CANCELLED, FAILED, ABANDONED))
-        for outcome in (EXPIRED, CANCELLED, FAILED):
+        metrics.cancelled.declare((model, cause) for cause in CANCELLED_CAUSES)
+        metrics.wasted.declare((model, cause) for cause in WASTE_CAUSES)
+        for outcome in SAMPLE_FAILURES:
             metrics.sample.series(*self._labels, outcome)
             metrics.executed.series(*self._labels, outcome)
 

@@ -88,7 +88,7 @@ def readable(request: Any) -> Any:
 async def refuse(context: grpc.aio.ServicerContext, error: ServeError) -> NoReturn:
     """End an RPC with an error."""
     retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
-    await context.abort(code_of(error), str(error), retry)
+    await context.abort(code_of(error), str(error), (*(context.trailing_metadata() or ()), *retry))
     raise AssertionError("abort does not return. This is a bug.")
 
 

@@ -16,6 +16,7 @@ from server.oip_grpc.errors import readable, refuse, to_serve_error
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.progressive import take_first_step
 from server.oip_grpc.reading import Reading
+from server.tracing import CALLER
 from server.wire import new_request_id
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MAX_OPEN = 64
 """Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
 _FINAL = "triton_final_response"
+_REQUEST_ID = "x-request-id"
 
 
 class Inference:
@@ -42,7 +44,9 @@ class Inference:
     async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         """Answer a ModelInferRequest; the RPC's own deadline and cancellation count."""
         try:
-            outcome, _ = await self._answer(self._read(request, context, "ModelInfer"))
+            call = self._read(request, context, "ModelInfer")
+            context.set_trailing_metadata(((_REQUEST_ID, call.request_id),))
+            outcome, _ = await self._answer(call)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             await refuse(context, to_serve_error(error, "ModelInfer"))
         return to_response(outcome, request.id)
@@ -95,6 +99,8 @@ class Inference:
                 await refuse(context, error)
 
     def _read(self, request: Any, context: grpc.aio.ServicerContext, rpc: str) -> Infer:
+        if self._plane.engine.tracer is not None:
+            CALLER.set(dict(context.invocation_metadata() or ()).get("traceparent"))
         with self._counting():
             caller = None if self._access is None else self._access.admit(rpc, context)
             return to_infer(

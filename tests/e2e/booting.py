@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
 STOP_S = 30.0
+SERVING = re.compile(r'serving(?: url=|","url":")([^\s"]+)')
+"""In the log as text, or as JSON."""
 
 
 class Running:
@@ -32,7 +34,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        match = re.search(r"serving url=(\S+)", self.log)
+        match = SERVING.search(self.log)
         assert match, self.log
         return match.group(1)
 
@@ -58,7 +60,7 @@ class Running:
         assert self.process.stderr
         for line in self.process.stderr:
             self.lines.append(line)
-            if "serving url=" in line:
+            if SERVING.search(line):
                 self._is_serving.set()
         self._is_serving.set()
 

@@ -1,0 +1,88 @@
+"""`python -m benchmarks.metering`: what counting costs, as a share of the requests a second that a server answers."""
+
+import sys
+import threading
+import urllib.request
+from collections.abc import Sequence
+from statistics import median
+
+from benchmarks.booting import Served, started
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
+from benchmarks.inputs import binary_requests
+from benchmarks.report import Aim, Report
+
+MAX_COST = 0.02
+PAIRS = 10
+SECONDS = 4.0
+TIMEOUT_S = 30.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Saturate a server that counts and one that does not, in turn."""
+    options = parser("metering", "throughput with metrics and a scrape each few seconds, against none")
+    add_family(options)
+    options.add_argument("--pairs", type=int, default=PAIRS, help="pairs of blocks (default: %(default)s)")
+    run(measure, options, arguments)
+
+
+def measure(options: Options) -> Report:
+    """Run the two servers on one core, only one of them under load; each pair begins with the other one."""
+    pairs, seconds = (2, 1.0) if options.quick else (options.pairs, SECONDS)
+    bench = Bench(options, num_pictures=CONCURRENCY)
+    requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
+    rates: list[tuple[float, float]] = []
+    with bench.served() as counting, started(_command(bench), core=bench.server_core) as silent:
+        for served in (counting, silent):
+            _rate(bench, served, requests, seconds, is_scraped=False)
+        for pair in range(pairs):
+            order = (counting, silent) if pair % 2 == 0 else (silent, counting)
+            found = {served: _rate(bench, served, requests, seconds, is_scraped=served is counting) for served in order}
+            rates.append((found[counting], found[silent]))
+    return _to_report(bench, rates, seconds)
+
+
+def _command(bench: Bench) -> list[str]:
+    """Return the command of the server that counts nothing."""
+    source = ["--backend", "fake"] if bench.repository is None else ["--model-repository", str(bench.repository)]
+    return [sys.executable, "-m", "benchmarks.unmetered", "--port", "0", "--grpc-port", "0", *source]
+
+
+def _rate(bench: Bench, served: Served, requests: list[bytes], seconds: float, *, is_scraped: bool) -> float:
+    """Return the requests a second of one block, with a scrape in its middle."""
+    timer = threading.Timer(seconds / 2, _scrape, [served.url])
+    if is_scraped:
+        timer.start()
+    rate, _ = bench.rate(served, requests, concurrency=CONCURRENCY, seconds=seconds)
+    if is_scraped:
+        timer.join()
+    return rate
+
+
+def _scrape(url: str) -> None:
+    request = urllib.request.Request(f"{url}/metrics", headers={"Accept": "application/openmetrics-text"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server
+        reply.read()
+
+
+def _to_report(bench: Bench, rates: list[tuple[float, float]], seconds: float) -> Report:
+    costs = [1 - counting / silent for counting, silent in rates]
+    report = Report("metering", f"Throughput with metrics against none, {bench.model}")
+    report.rows = [
+        {"pair": pair, "counting_per_s": counting, "silent_per_s": silent, "cost_percent": 100 * cost}
+        for pair, ((counting, silent), cost) in enumerate(zip(rates, costs, strict=True), start=1)
+    ]
+    report.aims = [Aim("median cost of metrics, share of throughput", median(costs), MAX_COST, is_at_least=False)]
+    report.notes = [
+        bench.describe(),
+        (
+            f"Two servers on one core, one of them under load at a time, {CONCURRENCY} callers with binary requests of "
+            f"one image, blocks of {seconds:g} s; the order within pairs alternates. The silent one runs the same code "
+            "with meters that count nothing; the counting one is scraped once in each block."
+        ),
+    ]
+    report.details["pairs"] = [{"counting_per_s": counting, "silent_per_s": silent} for counting, silent in rates]
+    return report
+
+
+if __name__ == "__main__":
+    main()
