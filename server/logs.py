@@ -7,6 +7,7 @@ A call such as `_log.info("cap_moved model=%s to=%d", name, cap)` becomes
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 from server.settings import Settings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-_FIELD = re.compile(r"(\w+)=(\S*%\S+)")
+_FIELD = re.compile(r"(\w+)=(\S+)")
 _PLACEHOLDER = re.compile(r"%[-+#.\d]*[a-zA-Z]")
 _OWN = ("time", "level", "logger", "event", "message", "exception")
 
@@ -49,16 +50,20 @@ def _read_fields(record: logging.LogRecord) -> dict[str, Any]:
     template, values = str(record.msg), record.args
     fields = _FIELD.findall(template)
     event = template.split(" ", 1)[0]
-    is_ours = isinstance(values, tuple) and len(fields) == len(values) == len(_PLACEHOLDER.findall(template))
+    num_open = sum(_PLACEHOLDER.search(form) is not None for _, form in fields)
+    is_ours = isinstance(values, tuple) and num_open == len(values) == len(_PLACEHOLDER.findall(template))
     if not is_ours or not event.isidentifier() or {name for name, _ in fields} & set(_OWN):
         return {"message": _printable(record.getMessage())}
     assert isinstance(values, tuple)
-    named = zip(fields, values, strict=True)
-    return {"event": event} | {name: _to_plain(form, value) for (name, form), value in named}
+    rest = iter(values)
+    return {"event": event} | {name: _to_plain(form, rest) for name, form in fields}
 
 
-def _to_plain(form: str, value: object) -> object:
-    """Return a value that JSON has: numbers as they are, infinity and what stands inside other text as text."""
+def _to_plain(form: str, rest: Iterator[object]) -> object:
+    """Return what JSON has for a field: a number as it is, infinity and what stands inside other text as text."""
+    if _PLACEHOLDER.search(form) is None:
+        return form
+    value = next(rest)
     if _PLACEHOLDER.fullmatch(form) is None:
         return _printable(form % value)
     if isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value)):

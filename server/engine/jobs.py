@@ -1,7 +1,7 @@
 """A request inside the engine: one job, one entry for each sample, one answer."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
@@ -146,3 +146,8 @@ def new_job(
         for index, budget in enumerate(budgets)
     ]
     return job
+
+
+def names_of(entries: Iterable[Entry]) -> str:
+    """Return the ids of the requests that entries belong to, as the log names them."""
+    return ",".join(dict.fromkeys(entry.job.request.request_id for entry in entries))

@@ -7,7 +7,7 @@ from math import inf
 from server.backends.base import Reading, is_out_of_memory
 from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
-from server.engine.jobs import Entry
+from server.engine.jobs import Entry, names_of
 from server.engine.ledger import Ledger
 from server.engine.watchdog import Hung
 from server.errors import BackendFailed, DeadlineExceeded, OutOfMemory, ServeError, Unavailable
@@ -93,8 +93,7 @@ class Outcomes:
         if is_out_of_memory(error) and len(batch.tickets) > 1:
             self._halve(execution)
             return
-        requests = ",".join(dict.fromkeys(entry.job.request.request_id for entry in batch.tickets))
-        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), requests)
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), names_of(batch.tickets))
         if isinstance(error, Unavailable):
             _log.warning(
                 "execution_unavailable model=%s stage=%s bucket=%d batch=%d requests=%s reason=%r", *place, str(error)
@@ -109,8 +108,8 @@ class Outcomes:
         batch, costs, now = execution.batch, execution.family.costs, self._clock()
         size = max(1, len(batch.tickets) // 2)
         costs.limit_batch(batch.stage, batch.bucket, size)
-        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), size)
-        _log.warning("batch_halved model=%s stage=%s bucket=%d batch=%d max_batch=%d reason=memory", *place)
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), size, names_of(batch.tickets))
+        _log.warning("batch_halved model=%s stage=%s bucket=%d batch=%d max_batch=%d requests=%s reason=memory", *place)
         for entry in batch.tickets:
             if not entry.job.is_settled:
                 self._dispatcher.push(entry, batch.stage, batch.bucket, now)

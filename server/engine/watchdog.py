@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from server.engine.execution import Execution
+from server.engine.jobs import names_of
 from server.errors import BackendFailed
 from server.metrics import Metrics
 
@@ -100,8 +101,8 @@ class Watchdog:
         expected = f"one within {self.limit_s:g} s"
         execution.error = Hung(f"{execution.batch.stage} execution", f"no end after {self.limit_s:g} s", expected)
         batch = execution.batch
-        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets))
-        _log.error("execution_hung model=%s stage=%s bucket=%d batch=%d", *place)
+        place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), names_of(batch.tickets))
+        _log.error("execution_hung model=%s stage=%s bucket=%d batch=%d requests=%s", *place)
         self._take(execution)
 
     def _recovered(self, fault: str, since_s: float) -> None:

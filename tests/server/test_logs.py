@@ -27,6 +27,11 @@ def test_a_line_of_ours_becomes_fields():
     }
 
 
+def test_what_is_always_the_same_is_a_field_too():
+    line = rendered("batch_halved model=%s batch=%d reason=memory", "m", 8)
+    assert (line["event"], line["model"], line["batch"], line["reason"]) == ("batch_halved", "m", 8, "memory")
+
+
 def test_what_stands_inside_other_text_stays_there():
     assert rendered("serving url=%s docs=%s/docs", "http://h", "http://h")["docs"] == "http://h/docs"
 
