@@ -51,7 +51,6 @@ def test_each_image_is_one_exact_version(name: str) -> None:
         assert image.endswith(f":{__version__}")
 
 
-@pytest.mark.skipif(not (ROOT / "monitoring").is_dir(), reason="no monitoring/ in this checkout")
 @services
 def test_each_path_that_is_mounted_exists(name: str) -> None:
     paths = [volume.split(":")[0] for volume in SERVICES[name]["volumes"]] if "volumes" in SERVICES[name] else []
