@@ -1,9 +1,11 @@
 """Who may call which path over HTTP."""
 
+from dataclasses import replace
+
 from server.errors import Forbidden
 from server.settings import Settings
-from server.tenancy import Access, check_admin
-from server.wire import Call
+from server.tenancy import Tenancy, check_admin
+from server.wire import Call, Reply
 
 _OPEN = frozenset(
     {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v2/health/live", "/v2/health/ready"}
@@ -11,6 +13,7 @@ _OPEN = frozenset(
 _OPEN_FOLDERS = ("/docs/", "/static/")
 _ADMIN = frozenset({"/v1/controller", "/v1/keys"})
 _ADMIN_FOLDER = "/v2/repository/models/"
+_QUOTA = ("X-Compute-Remaining-Flops", "X-Compute-Limit-Flops")
 _BEARER = "bearer "
 
 
@@ -20,8 +23,9 @@ class HttpAccess:
     `admin_port` is the resolved port of the admin surface, None where it has none of its own.
     """
 
-    def __init__(self, access: Access, settings: Settings) -> None:
-        self._access = access
+    def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
+        self._tenancy = tenancy
+        self._access = tenancy.access
         self.admin_port = settings.admin_port
 
     def admit(self, call: Call) -> None:
@@ -38,6 +42,14 @@ class HttpAccess:
             check_admin(caller, path)
             if self.admin_port is not None and call.scope["server"][1] != self.admin_port:
                 raise Forbidden(path, "a call to the port of everyone", "one to the admin port")
+
+    def with_quota(self, reply: Reply, call: Call) -> Reply:
+        """Return a reply that says what is left of its caller's quota, if there is one."""
+        left = None if call.caller is None else self._tenancy.quota_of(call.caller.tenant)
+        if left is None:
+            return reply
+        said = tuple((name, f"{flops:.0f}") for name, flops in zip(_QUOTA, left, strict=True))
+        return replace(reply, headers=(*reply.headers, *said))
 
 
 def key_of(call: Call) -> str | None:

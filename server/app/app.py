@@ -13,6 +13,7 @@ from server.app.controller import ControllerView
 from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
+from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
@@ -48,7 +49,7 @@ class App:
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
         view, health = ControllerView(engine, settings), Health(engine, metrics)
-        self.api: FastAPI = build_api(endpoints, models, view, health, self._render)
+        self.api: FastAPI = build_api(endpoints, models, view, UsageView(engine), health, self._render)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -80,6 +81,8 @@ class App:
                 return
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             reply = self._render(error, call)
+        if self.access is not None:
+            reply = self.access.with_quota(reply, call)
         await send_reply(send, reply, call.request_id)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
@@ -145,7 +148,7 @@ def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":
         return None
     from server.app.access import HttpAccess
 
-    return HttpAccess(engine.tenancy.access, settings)
+    return HttpAccess(engine.tenancy, settings)
 
 
 def _request_id(scope: Scope) -> str:

@@ -18,6 +18,7 @@ from server.app import docs, page
 from server.app.controller import ControllerView
 from server.app.health import Exposition, Health
 from server.app.openapi import describe
+from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.classify.describe import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
@@ -51,7 +52,7 @@ def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
 
 
 def build_api(
-    endpoints: list[Endpoint], models: Models, view: ControllerView, health: Health, render: Render
+    endpoints: list[Endpoint], models: Models, view: ControllerView, usage: UsageView, health: Health, render: Render
 ) -> FastAPI:
     """Return the application behind every path; all its failures go through `render`."""
     api = FastAPI(
@@ -70,6 +71,8 @@ def build_api(
         _get("/v1/models/{model}", models.detail, "models", 401, 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 401, 404),
         _get("/v1/controller", view.controller, "operation", 401, 403),
+        _get("/v1/usage", usage.usage, "operation", 400, 401, 403, 404, 503),
+        _get("/v1/keys", usage.keys, "operation", 401, 403, 404),
         _get("/healthz", health.live, "operation", 503),
         _get("/readyz", health.ready, "operation", 503),
         _get("/metrics", health.metrics, "operation", response_class=Exposition),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import ceil, inf
 
-from server.budget import Budget
+from server.budget import NO_CEILINGS, Budget, Ceilings
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family
 from server.engine.pilot import Pilot
@@ -98,15 +98,15 @@ class Gate:
             raise DeadlineExceeded("deadline", f"{request.ask.deadline_s:g} s", expected, cause="admission")
 
 
-def decide_budgets(request: InferRequest, family: Family) -> list[Budget]:
-    """Return the budget of each sample.
+def decide_budgets(request: InferRequest, family: Family, ceilings: Ceilings = NO_CEILINGS) -> list[Budget]:
+    """Return the budget of each sample, under the ceilings of its tenant.
 
     Raises: BadRequest for an ask that no cap can meet.
     """
     decide = family.budgets.decide
     if request.max_tape_B is None:
-        return [decide(request.ask)] * request.num_samples
-    by_cap = {max_tape: decide(request.ask, max_tape) for max_tape in set(request.max_tape_B)}
+        return [decide(request.ask, None, ceilings)] * request.num_samples
+    by_cap = {max_tape: decide(request.ask, max_tape, ceilings) for max_tape in set(request.max_tape_B)}
     return [by_cap[max_tape] for max_tape in request.max_tape_B]
 
 

@@ -24,7 +24,7 @@ def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy =
     is_fake = settings.backend == "fake"
     repository = Repository(None, builtin=[fake_manifest()]) if is_fake else Repository(settings.model_repository)
     backend = FakeBackend(settings.fake_faults) if is_fake else _build_backend(settings)
-    tenancy = _build_tenancy(settings)
+    tenancy = _build_tenancy(settings, metrics)
     tracer = _build_tracer(settings)
     return Engine(repository, backend, metrics, settings, make_policy=make_policy, tenancy=tenancy, tracer=tracer)
 
@@ -38,13 +38,13 @@ def _build_tracer(settings: Settings) -> "Tracer | None":
     return Tracer(settings.otlp_endpoint)
 
 
-def _build_tenancy(settings: Settings) -> "Tenancy | None":
+def _build_tenancy(settings: Settings, metrics: Metrics) -> "Tenancy | None":
     """Return what tells callers apart, if the settings ask for it."""
     if not settings.asks_who_calls:
         return None
     from server.tenancy import Tenancy
 
-    return Tenancy(settings)
+    return Tenancy(settings, metrics)
 
 
 def _build_backend(settings: Settings) -> Backend:

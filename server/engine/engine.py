@@ -37,6 +37,7 @@ from server.settings import Settings
 from server.tracing import CALLER
 
 if TYPE_CHECKING:
+    from server.engine.billing import Billing
     from server.tenancy import Tenancy
     from server.tracing import Tracer
 
@@ -75,6 +76,7 @@ class Engine:
         self.repository = repository
         self.tracer = tracer
         self.tenancy = tenancy
+        self._billing = None if tenancy is None else _build_billing(tenancy)
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -199,6 +201,8 @@ class Engine:
                 family.meter.refused(request.protocol, error, now - request.arrival_s)
             if self.tracer is not None:
                 self.tracer.record(CALLER.get(), root_span(request, now, error), error=str(error))
+            if self._billing is not None and request.tenant is not None:
+                self._billing.refused(request.tenant, error)
             raise
         if self.tracer is not None:
             job.traceparent = CALLER.get()
@@ -214,10 +218,20 @@ class Engine:
         family = self.shelf.find(request.model, request.version)
         family.check_ready()
         family.check(request, self._settings.max_request_samples)
-        budgets = decide_budgets(request, family)
+        bill = None
+        if self._billing is None or request.tenant is None:
+            budgets = decide_budgets(request, family)
+        else:
+            request, budgets, bill = self._billing.judge(request, family, now)
         family.meter.asked([budget.asked_cap for budget in budgets])
         deadline_s = deadline_of(request)
         if family.pilot is not None:
             family.pilot.rate.add(now, len(budgets))
         self._gate.check(request, family, budgets, deadline_s, now)
-        return new_job(request, family, budgets, deadline_s, self._orders, now)
+        return new_job(request, family, budgets, deadline_s, self._orders, now, bill)
+
+
+def _build_billing(tenancy: "Tenancy") -> "Billing":
+    from server.engine.billing import Billing
+
+    return Billing(tenancy)

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
+from typing import TYPE_CHECKING
 
 from server.backends.base import Reading
 from server.budget import Budget
 from server.engine.families import Family
 from server.records import Floats, InferAnswer, InferRequest, Receipt, Sample
 from server.scheduler import Batch, Stage, Ticket, due_s
+
+if TYPE_CHECKING:
+    from server.tenancy import Bill
 
 STAGGER = 2.0
 """How far apart the executions that a large request needs are due, in times of what one costs."""
@@ -25,6 +29,8 @@ class Job:
     admitted_s: float
     entries: list["Entry"] = field(default_factory=list)
     num_left: int = 0
+    bill: "Bill | None" = None
+    """Who pays for it, where callers are told apart."""
     is_settled: bool = False
     traceparent: str | None = None
     """The caller's trace, where traces are on and it has one."""
@@ -118,14 +124,20 @@ EntryBatch = Batch[Entry]
 
 
 def new_job(
-    request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, orders: Iterator[int], now: float
+    request: InferRequest,
+    family: Family,
+    budgets: list[Budget],
+    deadline_s: float,
+    orders: Iterator[int],
+    now: float,
+    bill: "Bill | None" = None,
 ) -> Job:
     """Return a job with an entry for each sample, in the order they are to be served among equals.
 
     Of a large request one execution's worth is due at once and the next as if it came later, at the pace at which
     half of the device serves them: whoever comes meanwhile with a small request goes in between.
     """
-    job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets))
+    job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets), bill=bill)
     priority = request.ask.priority
     due = due_s(request.arrival_s, inf, priority)
     chunk = family.costs.splits(Stage.READ, 0).best

@@ -36,6 +36,8 @@ class Ledger:
         job.family.meter.admitted()
         self._jobs.add(job)
         self.num_pending += len(job.entries)
+        if job.bill is not None:
+            job.bill.open(self._clock())
 
     def settle(self, job: Job, error: ServeError | None = None) -> None:
         """Give a job its answer or an error and count it; a job that is settled already stays as it is."""
@@ -70,6 +72,8 @@ class Ledger:
         prepare_s = job.admitted_s - job.request.arrival_s
         trace_id = "" if self._tracer is None else self._trace(job, self._tracer)
         job.family.meter.answered(job.request.protocol, answer, prepare_s, trace_id)
+        if job.bill is not None:
+            job.bill.answered(answer, self._clock())
         if job.family.pilot is not None and job.request.ask.priority is not Priority.LOW:
             now = self._clock()
             job.family.pilot.settled(now, now - job.request.arrival_s)
@@ -85,6 +89,8 @@ class Ledger:
             self._trace(job, self._tracer, error)
         spent_flops = [entry.executed_flops for entry in job.entries]
         job.family.meter.failed(job.request.protocol, error, spent_flops, total_s)
+        if job.bill is not None:
+            job.bill.failed(error, sum(spent_flops), self._clock())
         if not job.future.done():
             job.future.set_exception(error)
 

@@ -55,6 +55,8 @@ class Outcomes:
             entry.ran(stage, flops, execution.started_s, execution.finished_s)
             if entry.job.is_settled:
                 family.meter.wasted(flops)
+                if entry.job.bill is not None:
+                    entry.job.bill.wasted(flops, self._clock())
 
     def _bucket(self, entries: list[Entry], reading: Reading) -> None:
         """Put each sample in line for the smallest bucket that holds its tape."""

@@ -32,6 +32,7 @@ class Declared:
         self._declare_load()
         self._declare_connections()
         self._declare_quality()
+        self._declare_tenants()
 
     def _declare_requests(self) -> None:
         self.requests = Counter(
@@ -170,4 +171,30 @@ class Declared:
             "adatape_shadow_comparisons_total",
             "Capped answers compared with full tape, by what came of it",
             (*by_cap, "result"),
+        )
+
+    def _declare_tenants(self) -> None:
+        """Shown only where callers are told apart."""
+        self.tenant_requests = Counter(
+            "adatape_tenant_requests_total", "Requests that reached the engine, by outcome", ("tenant", "outcome")
+        )
+        self.tenant_flops = Counter(
+            "adatape_tenant_flops_total",
+            "FLOPs of a tenant's answers (useful, padding), and of its work that was not answered (wasted)",
+            ("tenant", "kind"),
+        )
+        self.tenant_wants = Counter(
+            "adatape_tenant_samples_total",
+            "Samples answered, by the tape that they would have read: the maximum, less, or never asked (unread)",
+            ("tenant", "want"),
+        )
+        self.tenant_quota = Gauge("adatape_tenant_quota_flops", "FLOPs left of a tenant's quota", ("tenant",))
+        self.tenant_quota_limit = Gauge(
+            "adatape_tenant_quota_limit_flops", "FLOPs that a full quota holds", ("tenant",)
+        )
+        self.tenants_read = Counter(
+            "adatape_tenants_reads_total", "Times that a changed tenants file was read, by what came of it", ("result",)
+        )
+        self.quota_syncs = Counter(
+            "adatape_quota_syncs_total", "Times that usage was sent to the quota store, by what came of it", ("result",)
         )

@@ -2,20 +2,23 @@
 
 import grpc
 
-from server.errors import Forbidden
+from server.errors import Forbidden, Unauthenticated
 from server.settings import Settings
-from server.tenancy import Access, Caller, check_admin
+from server.tenancy import Caller, Tenancy, check_admin
 
 _OPEN = frozenset({"ServerLive", "ServerReady"})
 _ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+_QUOTA = ("x-compute-remaining-flops", "x-compute-limit-flops")
+Metadata = tuple[tuple[str, str], ...]
 _BEARER = "bearer "
 
 
 class GrpcAccess:
     """Judges an RPC by its metadata."""
 
-    def __init__(self, access: Access, settings: Settings) -> None:
-        self._access = access
+    def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
+        self._tenancy = tenancy
+        self._access = tenancy.access
         self._has_admin_port = settings.admin_port is not None
 
     def admit(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
@@ -31,6 +34,14 @@ class GrpcAccess:
             if self._has_admin_port:
                 raise Forbidden(rpc, "a call to the port of everyone", "its HTTP form, on the admin port")
         return caller
+
+    def quota_metadata(self, context: grpc.aio.ServicerContext) -> Metadata:
+        """Return what an RPC's end says of its caller's quota, as HTTP does in its headers; nothing without one."""
+        try:
+            left = self._tenancy.quota_of(self._access.identify(_key_of(context)).tenant)
+        except Unauthenticated:
+            return ()
+        return () if left is None else tuple((name, f"{flops:.0f}") for name, flops in zip(_QUOTA, left, strict=True))
 
 
 def _key_of(context: grpc.aio.ServicerContext) -> str | None:

@@ -85,10 +85,12 @@ def readable(request: Any) -> Any:
     return request
 
 
-async def refuse(context: grpc.aio.ServicerContext, error: ServeError) -> NoReturn:
-    """End an RPC with an error."""
+async def refuse(
+    context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple[tuple[str, str], ...] = ()
+) -> NoReturn:
+    """End an RPC with an error, and what else there is to say."""
     retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
-    await context.abort(code_of(error), str(error), (*(context.trailing_metadata() or ()), *retry))
+    await context.abort(code_of(error), str(error), (*(context.trailing_metadata() or ()), *retry, *trailers))
     raise AssertionError("abort does not return. This is a bug.")
 
 

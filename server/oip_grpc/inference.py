@@ -48,8 +48,13 @@ class Inference:
             context.set_trailing_metadata(((_REQUEST_ID, call.request_id),))
             outcome, _ = await self._answer(call)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            await refuse(context, to_serve_error(error, "ModelInfer"))
+            await refuse(context, to_serve_error(error, "ModelInfer"), self._quota(context))
+        if self._access is not None:
+            context.set_trailing_metadata((*(context.trailing_metadata() or ()), *self._quota(context)))
         return to_response(outcome, request.id)
+
+    def _quota(self, context: grpc.aio.ServicerContext) -> tuple[tuple[str, str], ...]:
+        return () if self._access is None else self._access.quota_metadata(context)
 
     async def stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""

@@ -75,7 +75,7 @@ def _build_access(plane: DataPlane, settings: Settings) -> "GrpcAccess | None":
         return None
     from server.oip_grpc.access import GrpcAccess
 
-    return GrpcAccess(plane.engine.tenancy.access, settings)
+    return GrpcAccess(plane.engine.tenancy, settings)
 
 
 def _add_port(server: grpc.aio.Server, settings: Settings) -> int:

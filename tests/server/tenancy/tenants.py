@@ -22,9 +22,10 @@ def write_tenants(folder: Path, **limits: str) -> Path:
     return path
 
 
-def access(folder: Path, *, require_auth: bool = True, **settings: Any) -> dict[str, Any]:
+def access(folder: Path, *, limits: dict[str, str] | None = None, **settings: Any) -> dict[str, Any]:
     """Return settings with those tenants."""
-    return {"tenants_file": write_tenants(folder), "require_auth": require_auth, "quota_store": "memory", **settings}
+    path = write_tenants(folder, **(limits or {}))
+    return {"tenants_file": path, "require_auth": True, "quota_store": "memory", **settings}
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -1,0 +1,138 @@
+"""What tenants have had, and whose keys there are: `GET /v1/usage`, `GET /v1/keys`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Query, Request
+from pydantic import BaseModel, ConfigDict
+
+from server.engine import Engine
+from server.errors import NotFound
+
+if TYPE_CHECKING:
+    from server.tenancy import Account, Caller
+    from server.tenancy.store import Usage
+
+EVERYONE = "*"
+_DAY = r"^\d{4}-\d{2}-\d{2}$"
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Sums(_Shape):
+    """Sums over the receipts of answered requests."""
+
+    num_requests: int = 0
+    num_samples: int = 0
+    useful_flops: int = 0
+    executed_flops: int = 0
+    wasted_flops: int = 0
+    """What ran for requests that were cancelled, late or failed: no receipt shows it, the quota pays for it."""
+
+
+class ModelUsage(Sums):
+    model: str
+
+
+class QuotaState(_Shape):
+    flops_per_s: float
+    limit_flops: float
+    """What a full quota holds."""
+    remaining_flops: float
+    """What is left now; requests on their way hold back the most that they can cost."""
+    soft_flops: float
+    """Below this, caps shrink."""
+
+
+class TenantUsage(_Shape):
+    tenant: str
+    total: Sums
+    models: list[ModelUsage]
+    quota: QuotaState | None
+    """Null where the tenant has none."""
+
+
+class UsageReport(_Shape):
+    """Usage since a day, or since there are records."""
+
+    since: str | None
+    tenants: list[TenantUsage]
+
+
+class KeyInfo(_Shape):
+    id: str
+    tenant: str
+    is_admin: bool
+
+
+class KeyList(_Shape):
+    """The keys that are known, by their public ids."""
+
+    keys: list[KeyInfo]
+
+
+class UsageView:
+    """Answers tenants about themselves, and admins about everyone."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def usage(
+        self,
+        request: Request,
+        tenant: Annotated[str | None, Query(description="Another tenant, or * for all: admins only.")] = None,
+        since: Annotated[str | None, Query(pattern=_DAY, description="First day to count, UTC: YYYY-MM-DD.")] = None,
+    ) -> UsageReport:
+        """Show what a tenant has had: exactly the sums of its receipts. Empty where callers are not told apart."""
+        tenancy, call = self._engine.tenancy, request.scope["call"]
+        if tenancy is None:
+            return UsageReport(since=since, tenants=[])
+        caller: Caller = call.caller
+        if tenant not in {None, caller.tenant}:
+            from server.tenancy import check_admin
+
+            check_admin(caller, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
+        chosen = None if tenant == EVERYONE else [tenant or caller.tenant]
+        if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
+            raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")
+        # Sending what has moved also brings every quota up to now.
+        usages = await tenancy.ledger.usage(chosen, since or "")
+        names = sorted({*(tenancy.tenants if chosen is None else chosen), *(usage.tenant for usage in usages)})
+        return UsageReport(since=since, tenants=[_to_usage(tenancy.account(name), usages) for name in names])
+
+    async def keys(self) -> KeyList:
+        """List the keys that are known, by id; neither key nor hash is shown."""
+        tenancy = self._engine.tenancy
+        owners = [] if tenancy is None else tenancy.access.ring.owners
+        keys = [KeyInfo(id=owner.key_id, tenant=owner.tenant, is_admin=owner.is_admin) for owner in owners]
+        return KeyList(keys=sorted(keys, key=lambda key: (key.tenant, key.id)))
+
+
+def _to_usage(account: "Account", usages: "Iterable[Usage]") -> TenantUsage:
+    mine = [usage for usage in usages if usage.tenant == account.name]
+    models = sorted({usage.model for usage in mine})
+    return TenantUsage(
+        tenant=account.name,
+        total=Sums(**_sum(mine)),
+        models=[ModelUsage(model=name, **_sum(u for u in mine if u.model == name)) for name in models],
+        quota=_to_quota(account),
+    )
+
+
+def _to_quota(account: "Account") -> QuotaState | None:
+    bucket, policy = account.bucket, account.policy
+    if bucket is None:
+        return None
+    return QuotaState(
+        flops_per_s=bucket.rate,
+        limit_flops=bucket.burst,
+        remaining_flops=bucket.level,
+        soft_flops=policy.soft_share * bucket.burst,
+    )
+
+
+def _sum(usages: "Iterable[Usage]") -> dict[str, int]:
+    usages = list(usages)
+    return {name: sum(getattr(usage, name) for usage in usages) for name in Sums.model_fields}

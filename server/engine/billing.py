@@ -1,0 +1,44 @@
+"""What a tenant's policy and quota make of a request, before it is let in."""
+
+from dataclasses import replace
+
+from server.budget import Budget, Ceilings
+from server.engine.admission import decide_budgets
+from server.engine.families import Family
+from server.errors import ServeError
+from server.records import InferRequest, Priority
+from server.tenancy import Bill, Tenancy
+from server.tenancy.quota import cost_flops
+
+_URGENCY = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
+
+
+class Billing:
+    """Judges requests by the account that pays for them."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
+
+    def judge(self, request: InferRequest, family: Family, now: float) -> tuple[InferRequest, list[Budget], Bill]:
+        """Return the request as its tenant may ask it, its budgets, and its bill, which is not opened yet.
+
+        Raises: QuotaExceeded; BadRequest for an ask that no cap can meet.
+        """
+        assert request.tenant is not None, "Only a tenant's request is billed. This is a bug."
+        account = self._tenancy.account(request.tenant)
+        policy = account.policy
+        account.check_pending(request.num_samples)
+        if _URGENCY[request.ask.priority] > _URGENCY[policy.max_priority]:
+            request = replace(request, ask=replace(request.ask, priority=policy.max_priority))
+        budgets = decide_budgets(request, family, Ceilings(policy=policy.max_tape))
+        worst_flops, caps = family.budgets.worst_flops, [budget.cap for budget in budgets]
+        quota = account.grant(worst_flops, caps, now)
+        if quota is not None:
+            budgets = decide_budgets(request, family, Ceilings(policy=policy.max_tape, quota=quota))
+        capacity = family.manifest.tape_capacity
+        reserved = cost_flops(worst_flops, caps, capacity if quota is None else quota)
+        return request, budgets, Bill(account, request.model, len(caps), reserved, capacity)
+
+    def refused(self, tenant: str, error: ServeError) -> None:
+        """Count a request that was not let in."""
+        self._tenancy.account(tenant).meter.refused(error)

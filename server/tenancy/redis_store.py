@@ -1,0 +1,99 @@
+"""The store of several servers: one Redis, and one script, so that nobody sees half of a batch."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from server.errors import Unavailable
+from server.tenancy.store import COUNTS, Batch, Usage
+
+_PREFIX = "{adatape}:"
+"""The braces put all keys into one slot of a cluster, as one script needs."""
+_WAIT_S = 2.0
+_WRITER_S = 7 * 86_400
+
+# Redis has the clock that its servers share. Levels travel as text, for Lua would cut them to whole numbers.
+_SYNC = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local last = tonumber(redis.call('GET', KEYS[2]) or '-1')
+local is_new = last < tonumber(ARGV[1])
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+local levels = {}
+local at = 4
+for _ = 1, tonumber(ARGV[3]) do
+    local tenant, flops, rate, burst = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    at = at + 4
+    local kept = redis.call('HMGET', KEYS[1], tenant .. '|level', tenant .. '|at_s')
+    local level, since = tonumber(kept[1] or burst), tonumber(kept[2] or now)
+    if is_new then
+        level = math.min(burst, level + rate * math.max(0, now - since)) - flops
+        local text, stamp = string.format('%.17g', level), string.format('%.6f', math.max(now, since))
+        redis.call('HSET', KEYS[1], tenant .. '|level', text, tenant .. '|at_s', stamp)
+    end
+    levels[#levels + 1] = string.format('%.17g', level)
+end
+if is_new then
+    while ARGV[at] do
+        redis.call('HINCRBY', KEYS[3], ARGV[at], ARGV[at + 1])
+        at = at + 2
+    end
+end
+return levels
+"""
+
+
+class RedisStore:
+    """Usage and quotas in Redis. Set its own persistence (AOF) for them to survive its restarts."""
+
+    def __init__(self, url: str) -> None:
+        """Connect.
+
+        Raises: Unavailable.
+        """
+        parts = urlsplit(url)
+        self._place = f"{parts.hostname}:{parts.port or 6379}"
+        """Without the password that the address may hold."""
+        self._redis: Any = redis.Redis.from_url(
+            url, socket_timeout=_WAIT_S, socket_connect_timeout=_WAIT_S, decode_responses=True
+        )
+        self._sync = self._redis.register_script(_SYNC)
+        with self._explained():
+            self._redis.ping()
+
+    def sync(self, batch: Batch, now_s: float) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
+        spends = [part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst)]
+        usages = [
+            part
+            for usage in batch.usages
+            for name in COUNTS
+            for part in (f"{usage.tenant}|{usage.day}|{name}|{usage.model}", getattr(usage, name))
+        ]
+        keys = [_PREFIX + "quotas", f"{_PREFIX}writer:{batch.writer}", _PREFIX + "usage"]
+        with self._explained():
+            levels = self._sync(keys, [batch.number, _WRITER_S, len(batch.spends), *spends, *usages])
+        return {spend.tenant: float(level) for spend, level in zip(batch.spends, levels, strict=True)}
+
+    def usage(self, tenants: Sequence[str] | None, since: str) -> list[Usage]:
+        counts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+        with self._explained():
+            for field, value in self._redis.hscan_iter(_PREFIX + "usage", count=1000):
+                tenant, day, name, model = field.split("|", 3)
+                if day >= since and (tenants is None or tenant in tenants):
+                    counts[tenant, model, day][name] = int(value)
+        return [Usage(*place, *(values.get(name, 0) for name in COUNTS)) for place, values in sorted(counts.items())]
+
+    def close(self) -> None:
+        self._redis.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            got = f"{self._place}: {type(error).__name__}"
+            raise Unavailable("quota store", got, "a Redis that answers: see quota_store") from error

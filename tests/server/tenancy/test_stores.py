@@ -1,0 +1,158 @@
+"""Both stores keep one promise: a batch counts once, quotas refill and pay, usage adds up and outlives a restart."""
+
+import shutil
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.errors import Unavailable
+from server.tenancy.store import Batch, Spend, Usage, open_store, refilled
+
+DAY = "2026-11-24"
+SPEND = Spend("acme", 30.0, 10.0, 100.0)
+
+
+def usage(tenant="acme", model="m", day=DAY, **counts):
+    return Usage(tenant, model, day, **counts)
+
+
+@contextmanager
+def redis_server():
+    """A Redis of our own on a free port, in memory; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if "eady to accept" in line:
+                break
+        drain = threading.Thread(target=process.stdout.read)
+        drain.start()
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(30)
+        drain.join(30)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on PATH")
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path}/quota.sqlite3"
+        return
+    import redis
+
+    url = request.getfixturevalue("redis_url")
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    yield url
+
+
+@pytest.fixture
+def store(url):
+    store = open_store(url)
+    yield store
+    store.close()
+
+
+def test_a_new_quota_is_full_and_pays(store):
+    assert store.sync(Batch("a", 1, [SPEND], []), 1000.0)["acme"] == 70
+
+
+def test_quotas_of_several_tenants_are_apart(store):
+    other = Spend("zeta", -5.0, 1.5, 10.25)
+    assert store.sync(Batch("a", 1, [SPEND, other], []), 1000.0) == {"acme": 70, "zeta": 15.25}
+
+
+def test_a_batch_that_comes_again_counts_once(store):
+    batch = Batch("a", 1, [SPEND], [usage(num_requests=1, useful_flops=7)])
+    first = store.sync(batch, 1000.0)
+    assert store.sync(batch, 1000.0) == first
+    store.sync(Batch("b", 1, [], [usage(num_requests=1)]), 1000.0)
+    (seen,) = store.usage(None, "")
+    assert (seen.num_requests, seen.useful_flops) == (2, 7)
+
+
+def test_usage_adds_up_by_tenant_model_and_day(store):
+    large = 2**53 + 1  # a float would round it
+    store.sync(Batch("a", 1, [], [usage(executed_flops=large), usage(model="n|o", wasted_flops=2)]), 0.0)
+    store.sync(Batch("a", 2, [], [usage(executed_flops=1), usage("zeta", day="2026-11-25", num_samples=3)]), 0.0)
+    assert store.usage(None, "") == [
+        usage(executed_flops=large + 1),
+        usage(model="n|o", wasted_flops=2),
+        usage("zeta", day="2026-11-25", num_samples=3),
+    ]
+    assert [each.tenant for each in store.usage(["acme"], "")] == ["acme", "acme"]
+    assert [each.tenant for each in store.usage(None, "2026-11-25")] == ["zeta"]
+
+
+def test_all_of_it_outlives_a_restart(url):
+    store = open_store(url)
+    store.sync(Batch("a", 1, [Spend("acme", 60.5, 1e-9, 100.0)], [usage(num_requests=1)]), 1000.0)
+    store.close()
+    store = open_store(url)
+    assert store.sync(Batch("b", 1, [Spend("acme", 0.0, 1e-9, 100.0)], []), 1000.0)["acme"] == pytest.approx(39.5)
+    assert store.usage(None, "") == [usage(num_requests=1)]
+    store.close()
+
+
+def test_two_servers_share_a_quota(url):
+    one, other = open_store(url), open_store(url)
+    slow = Spend("acme", 40.0, 1e-9, 100.0)
+    assert one.sync(Batch("a", 1, [slow], []), 1000.0)["acme"] == pytest.approx(60)
+    assert other.sync(Batch("b", 1, [slow], []), 1000.0)["acme"] == pytest.approx(20)
+    assert one.sync(Batch("a", 2, [slow], []), 1000.0)["acme"] == pytest.approx(-20)
+    one.close()
+    other.close()
+
+
+flops = st.floats(-1e15, 1e15)
+
+
+@given(st.lists(flops, min_size=1, max_size=6), st.floats(1, 1e15))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+def test_both_stores_do_the_same_sums(redis_url, spends, burst):
+    """With a rate that adds nothing while the test runs, what is left is the same, to the last bit."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    for url in ("memory", redis_url):
+        store, level = open_store(url), burst
+        for number, spent in enumerate(spends, start=1):
+            spend = Spend("acme", spent, 1e-300, burst)
+            level = refilled(level, 0.0, spend, 0.0)
+            assert store.sync(Batch("a", number, [spend], []), 0.0) == {"acme": level}
+        store.close()
+
+
+def test_a_quota_refills_with_time(tmp_path):
+    store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
+    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), 1000.0)
+    still = Spend("acme", 0.0, 10.0, 100.0)
+    levels = [store.sync(Batch("a", n, [still], []), now)["acme"] for n, now in ((2, 1003.0), (3, 1001.0), (4, 2000.0))]
+    assert levels == [30, 30, 100]
+    store.close()
+
+
+@pytest.mark.parametrize("place", ["sqlite:no/such/folder/x.sqlite3", "redis://:hunter2@127.0.0.1:1/0"])
+def test_a_store_that_cannot_be_opened_is_named_without_its_password(place):
+    with pytest.raises(Unavailable, match="quota store; got ") as failure:
+        open_store(place)
+    assert "hunter2" not in str(failure.value)
