@@ -9,14 +9,17 @@ from server.scheduler.latency import LatencyModel, flops_of
 from server.scheduler.line import Batch, Line
 from server.scheduler.mix import TapeMix
 from server.scheduler.scheduler import Scheduler
+from server.scheduler.shares import Fairness, Share
 
 __all__ = [
     "Batch",
     "Costs",
+    "Fairness",
     "Lane",
     "LatencyModel",
     "Line",
     "Scheduler",
+    "Share",
     "Stage",
     "TapeMix",
     "Ticket",

@@ -2,7 +2,7 @@
 
 from server.manifest import Manifest
 from server.scheduler.lanes import Stage
-from server.scheduler.latency import LatencyModel
+from server.scheduler.latency import LatencyModel, flops_of
 from server.scheduler.mix import TapeMix
 from server.scheduler.splits import Splits
 
@@ -48,6 +48,10 @@ class Costs:
         self._num_observed = 0
         self._max_batches: dict[Place, int] = {}
         self.refresh()
+
+    def flops(self, stage: Stage, bucket: int) -> int:
+        """Return the FLOPs that run for a sample in one execution."""
+        return flops_of(self._flops, stage, bucket)
 
     def predict_s(self, stage: Stage, bucket: int, batch: int) -> float:
         """Return what an execution should take."""

@@ -4,9 +4,12 @@ import heapq
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from server.records import BudgetReason, Priority
+
+if TYPE_CHECKING:
+    from server.scheduler.shares import Share
 
 
 class Stage(StrEnum):
@@ -45,6 +48,10 @@ class Ticket:
     latest_s: float = inf
     queued_s: float = 0.0
     lane: "Lane[Any] | None" = None
+    floor: int = 0
+    """Its own least cap that load may impose, beside its priority's."""
+    share: "Share | None" = None
+    """Whose part of the device it takes, where that is shared between tenants."""
 
     def lower(self, cap: int, reason: BudgetReason) -> None:
         """Bind the cap by one more rule, if that is nearer than the present one."""
@@ -53,8 +60,9 @@ class Ticket:
 
 
 T = TypeVar("T", bound=Ticket)
-Ask = tuple[Priority, int]
-"""A ticket's priority and cap: all that its cost depends on before it is read."""
+Ask = tuple[Priority, int, int]
+"""A ticket's priority, cap and floor: all that its cost depends on before it is read."""
+Heap = list[tuple[float, int, T]]
 
 MAX_LOOKS = 512
 """Tickets that one prediction may look at: enough for any deadline that is tight."""
@@ -76,28 +84,20 @@ class Lane(Generic[T]):
     """Of those that wait, how many have a deadline."""
     asks: dict[Ask, int] = field(default_factory=dict)
     """How many wait by priority and cap; kept for the read stage only, where caps may still change."""
-    _heap: list[tuple[float, int, T]] = field(default_factory=list)
+    _heap: Heap[T] = field(default_factory=list)
 
     def push(self, ticket: T, now: float) -> None:
-        assert ticket.lane is None, "A ticket stands in one lane at a time. This is a bug."
-        ticket.lane = self
-        ticket.queued_s = now
-        self._count(ticket, 1)
-        heapq.heappush(self._heap, (ticket.due_s, ticket.order, ticket))
+        heapq.heappush(self._heap, self._enter(ticket, now))
 
     def leave(self, ticket: T) -> None:
         """Take out a ticket that stands anywhere in this lane."""
         ticket.lane = None
         self._count(ticket, -1)
-        if len(self._heap) > _MIN_SWEEP and self.num_waiting * 2 < len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].lane is self]
-            heapq.heapify(self._heap)
+        self._heap = swept(self._heap, self, self.num_waiting)
 
     def head(self) -> T | None:
         """Return the ticket due first, which stays."""
-        while self._heap and self._heap[0][2].lane is not self:
-            heapq.heappop(self._heap)
-        return self._heap[0][2] if self._heap else None
+        return head_of(self._heap, self)
 
     def pop(self) -> T | None:
         """Take out the ticket due first."""
@@ -108,24 +108,56 @@ class Lane(Generic[T]):
             self._count(ticket, -1)
         return ticket
 
+    def refund(self, ticket: T) -> None:
+        """Learn that a ticket that was taken out did not run here."""
+
     def num_before(self, due_s: float, *, is_deadline: bool = False) -> int:
         """Count the tickets due before a time, or of them those with a deadline.
 
         Looks at no more than `MAX_LOOKS` of them, however many wait, and so may count too few far ahead.
         """
-        heap, places, num_found, num_looks = self._heap, [0], 0, 0
-        while places and num_looks < MAX_LOOKS:
-            place = places.pop()
-            if place < len(heap) and heap[place][0] < due_s:
-                num_looks += 1
-                ticket = heap[place][2]
-                num_found += ticket.lane is self and (not is_deadline or ticket.deadline_s < inf)
-                places += (2 * place + 1, 2 * place + 2)
-        return num_found
+        return num_before(self._heap, self, due_s, is_deadline=is_deadline)
+
+    def _enter(self, ticket: T, now: float) -> tuple[float, int, T]:
+        """Let a ticket in; return its entry for a heap."""
+        assert ticket.lane is None, "A ticket stands in one lane at a time. This is a bug."
+        ticket.lane = self
+        ticket.queued_s = now
+        self._count(ticket, 1)
+        return (ticket.due_s, ticket.order, ticket)
 
     def _count(self, ticket: T, change: int) -> None:
         self.num_waiting += change
         self.num_deadlines += change if ticket.deadline_s < inf else 0
         if self.stage is Stage.READ:
-            ask = (ticket.priority, ticket.cap)
+            ask = (ticket.priority, ticket.cap, ticket.floor)
             self.asks[ask] = self.asks.get(ask, 0) + change
+
+
+def head_of(heap: Heap[T], lane: Lane[T]) -> T | None:
+    """Return the first of a heap that still stands in its lane; what stands before it is dropped."""
+    while heap and heap[0][2].lane is not lane:
+        heapq.heappop(heap)
+    return heap[0][2] if heap else None
+
+
+def swept(heap: Heap[T], lane: Lane[T], num_alive: int) -> Heap[T]:
+    """Return a heap without its dead entries, once they may be more than half of it."""
+    if len(heap) <= _MIN_SWEEP or num_alive * 2 >= len(heap):
+        return heap
+    living = [entry for entry in heap if entry[2].lane is lane]
+    heapq.heapify(living)
+    return living
+
+
+def num_before(heap: Heap[T], lane: Lane[T], due_s: float, *, is_deadline: bool) -> int:
+    """Count a heap's living tickets that are due before a time, or of them those with a deadline."""
+    places, num_found, num_looks = [0], 0, 0
+    while places and num_looks < MAX_LOOKS:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] < due_s:
+            num_looks += 1
+            ticket = heap[place][2]
+            num_found += ticket.lane is lane and (not is_deadline or ticket.deadline_s < inf)
+            places += (2 * place + 1, 2 * place + 2)
+    return num_found

@@ -6,8 +6,9 @@ from math import inf
 from typing import Generic
 
 from server.records import BudgetReason, Priority
-from server.scheduler.costs import KNEE_TOLERANCE, Costs
+from server.scheduler.costs import KNEE_TOLERANCE, Costs, Place
 from server.scheduler.lanes import Lane, Stage, T
+from server.scheduler.shares import Fairness, open_lane
 
 CROWD_DOUBLINGS = 5
 """How far ahead deadlines are looked at together: 2 ** (this - 1) times the slack of the tightest."""
@@ -35,14 +36,24 @@ class Line(Generic[T]):
     may impose. `used_s` is the device time that the model has had, for sharing with others.
     """
 
-    def __init__(self, model: str, costs: Costs, floors: Mapping[Priority, int], num_instances: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        costs: Costs,
+        floors: Mapping[Priority, int],
+        num_instances: int,
+        fairness: Fairness | None = None,
+    ) -> None:
         self.model = model
         self.costs = costs
         self.ceiling = costs.capacity
         self.used_s = 0.0
-        self.embed: Lane[T] = Lane(model, Stage.EMBED, 0)
-        self.read: Lane[T] = Lane(model, Stage.READ, 0)
-        self.trunks: list[Lane[T]] = [Lane(model, Stage.TRUNK, bucket) for bucket in reversed(costs.buckets)]
+        places: dict[Place, Lane[T]] = {
+            place: open_lane(model, *place, costs.flops(*place), fairness) for place in costs.places
+        }
+        self.embed: Lane[T] = places[Stage.EMBED, 0]
+        self.read: Lane[T] = places[Stage.READ, 0]
+        self.trunks: list[Lane[T]] = [places[Stage.TRUNK, bucket] for bucket in reversed(costs.buckets)]
         self.lost: list[T] = []
         """Tickets that were found to be too late when their batch was formed; `Scheduler.expire` takes them away."""
         self.lanes = [*self.trunks, self.embed, self.read]
@@ -70,8 +81,8 @@ class Line(Generic[T]):
         """Predict the work of the samples whose tape is not decided, were they capped at `ceiling`."""
         sample_s, floors = self.costs.sample_s, self._floors
         return sum(
-            num_waiting * sample_s[min(cap, max(ceiling, floors[priority]))]
-            for (priority, cap), num_waiting in self.read.asks.items()
+            num_waiting * sample_s[min(cap, max(ceiling, floors[priority], floor))]
+            for (priority, cap, floor), num_waiting in self.read.asks.items()
             if num_waiting and (is_low_counted or priority is not Priority.LOW)
         )
 
@@ -116,6 +127,7 @@ class Line(Generic[T]):
         """Take out a head that is too late for its lane; not to read at all may still be in time."""
         ticket = lane.pop()
         assert ticket is not None, "Only a head can be too late. This is a bug."
+        lane.refund(ticket)
         if lane is self.read:
             ticket.lower(0, BudgetReason.DEADLINE)
             self.embed.push(ticket, ticket.queued_s)
@@ -166,13 +178,15 @@ class Line(Generic[T]):
         read_s = self.costs.predict_s(Stage.READ, 0, len(tickets))
         num_deadlines = sum(ticket.deadline_s < inf for ticket in tickets)
         for ticket in tickets:
-            ticket.lower(max(self.ceiling, self._floors[ticket.priority]), BudgetReason.DEGRADED)
+            ticket.lower(max(self.ceiling, self._floors[ticket.priority], ticket.floor), BudgetReason.DEGRADED)
             if ticket.deadline_s < inf:
                 slack_s = self.costs.usable_s(ticket.deadline_s - now) - read_s
                 ticket.lower(crowd_cap, BudgetReason.DEADLINE)
                 ticket.lower(self.costs.cap_within(slack_s, ticket.cap, num_deadlines), BudgetReason.DEADLINE)
         is_head_read = tickets[0].cap > 0
         for ticket in tickets:
+            if ticket.cap == 0 or not is_head_read:
+                self.read.refund(ticket)
             if ticket.cap == 0:
                 self.embed.push(ticket, ticket.queued_s)
             elif not is_head_read:

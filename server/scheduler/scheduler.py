@@ -2,7 +2,8 @@
 
     push ──> embed | read lane ──> next_batch ──> (the engine runs it) ──> push ──> trunk lane ──> next_batch
 
-The model that has had the least device time goes first, and of its lanes the one with the earliest due; then the
+Where tenants share the device, the one that has had the fewest FLOPs for its weight goes first (`shares`). Then the
+model that has had the least device time goes first, and of its lanes the one with the earliest due; then the
 batch is filled to the size that is cheapest for what waits (`Line.form`). A lane is ready when it is full or its head
 has waited the queue delay. Deciding costs O(lanes + batch * log n) for n waiting tickets.
 
@@ -19,6 +20,7 @@ from server.records import Priority
 from server.scheduler.costs import Costs
 from server.scheduler.lanes import Lane, Stage, T
 from server.scheduler.line import Batch, Line
+from server.scheduler.shares import Fairness
 
 _MIN_SWEEP = 64
 
@@ -30,11 +32,17 @@ class Scheduler(Generic[T]):
     """
 
     def __init__(
-        self, queue_delay_s: float = 0.0, floors: Mapping[Priority, int] | None = None, num_instances: int = 1
+        self,
+        queue_delay_s: float = 0.0,
+        floors: Mapping[Priority, int] | None = None,
+        num_instances: int = 1,
+        fairness: Fairness | None = None,
     ) -> None:
+        """With `fairness`, tenants share the device by the weights of the shares that their tickets name."""
         self._queue_delay_s = queue_delay_s
         self._floors = floors or {}
         self._num_instances = num_instances
+        self._fairness = fairness
         self._lines: dict[str, Line[T]] = {}
         self._places: dict[tuple[str, Stage, int], tuple[Line[T], Lane[T]]] = {}
         self._deadlines: list[tuple[float, int, T]] = []
@@ -45,7 +53,7 @@ class Scheduler(Generic[T]):
 
     def add_model(self, model: str, costs: Costs) -> None:
         """Open the lanes of a model under a name of the caller's choice."""
-        line: Line[T] = Line(model, costs, self._floors, self._num_instances)
+        line: Line[T] = Line(model, costs, self._floors, self._num_instances, self._fairness)
         self._lines[model] = line
         self._places |= {(model, lane.stage, lane.bucket): (line, lane) for lane in line.lanes}
 
@@ -130,6 +138,8 @@ class Scheduler(Generic[T]):
         """
         while (chosen := self._choose(now)) is not None:
             line, lane = chosen
+            if self._fairness is not None:
+                self._note_chosen(self._fairness, lane)
             batch = line.form(lane, now)
             if batch is not None:
                 self._virtual_s = line.used_s
@@ -147,15 +157,21 @@ class Scheduler(Generic[T]):
 
     def _choose(self, now: float) -> tuple[Line[T], Lane[T]] | None:
         chosen: tuple[Line[T], Lane[T]] | None = None
-        first = (inf, 0.0, 0)
+        first = (inf, 0.0, 0.0, 0)
         for line in self._lines.values():
             for lane in line.lanes:
                 head = lane.head()
                 if head is not None:
-                    rank = (line.used_s, head.due_s, head.order)
+                    had_flops = 0.0 if head.share is None else head.share.virtual_flops
+                    rank = (had_flops, line.used_s, head.due_s, head.order)
                     if rank < first and self._ready_at(line, lane, head) <= now:
                         chosen, first = (line, lane), rank
         return chosen
+
+    def _note_chosen(self, fairness: Fairness, lane: Lane[T]) -> None:
+        head = lane.head()
+        if head is not None and head.share is not None:
+            fairness.chosen(head.share)
 
     def _ready_at(self, line: Line[T], lane: Lane[T], head: T) -> float:
         if self._queue_delay_s == 0 or lane.num_waiting >= line.best_size(lane):
