@@ -7,6 +7,7 @@ from server.budget import NO_CEILINGS, Budget, Ceilings
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family
 from server.engine.pilot import Pilot
+from server.engine.standing import Standing
 from server.errors import DeadlineExceeded, Overloaded
 from server.records import InferRequest, Priority
 from server.scheduler import due_s
@@ -26,27 +27,43 @@ class Gate:
         self._num_pending = num_pending
 
     def check(
-        self, request: InferRequest, family: Family, budgets: list[Budget], deadline_s: float, now: float
+        self,
+        request: InferRequest,
+        family: Family,
+        budgets: list[Budget],
+        deadline_s: float,
+        now: float,
+        standing: Standing | None = None,
     ) -> None:
         """Refuse a request that there is no room or no time for.
 
         Predictions cost more than a request that is sure to pass should: where even the dearest samples, each alone,
-        would not fill a limit, nothing is predicted.
+        would not fill a limit, nothing is predicted. Where tenants share the device, only that part of what is pending
+        counts that goes before this tenant's.
         Raises: Overloaded with the predicted time until there would be room; DeadlineExceeded.
         """
         num_pending = self._num_pending()
-        self._check_samples(len(budgets), num_pending, family, now)
+        self._check_samples(len(budgets), num_pending, family, now, standing)
+        ahead = 1.0
         if num_pending > 0:
             worst_s = (num_pending + len(budgets)) * self._dispatcher.worst_sample_s
+            limit_s = self._max_s if family.pilot is None else min(self._max_s, family.pilot.policy.limit_s)
+            if standing is not None and (worst_s > limit_s or deadline_s < inf):
+                ahead = standing.ahead(len(budgets), num_pending)
             if worst_s > self._max_s:
-                self._check_seconds(family, budgets, now)
+                self._check_seconds(family, budgets, now, ahead)
             if family.pilot is not None and worst_s > family.pilot.policy.limit_s:
-                self._check_service(request, family, family.pilot, now)
+                self._check_service(request, family, family.pilot, now, ahead)
         if deadline_s < inf:
-            self._check_deadline(request, family, deadline_s, now)
+            self._check_deadline(request, family, deadline_s, now, ahead)
 
-    def _check_samples(self, num_samples: int, num_pending: int, family: Family, now: float) -> None:
+    def _check_samples(
+        self, num_samples: int, num_pending: int, family: Family, now: float, standing: Standing | None
+    ) -> None:
         excess = num_pending + num_samples - self._max_samples
+        if standing is not None and standing.num_pending > 0:
+            most = standing.may_hold(num_pending, self._max_samples)
+            excess = max(excess, standing.num_pending + num_samples - most)
         if excess <= 0:
             return
         # Answers come a batch at a time.
@@ -60,22 +77,22 @@ class Gate:
             cause="samples",
         )
 
-    def _check_seconds(self, family: Family, budgets: list[Budget], now: float) -> None:
+    def _check_seconds(self, family: Family, budgets: list[Budget], now: float, ahead: float) -> None:
         """Ask for room for all of a request; an idle server, which is not asked, takes any."""
         own_s = sum(family.costs.sample_s[budget.cap] for budget in budgets) / self._dispatcher.num_instances
-        backlog_s = self._dispatcher.backlog_s(now)
+        backlog_s = self._dispatcher.backlog_s(now) * ahead
         if backlog_s + own_s > self._max_s:
             got = f"{own_s:.3g} s of work beside {backlog_s:.3g} s pending"
             retry_after_s = min(backlog_s, backlog_s + own_s - self._max_s)
             expected = f"at most {self._max_s:g} s pending"
             raise Overloaded("server", got, expected, retry_after_s=retry_after_s, cause="seconds")
 
-    def _check_service(self, request: InferRequest, family: Family, pilot: Pilot, now: float) -> None:
+    def _check_service(self, request: InferRequest, family: Family, pilot: Pilot, now: float, ahead: float) -> None:
         """Shed what even the smallest budget, given to all that is not read yet, would answer late."""
         if pilot.is_dry_run or request.ask.priority is Priority.LOW:
             return
         cap = pilot.least_cap
-        answer_s = self._dispatcher.answer_s(family, [cap], now)[0]
+        answer_s = max(family.costs.alone_s(cap), self._dispatcher.answer_s(family, [cap], now)[0] * ahead)
         answer_s += (request.num_samples - 1) * family.costs.sample_s[cap] / self._dispatcher.num_instances
         if answer_s > pilot.policy.limit_s:
             got = f"an answer predicted after {answer_s:.3g} s at max_tape {cap}"
@@ -83,9 +100,15 @@ class Gate:
             retry_after_s = answer_s - pilot.policy.limit_s
             raise Overloaded("server", got, expected, retry_after_s=retry_after_s, cause="service_level")
 
-    def _check_deadline(self, request: InferRequest, family: Family, deadline_s: float, now: float) -> None:
+    def _check_deadline(
+        self, request: InferRequest, family: Family, deadline_s: float, now: float, ahead: float
+    ) -> None:
         """Ask for room before the deadline, and, so that nobody who was let in is pushed out, before later ones."""
-        costs, wait_s = family.costs, self._dispatcher.wait_s
+        costs, most_s = family.costs, self._dispatcher.backlog_s(now) * ahead if ahead < 1 else inf
+
+        def wait_s(due_s: float, now: float, *, is_deadline: bool = False) -> float:
+            return min(most_s, self._dispatcher.wait_s(due_s, now, is_deadline=is_deadline))
+
         own_s = max(costs.alone_s(0), request.num_samples * costs.hurried_s(0) / self._dispatcher.num_instances)
         slack_s = deadline_s - now
         late_s = wait_s(due_s(request.arrival_s, deadline_s, request.ask.priority), now) + own_s - slack_s

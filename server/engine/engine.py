@@ -32,7 +32,7 @@ from server.errors import Cancelled, Draining, ServeError, Unavailable
 from server.metrics import Metrics
 from server.records import InferAnswer, InferRequest
 from server.repository import Repository
-from server.scheduler import Scheduler
+from server.scheduler import Fairness, Scheduler
 from server.settings import Settings
 from server.tracing import CALLER
 
@@ -81,9 +81,10 @@ class Engine:
         self._settings = settings
         self._clock = clock
         instances = instances or ThreadInstances(settings.max_executions)
+        fairness = None if tenancy is None else Fairness()
         self._dispatcher = Dispatcher(
             instances,
-            Scheduler(settings.max_queue_delay_s, settings.floors, instances.size),
+            Scheduler(settings.max_queue_delay_s, settings.floors, instances.size, fairness),
             clock,
             Watchdog(settings.hang_s, metrics, clock),
         )
@@ -218,17 +219,18 @@ class Engine:
         family = self.shelf.find(request.model, request.version)
         family.check_ready()
         family.check(request, self._settings.max_request_samples)
-        bill = None
+        terms = None
         if self._billing is None or request.tenant is None:
             budgets = decide_budgets(request, family)
         else:
-            request, budgets, bill = self._billing.judge(request, family, now)
+            terms = self._billing.judge(request, family, now)
+            request, budgets = terms.request, terms.budgets
         family.meter.asked([budget.asked_cap for budget in budgets])
         deadline_s = deadline_of(request)
         if family.pilot is not None:
             family.pilot.rate.add(now, len(budgets))
-        self._gate.check(request, family, budgets, deadline_s, now)
-        return new_job(request, family, budgets, deadline_s, self._orders, now, bill)
+        self._gate.check(request, family, budgets, deadline_s, now, None if terms is None else terms.standing)
+        return new_job(request, family, budgets, deadline_s, self._orders, now, terms)
 
 
 def _build_billing(tenancy: "Tenancy") -> "Billing":

@@ -13,6 +13,7 @@ from server.records import Floats, InferAnswer, InferRequest, Receipt, Sample
 from server.scheduler import Batch, Stage, Ticket, due_s
 
 if TYPE_CHECKING:
+    from server.engine.billing import Terms
     from server.tenancy import Bill
 
 STAGGER = 2.0
@@ -130,14 +131,16 @@ def new_job(
     deadline_s: float,
     orders: Iterator[int],
     now: float,
-    bill: "Bill | None" = None,
+    terms: "Terms | None" = None,
 ) -> Job:
     """Return a job with an entry for each sample, in the order they are to be served among equals.
 
     Of a large request one execution's worth is due at once and the next as if it came later, at the pace at which
     half of the device serves them: whoever comes meanwhile with a small request goes in between.
     """
-    job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets), bill=bill)
+    job = Job(request, family, asyncio.get_running_loop().create_future(), now, num_left=len(budgets))
+    if terms is not None:
+        job.bill = terms.bill
     priority = request.ask.priority
     due = due_s(request.arrival_s, inf, priority)
     chunk = family.costs.splits(Stage.READ, 0).best
@@ -153,6 +156,8 @@ def new_job(
             job=job,
             index=index,
             asked_cap=budget.asked_cap,
+            floor=0 if terms is None else terms.standing.floor,
+            share=None if terms is None else terms.standing.share,
             ready_s=request.arrival_s,
         )
         for index, budget in enumerate(budgets)

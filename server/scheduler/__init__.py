@@ -9,7 +9,7 @@ from server.scheduler.latency import LatencyModel, flops_of
 from server.scheduler.line import Batch, Line
 from server.scheduler.mix import TapeMix
 from server.scheduler.scheduler import Scheduler
-from server.scheduler.shares import Fairness, Share
+from server.scheduler.shares import Fairness, Share, part_ahead
 
 __all__ = [
     "Batch",
@@ -25,4 +25,5 @@ __all__ = [
     "Ticket",
     "due_s",
     "flops_of",
+    "part_ahead",
 ]

@@ -114,6 +114,15 @@ class FairLane(Lane[T]):
         return ticket.share
 
 
+def part_ahead(num_own: int, num_all: int, weight: float, weights: float) -> float:
+    """Return which part of what is pending goes before the last of a tenant's samples, were all alike.
+
+    While its own are served the others get FLOPs by their weights: `weights` is the sum over all that have some
+    pending, its own `weight` among them; `num_own` and `num_all` count the samples that are about to come in too.
+    """
+    return min(1.0, num_own / num_all * weights / weight)
+
+
 def open_lane(model: str, stage: Stage, bucket: int, flops: float, fairness: Fairness | None) -> Lane[T]:
     """Return a lane, one that shares fairly where that is wanted."""
     if fairness is None:

@@ -18,6 +18,7 @@ from server.records import Ask, InferAnswer, InferRequest
 from server.repository import Repository
 from server.scheduler import LatencyModel
 from server.settings import Settings
+from server.tenancy import Tenancy
 
 START_S = 1000.0
 DEADLOCK_S = 10.0
@@ -122,10 +123,10 @@ class World:
     instances: SimulatedInstances
     submitted: list[InferRequest] = field(default_factory=list)
 
-    def request(self, images, *, max_tape_B=None, explain=False, **ask: Any) -> InferRequest:
+    def request(self, images, *, max_tape_B=None, explain=False, tenant=None, **ask: Any) -> InferRequest:
         now = asyncio.get_running_loop().time()
         request = InferRequest(
-            f"r{len(self.submitted)}", FAMILY, images, now, Ask(**ask), max_tape_B=max_tape_B, explain=explain
+            f"r{len(self.submitted)}", FAMILY, images, now, Ask(**ask), max_tape_B, explain=explain, tenant=tenant
         )
         self.submitted.append(request)
         return request
@@ -151,19 +152,28 @@ async def open_world(
     *, num_instances: int = 1, backend: Any = None, make_policy: MakePolicy = Controller, **settings: Any
 ) -> World:
     """Return a started engine over the fake family on the running (fake time) loop."""
-    metrics = Metrics()
+    metrics, clock = Metrics(), asyncio.get_running_loop().time
+    settings = Settings(backend="fake", **settings)
     instances = SimulatedInstances(num_instances)
     engine = Engine(
         Repository(None, builtin=[fake_manifest()]),
         backend or TroubledBackend(),
         metrics,
-        Settings(backend="fake", **settings),
+        settings,
         instances=instances,
-        clock=asyncio.get_running_loop().time,
+        clock=clock,
         make_policy=make_policy,
+        tenancy=_open_tenancy(settings, metrics, clock) if settings.asks_who_calls else None,
     )
     await engine.start()
     return World(engine, metrics, instances)
+
+
+def _open_tenancy(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> Tenancy:
+    """Return a tenancy that does nothing by itself: its timer would take fake time along while threads work."""
+    tenancy = Tenancy(settings, metrics, clock)
+    tenancy._run = asyncio.Event().wait
+    return tenancy
 
 
 def images(*bytes_: int, first: int | None = None) -> np.ndarray:
