@@ -43,6 +43,9 @@ def redis_server():
         process.stdout.close()
 
 
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on PATH")
+
+
 @pytest.fixture(scope="module")
 def redis_url():
     if shutil.which("redis-server") is None:
