@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from monitoring.check.panels import GPU, Panel, ask, load_panels
+from monitoring.check.panels import Panel, ask, load_panels
 from monitoring.check.processes import Trial, missing, wait_for
 from monitoring.check.prometheus import AT_ONCE, Api
 
@@ -43,7 +43,9 @@ def _watch(trial: Trial, patience_s: float) -> int:
     server = Api(trial.start_server(*SERVER))
     prometheus = trial.start_prometheus(server.url, alertmanager)
     trial.start_load(server.url)
-    panels = _ask_all(trial, prometheus, patience_s, has_gpu=GPU in server.text("/metrics"))
+    shown = server.text("/metrics")
+    panels = [panel for panel in load_panels(JOB) if panel.can_show(shown)]
+    _ask_all(panels, trial, prometheus, patience_s)
     rules = check_rules(prometheus)
     exemplars = len(prometheus.json("/api/v1/query_exemplars", query=LATENCY, **_last_minutes())["data"])
     trial.stop("load")
@@ -52,9 +54,8 @@ def _watch(trial: Trial, patience_s: float) -> int:
     return _report(panels, rules, exemplars, alerts)
 
 
-def _ask_all(trial: Trial, prometheus: Api, patience_s: float, *, has_gpu: bool) -> list[Panel]:
+def _ask_all(panels: list[Panel], trial: Trial, prometheus: Api, patience_s: float) -> None:
     """Ask until every panel shows something, or patience ends: rates need a few scrapes."""
-    panels = [panel for panel in load_panels(JOB) if has_gpu or not panel.is_of_gpu]
     end_s = time.monotonic() + patience_s
     while True:
         trial.check_running()
@@ -62,7 +63,7 @@ def _ask_all(trial: Trial, prometheus: Api, patience_s: float, *, has_gpu: bool)
             if not panel.is_ok:
                 ask(panel, prometheus)
         if all(panel.is_ok for panel in panels) or time.monotonic() > end_s:
-            return panels
+            return
         time.sleep(1.0)
 
 

@@ -14,7 +14,8 @@ FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 RATE_INTERVAL = "10s"
 """Ten scrapes of a trial's; Grafana takes at least four."""
 EVERYTHING = ".*"
-GPU = "adatape_gpu_"
+OPTIONAL = ("adatape_gpu_", "adatape_tenant_", "adatape_tenants_", "adatape_quota_")
+"""How metrics begin that a server shows only where it has a GPU, or tenants."""
 _VARIABLE = re.compile(r"\$(\w+)")
 
 
@@ -32,9 +33,11 @@ class Panel:
     def is_ok(self) -> bool:
         return not self.error and len(self.counts) == len(self.exprs) and all(self.counts)
 
-    @property
-    def is_of_gpu(self) -> bool:
-        return any(GPU in expr for expr in self.exprs)
+    def can_show(self, exposition: str) -> bool:
+        """Say whether a server that shows these metrics has what the panel is about."""
+        lines = exposition.splitlines()
+        begins = [begin for begin in OPTIONAL if any(begin in expr for expr in self.exprs)]
+        return all(any(line.startswith(begin) for line in lines) for begin in begins)
 
     def line(self) -> str:
         """Return what to print of it."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
 
-from server.errors import ServeError, TooManyConnections, TooSlow
+from server.errors import HeadTooLarge, ServeError, TooManyConnections, TooSlow
 from server.metrics import Metrics
 from server.settings import Settings
 
@@ -32,6 +32,16 @@ class Stage(StrEnum):
     ANSWER = "answer"
     REPLY = "reply"
     IDLE = "idle"
+
+
+SLOW: dict[Stage, str] = {
+    Stage.HEAD: "slow_head",
+    Stage.BODY: "slow_body",
+    Stage.REPLY: "slow_reply",
+    Stage.IDLE: "idle",
+}
+"""Why a connection is ended whose stage lasts too long; an answer takes as long as it takes."""
+REASONS = (*SLOW.values(), TooManyConnections.reason, HeadTooLarge.reason)
 
 
 class Connection(Protocol):
@@ -58,6 +68,7 @@ class Doorkeeper:
         self._max_open = settings.max_connections
         self._max_per_client = settings.max_connections_per_client
         self._ended = metrics.connections_ended
+        self._ended.declare((reason,) for reason in REASONS)
         self._num_open = 0
         self._clients: Counter[str] = Counter()
         self._limits_s = {
@@ -117,7 +128,7 @@ class Doorkeeper:
                 self._end(connection, connection.stage, limit_s)
 
     def _end(self, connection: Connection, stage: Stage, limit_s: float) -> None:
-        self.ended(f"slow_{stage}" if stage is not Stage.IDLE else "idle")
+        self.ended(SLOW[stage])
         is_told = stage in {Stage.HEAD, Stage.BODY}
         error = TooSlow(f"the request's {stage}", f"no end of it after {limit_s:g} s", "all of it by then")
         connection.end(error if is_told else None)

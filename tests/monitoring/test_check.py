@@ -59,6 +59,13 @@ def test_a_query_that_prometheus_does_not_take_fails_with_its_words():
     assert panel.line().endswith("FAIL  parse error")
 
 
+def test_panels_of_what_a_server_has_not_are_left_out():
+    panel = Panel("board", "title", ["sum(adatape_gpu_power_watts)"])
+    assert not panel.can_show("# HELP adatape_gpu_power_watts Power drawn\nadatape_ready 1\n")
+    assert panel.can_show('adatape_gpu_power_watts{gpu_uuid="GPU-0"} 90\n')
+    assert Panel("board", "title", ["adatape_ready"]).can_show("")
+
+
 def test_no_variable_is_left_in_a_query():
     panels = load_panels("some-job")
     assert len(panels) > 50

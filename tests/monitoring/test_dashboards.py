@@ -82,6 +82,13 @@ def test_every_name_in_dashboards_and_rules_exists():
     assert set(RECORDED.findall(text)) == recorded_names()
 
 
+def test_every_metric_of_the_server_is_on_a_dashboard():
+    exprs = [query.expr for board in BOARDS for chart in board.charts for query in chart.queries]
+    recorded = (ROOT / "monitoring/prometheus/rules/recording.yml").read_text()
+    text = "\n".join([*exprs, recorded])
+    assert [meter.name for meter in Metrics().all if meter.name not in text] == []
+
+
 def test_titles_are_told_apart_and_rows_are_full():
     for board in BOARDS:
         titles = [chart.title for chart in board.charts]

@@ -55,7 +55,8 @@ class World:
 
     @property
     def ended(self) -> dict[str, float]:
-        return {reason: count for (reason,), count in self.metrics.connections_ended.values.items()}
+        values = self.metrics.connections_ended.values
+        return {reason: count for (reason,), count in values.items() if count}
 
 
 @asynccontextmanager

@@ -48,6 +48,27 @@ PROCESS = (
     ),
 )
 
+CONNECTIONS = (
+    _by_instance(
+        "Open connections",
+        "HTTP, idle ones included.",
+        "short",
+        Query(f"adatape_open_connections{{{JOB}}}", "{{instance}}"),
+    ),
+    _by_instance(
+        "Connections ended",
+        "By the server, over a limit.",
+        "ops",
+        Query(rate("adatape_connections_ended_total", JOB, "reason"), "{{reason}}"),
+    ),
+    _by_instance(
+        "Faults overcome",
+        "Executions that failed, hung or lacked memory, a second, by fault, once the next had ended well.",
+        "ops",
+        Query(rate("adatape_recovery_seconds_count", JOB, "fault"), "{{fault}}"),
+    ),
+)
+
 DEVICE_ROW = (
     _by_instance(
         "Device busy",
@@ -93,5 +114,5 @@ DEVICE = Board(
     "adatape-device",
     "adatape-serve: device and process",
     "The machine below: process, instances, GPU.",
-    (("Process", PROCESS), ("Device", DEVICE_ROW)),
+    (("Process", PROCESS), ("Connections and faults", CONNECTIONS), ("Device", DEVICE_ROW)),
 )

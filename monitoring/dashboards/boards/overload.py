@@ -74,9 +74,61 @@ PRICE = (
     ),
 )
 
+_TENANTS = "tenants (--tenants-file)"
+TENANTS = (
+    Chart(
+        "Requests by tenant",
+        "By outcome.",
+        "reqps",
+        (Query(rate("adatape_tenant_requests_total", JOB, "tenant, outcome"), "{{tenant}} {{outcome}}"),),
+        Kind.STACKED,
+        needs=_TENANTS,
+    ),
+    Chart(
+        "FLOP/s by tenant",
+        "What its answers took, and what ran for it in vain.",
+        "short",
+        (Query(rate("adatape_tenant_flops_total", JOB, "tenant, kind"), "{{tenant}} {{kind}}"),),
+        Kind.STACKED,
+        needs=_TENANTS,
+    ),
+    Chart(
+        "Quota left",
+        "FLOPs, against what a full quota holds; at 0 a tenant is told to wait.",
+        "short",
+        (
+            Query(f"min by (tenant) (adatape_tenant_quota_flops{{{JOB}}})", "{{tenant}}"),
+            Query(f"max by (tenant) (adatape_tenant_quota_limit_flops{{{JOB}}})", "{{tenant}} limit"),
+        ),
+        needs=_TENANTS,
+    ),
+    Chart(
+        "Tape wanted by tenant",
+        "Samples answered, by the tape that they would have read.",
+        "ops",
+        (Query(rate("adatape_tenant_samples_total", JOB, "tenant, want"), "{{tenant}} {{want}}"),),
+        Kind.STACKED,
+        needs=_TENANTS,
+    ),
+    Chart(
+        "Quota store",
+        "Times that usage was sent there, by what came of it.",
+        "ops",
+        (Query(rate("adatape_quota_syncs_total", JOB, "result"), "{{result}}"),),
+        needs=_TENANTS,
+    ),
+    Chart(
+        "Tenants file",
+        "Times that a change of it was read, by what came of it.",
+        "ops",
+        (Query(rate("adatape_tenants_reads_total", JOB, "result"), "{{result}}"),),
+        needs=_TENANTS,
+    ),
+)
+
 OVERLOAD = Board(
     "adatape-overload",
     "adatape-serve: overload and budgets",
     "How full it is, and who pays for that: shorter tapes first, refusals last.",
-    (("Load", LOAD), ("Price", PRICE)),
+    (("Load", LOAD), ("Price", PRICE), ("Tenants", TENANTS)),
 )
