@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,8 @@ class Served:
         self.process = process
         self.lines: list[str] = []
         self._has_news = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def wait(self, text: str = "serving url=", timeout_s: float = START_S) -> str:
         """Return the first line of the log that holds a text.
@@ -91,6 +93,13 @@ class Served:
         except TimeoutError:
             return self._get(path)
 
+    def fetch(self, path: str) -> tuple[int, str]:
+        """Return the status and body of a page, whatever the status."""
+        try:
+            return 200, self.get(path)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
     def post(self, path: str, document: object = None) -> tuple[int, str]:
         """Return the status and body that a JSON call gets."""
         body = b"" if document is None else json.dumps(document).encode()
@@ -115,22 +124,28 @@ class Served:
         with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own  # nosec B310
             return str(reply.read().decode())
 
+    def join(self) -> None:
+        """Wait until all of the log is read; a process that it left behind may keep it open."""
+        self._reader.join(TIMEOUT_S)
+
     def _address(self, pattern: str) -> str:
         found = re.findall(pattern, "".join(self.lines))
         return str(found[-1])
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._has_news:
-                self.lines.append(line)
-                self._has_news.notify_all()
+        with self.process.stderr as log:
+            for line in log:
+                with self._has_news:
+                    self.lines.append(line)
+                    self._has_news.notify_all()
 
 
 @contextmanager
 def serving(*arguments: str, server: str = DEFAULT_SERVER) -> Iterator[Served]:
     """Start a server on free ports, wait until it serves, and stop it in the end."""
-    command = [*shlex.split(server), "--port", "0", "--grpc-port", "0", *arguments]
+    ports = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
+    command = [*shlex.split(server), *ports, *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ADATAPE_")}
     served = Served(subprocess.Popen(command, env=kept, stderr=subprocess.PIPE, text=True))
     try:
@@ -138,6 +153,7 @@ def serving(*arguments: str, server: str = DEFAULT_SERVER) -> Iterator[Served]:
         yield served
     finally:
         served.stop()
+        served.join()
 
 
 def parse_metrics(text: str) -> Counts:

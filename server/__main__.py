@@ -33,6 +33,7 @@ from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.settings import Settings
+from server.supervisor import supervise
 
 _log = logging.getLogger("adatape.server")
 
@@ -104,8 +105,11 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     `make_policy` gives what keeps the service level: benchmarks put the controller's rivals there.
     Raises: SystemExit with a one-line reason where it cannot start.
     """
-    settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    settings = _read_settings(arguments)
     set_up_logs(settings)
+    if settings.supervise:
+        raise SystemExit(supervise(settings, arguments))
     _allow_open_files()
     listeners = _bind(settings)
     tls = _read_tls(settings)

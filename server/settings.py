@@ -4,34 +4,28 @@ Values come from keyword arguments, then `ADATAPE_*` environment variables, then
 """
 
 import os
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import CliToggleFlag, SettingsConfigDict
 
 from server.access_settings import AccessSettings
+from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
 NOT_SETTINGS = {"ADATAPE_DATA"}
 """Variables with our prefix that other commands read."""
 
-MIB = 1024 * 1024
-
 Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
-Span = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 _FAULT = r"(raise|hang|nan|shape|crash|oom=[1-9]\d*|slow=\d+(\.\d+)?)"
 _FAULTS = rf"^({_FAULT}(,{_FAULT})*)?$"
-Limit = Positive | Span
-"""A whole number, or `inf` for no limit."""
 
 
-class Settings(AccessSettings):
+class Settings(AccessSettings, LimitSettings):
     """The server's configuration, complete and checked before anything starts.
 
     Units: `*_s` are seconds, `*_bytes` bytes.
@@ -130,44 +124,16 @@ class Settings(AccessSettings):
     max_request_samples: Positive = 256
     """Samples in one request. Raise it for offline clients that send large batches."""
 
-    max_body_bytes: Positive = 20 * MIB
-    """Largest request body. Raise it for photos straight from a large camera."""
-
-    max_pixels: Positive = 50_000_000
-    """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
-
-    max_files: Positive = 64
-    """Most images in one classify request. Lower it where memory is short."""
-
-    max_json_values: Positive = 500_000
-    """Most values in a JSON document; a list, an object or a key counts as 8. Parsing holds up everyone else, so beyond
-    this tensors ought to come in binary form. Raise it where callers send large flat arrays as JSON all the same."""
-
-    max_header_bytes: Positive = 32 * 1024
-    """Largest request line and headers together. Raise it for long cookies or tokens."""
-
-    header_timeout_s: Span = 10.0
-    """How long a request's headers may take to arrive. Lower it where slow clients are hostile."""
-
-    body_timeout_s: Span = 60.0
-    """How long a request's body may take to arrive, and a caller to take its answer. Raise it for slow uplinks."""
-
-    idle_timeout_s: Span = 75.0
-    """How long a connection may stay open without a request. Keep it above a load balancer's own, so that it is never
-    we who hang up first."""
-
-    max_connections: Limit = 16_384
-    """Connections open at once; more are refused. Keep it below the limit of open files."""
-
-    max_connections_per_client: Limit = inf
-    """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""
-
     drain_delay_s: Seconds = 0.0
     """How long requests are still admitted after a stop signal, while `/readyz` already says no. Set it to the time in
     which load balancers notice: 5 or more in Kubernetes."""
 
     drain_s: Seconds = 30.0
     """How long accepted requests may take to finish after a stop signal. Keep it below the supervisor's kill time."""
+
+    supervise: CliToggleFlag[bool] = False
+    """Run under a parent process that starts the server anew when it crashes or `/healthz` fails. For hosts without an
+    orchestrator that does this."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged. `debug` adds a line for each execution."""

@@ -44,7 +44,7 @@ class Classify:
         body = await self._take_apart(await call.body(), call.header(b"content-type") or "")
         options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
         model = options.model or self._engine.repository.default()
-        manifest = self._engine.repository.get(model, options.version)
+        manifest = self._engine.shelf.manifest(model, options.version)
         if not self._engine.is_admitting:
             raise ModelNotReady("the server is not ready", model, "a started server", retry_after_s=1)
         pictures = await self._decode(body.uploads, manifest.preprocessing)

@@ -42,13 +42,13 @@ class Models:
     async def index(self) -> ModelList:
         """List the models that can be served, and say why others cannot."""
         families = self._repository.families()
-        models = [ModelSummary(**self._summary(self._repository.get(name))) for name in families]
+        models = [ModelSummary(**self._summary(self._engine.shelf.manifest(name))) for name in families]
         default = self._repository.default() if families else None
         return ModelList(default=default, models=models, broken=self._repository.broken())
 
     async def detail(self, model: str, version: str | None = None) -> ModelDetail:
         """Describe one model; the newest version unless one is named."""
-        manifest = self._repository.get(model, version)
+        manifest = self._engine.shelf.manifest(model, version)
         lengths = range(manifest.tape_capacity + 1)
         return ModelDetail(
             **self._summary(manifest),
@@ -64,7 +64,7 @@ class Models:
 
     async def curve(self, model: str, version: str | None = None) -> Curve:
         """Show a model's quality curve: accuracy and cost for each cap."""
-        manifest = self._repository.get(model, version)
+        manifest = self._engine.shelf.manifest(model, version)
         quality = manifest.quality
         return Curve(
             model=model,
@@ -84,7 +84,7 @@ class Models:
         query, headers = read_query(call, QUOTE_PARAMETERS), read_headers(call, QUOTE_PARAMETERS)
         fields = read_fields(_read_object(await call.body()), "JSON body", QUOTE_PARAMETERS)
         options = to_options(query=query, body=fields, headers=headers)
-        manifest = self._repository.get(call.scope["path_params"]["model"], options.version)
+        manifest = self._engine.shelf.manifest(call.scope["path_params"]["model"], options.version)
         budget = BudgetTable(manifest).decide(options.ask)
         return json_reply(to_quote(manifest, budget.cap, budget.reason).model_dump())
 

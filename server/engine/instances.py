@@ -67,3 +67,4 @@ class ThreadInstances:
             if loop.is_closed() or not execution.is_over:
                 return
             loop.call_soon_threadsafe(done, execution)
+            del work, execution, done  # an idle instance holds on to no batch, and to no family

@@ -52,6 +52,7 @@ class Ledger:
             self._answer(job)
         else:
             self._fail(job, error)
+        job.entries.clear()  # entries and job hold each other, and with them arrays and a family that may be unloaded
         if not self._jobs:
             self._when_empty.set()
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -75,6 +76,8 @@ class Shelf:
         self._gauges: dict[str, FamilyGauges] = {}
         self._numbers = count(1)
         self._one_at_a_time = asyncio.Lock()
+        # Always the same thread: each has a heap of its own, and what one has freed, the others do not use.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._retirements: set[asyncio.Task[None]] = set()
 
     def find(self, model: str, version: str | None = None) -> Family:
@@ -88,6 +91,16 @@ class Shelf:
         manifest = self._repository.get(model, version)
         loaded = f"version {family.manifest.version}, which is loaded" if family else "a family that is loaded"
         raise ModelNotReady("model", f"{manifest.family} version {manifest.version}", loaded)
+
+    def manifest(self, model: str, version: str | None = None) -> Manifest:
+        """Return the manifest of what answers: the loaded version, or that on disk where it is not loaded.
+
+        Raises: NotFound, naming what there is.
+        """
+        family = self.families.get(model)
+        if family is not None and version in {None, family.manifest.version}:
+            return family.manifest
+        return self._repository.get(model, version)
 
     def loaded(self) -> list[Family]:
         """Return the loaded families, by name."""
@@ -106,7 +119,7 @@ class Shelf:
 
         The version it replaces finishes what it accepted. A version that is loaded already is left as it is: its
         manifest names the hash of every file, so there is nothing new to load.
-        Raises: NotFound; ServeError if it cannot be loaded, and then what was loaded before goes on.
+        Raises: NotFound; ServeError if it is not whole or cannot be loaded, and then what was loaded before goes on.
         """
         async with self._one_at_a_time:
             try:
@@ -114,11 +127,22 @@ class Shelf:
             except ValueError as error:
                 raise Unavailable(str(error)) from error
             manifest, former = self._repository.get(name), self.families.get(name)
+            self._check_newest(manifest)
             if former is not None and former.manifest == manifest:
                 return
             self.families[name] = await self._open(manifest)
             if former is not None:
                 await self._retire(former)
+
+    def _check_newest(self, manifest: Manifest) -> None:
+        """Refuse to take an older version for the newest, which is there but not whole.
+
+        Raises: ModelNotReady, with what is wrong with it.
+        """
+        for (family, version), reason in ((_to_place(path), why) for path, why in self._repository.broken().items()):
+            if family == manifest.family and version.isdigit() and int(version) > int(manifest.version):
+                expected = f"a complete one; version {manifest.version} is the newest that is"
+                raise ModelNotReady(f"version {version} of {family}", reason, expected)
 
     async def unload(self, name: str) -> None:
         """Admit nothing more for a family, finish what it accepted, then let go of its memory.
@@ -151,7 +175,7 @@ class Shelf:
         place, started_s = (manifest.family, manifest.version), self._clock()
         self._changing[place] = Standing.LOADING
         try:
-            model = await asyncio.to_thread(load_model, self._backend, manifest)
+            model = await asyncio.get_running_loop().run_in_executor(self._loader, load_model, self._backend, manifest)
         except ServeError as error:
             self._faults[place] = str(error)
             raise

@@ -1,13 +1,14 @@
 """Notices executions that never end, counts how long faults last, and knows whether the engine is stuck for good.
 
     running ── too long ──> given up: its requests fail, its instance is replaced
-    fault ── the next execution that ends well ──> recovered
+    fault ── the next execution of the same stage that ends well ──> recovered
 
 Time is counted in ticks of its own timer: what passes while the whole process is stopped is nobody's fault.
 """
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from server.engine.execution import Execution
@@ -19,7 +20,7 @@ _log = logging.getLogger("adatape.engine")
 
 TICK_S = 0.25
 MAX_HANGS = 3
-"""Executions given up one after another, none ending well in between, after which only a new process can help."""
+"""Executions of one stage given up with none ending well in between, after which only a new process can help."""
 MAX_STALL_S = 10.0
 """How long work may wait with nothing running; more is a fault of ours, and a new process helps."""
 
@@ -38,9 +39,10 @@ class Watchdog:
         self._metrics = metrics
         self._clock = clock
         self._ages: dict[Execution, int] = {}
-        self._num_hangs = 0
+        self._num_hangs: Counter[str] = Counter()
         self._num_stalled = 0
-        self._fault: tuple[str, float] | None = None
+        self._faults: dict[str, tuple[str, float]] = {}
+        """By stage, what is at fault and since when: the reader is well while the trunk hangs."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
         for fault in ("hang", "memory", "outage", "failure"):
@@ -49,7 +51,7 @@ class Watchdog:
     @property
     def is_stuck(self) -> bool:
         """Say whether no execution can be expected to end any more."""
-        return self._num_hangs >= MAX_HANGS or self._num_stalled * TICK_S >= MAX_STALL_S
+        return max(self._num_hangs.values(), default=0) >= MAX_HANGS or self._num_stalled * TICK_S >= MAX_STALL_S
 
     def started(self, execution: Execution) -> None:
         """Begin to watch an execution."""
@@ -60,15 +62,15 @@ class Watchdog:
         """Watch an execution no more; what ends well ends a fault."""
         self._ages.pop(execution, None)
         self._num_stalled = 0
+        stage = execution.batch.stage
         if execution.error is None:
-            self._num_hangs = 0
-            if self._fault is not None:
-                self._recovered(*self._fault)
+            self._num_hangs.pop(stage, None)
+            if stage in self._faults:
+                self._recovered(*self._faults.pop(stage))
 
     def failed(self, execution: Execution, fault: str) -> None:
-        """Note that a fault has begun, unless one has not ended yet."""
-        if self._fault is None:
-            self._fault = fault, execution.started_s or self._clock()
+        """Note that a fault of a stage has begun, unless one has not ended yet."""
+        self._faults.setdefault(execution.batch.stage, (fault, execution.started_s or self._clock()))
 
     def connect(self, *, give_up: Callable[[Execution], None], is_waiting: Callable[[], bool]) -> None:
         """Name who takes each execution that runs too long, and who knows whether any work waits."""
@@ -97,7 +99,7 @@ class Watchdog:
             self.wake()
 
     def _give_up(self, execution: Execution) -> None:
-        self._num_hangs += 1
+        self._num_hangs[execution.batch.stage] += 1
         expected = f"one within {self.limit_s:g} s"
         execution.error = Hung(f"{execution.batch.stage} execution", f"no end after {self.limit_s:g} s", expected)
         batch = execution.batch
@@ -106,7 +108,6 @@ class Watchdog:
         self._take(execution)
 
     def _recovered(self, fault: str, since_s: float) -> None:
-        self._fault = None
         seconds = self._clock() - since_s
         self._metrics.recovery.series(fault).observe(seconds)
         _log.info("engine_recovered fault=%s seconds=%.3f", fault, seconds)

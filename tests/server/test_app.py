@@ -51,7 +51,7 @@ async def test_a_bug_is_a_500_that_leaks_nothing(monkeypatch, caplog, path):
         raise RuntimeError("secret detail")
 
     async with serving(app) as client:
-        monkeypatch.setattr(app.engine.repository, "get", fail)
+        monkeypatch.setattr(app.engine.shelf, "manifest", fail)
         with caplog.at_level(logging.ERROR):
             response = await client.post(
                 path, content=photo() if "classify" in path else b"", headers={"X-Request-Id": "me"}

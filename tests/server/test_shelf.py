@@ -200,3 +200,35 @@ def test_failures_are_counted_too(root):
         assert (statistics.fail.count, statistics.success.count) == (1, 0)
 
     on_disk(root, scenario)
+
+
+def test_an_older_version_is_not_taken_for_a_newest_that_is_broken(root):
+    async def scenario(world, backend):
+        folder = write_family(root, version="2")
+        (folder / "model.onnx").write_bytes(b"other")
+        what = r"version 2 of adatape_fake; got adatape_fake/2/model\.onnx; got sha256"
+        with pytest.raises(ModelNotReady, match=what):
+            await world.engine.shelf.load(FAMILY)
+        assert (await world.infer(images(100))).version == "1"
+        assert statuses(world.engine) == {"1": READY, "2": UNAVAILABLE}
+        shutil.rmtree(folder)
+        await world.engine.shelf.load(FAMILY)
+        assert backend.loaded == ["1"]
+        await world.engine.drain(1)
+
+    on_disk(root, scenario)
+
+
+def test_what_answers_is_described_and_not_what_only_lies_on_disk(root):
+    async def scenario(world, backend):
+        backend.broken.add("2")
+        write_family(root, version="2", content=b"other")
+        with pytest.raises(BackendFailed):
+            await world.engine.shelf.load(FAMILY)
+        assert world.engine.shelf.manifest(FAMILY).version == "1"
+        assert world.engine.shelf.manifest(FAMILY, "2").version == "2"
+        await world.engine.shelf.unload(FAMILY)
+        assert world.engine.shelf.manifest(FAMILY).version == "2"
+        await world.engine.drain(1)
+
+    on_disk(root, scenario)

@@ -1,0 +1,86 @@
+"""`python -m loadtest.chaos`: play scripted faults against servers of its own, each with PASS or FAIL.
+
+Exit status 1 if a promise was broken. The fake backend misbehaves as it is asked (`--fake-faults`); versions of a real
+model are published whole and damaged.
+"""
+
+import argparse
+import asyncio
+import datetime as dt
+import fnmatch
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from loadtest.chaos.ground import Ground
+from loadtest.chaos.registry import Broken, Scenario, all_scenarios
+from loadtest.serving import DEFAULT_SERVER
+
+
+def main() -> int:
+    """Play the scenarios and return the exit status."""
+    options = _parse()
+    chosen = [each for each in all_scenarios() if any(fnmatch.fnmatch(each.name, only) for only in options.only)]
+    if options.list:
+        print("\n".join(f"{each.name}  {each.statement}" for each in chosen))
+        return 0
+    rows = []
+    for each in chosen:
+        rows.append(_play(each, Ground(options.server, options.repository, options.family)))
+        print("  ".join(rows[-1]), flush=True)
+    num_failed = sum(verdict == "FAIL" for verdict, *_ in rows)
+    verdict = "FAIL" if num_failed or not rows else "PASS"
+    summary = f"chaos: {verdict}: {len(rows) - num_failed} of {len(rows)} scenarios"
+    print(summary)
+    if options.report is not None:
+        _write(options.report, rows, summary)
+    return int(bool(num_failed) or not rows)
+
+
+def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
+    """Return the verdict, the name, the seconds and the figures or the reason."""
+    started_s = time.monotonic()
+    try:
+        verdict, told = "PASS", asyncio.run(each.play(ground))
+    except (Broken, OSError, EOFError, SystemExit, ExceptionGroup) as error:
+        verdict, told = "FAIL", f"{type(error).__name__}: {error}"
+    return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", told
+
+
+def _write(path: Path, rows: list[tuple[str, str, str, str]], summary: str) -> None:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    lines = [
+        f"# Chaos of {dt.datetime.now(dt.UTC):%Y-%m-%d}",
+        "",
+        f"`python -m loadtest.chaos` on {machine}.",
+        "",
+        "| verdict | scenario | took | figures |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        summary,
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _parse() -> argparse.Namespace:
+    description, _, epilog = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.chaos", description=description.split(": ", 1)[1], epilog=epilog
+    )
+    add = parser.add_argument
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="only scenarios with such names")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts a server (default: this Python)")
+    add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
+    add("--family", default="adatape_cifar10", help="the family of real versions (default: %(default)s)")
+    add("--report", type=Path, metavar="FILE", help="write the report there")
+    add("--list", action="store_true", help="list the scenarios and end")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Where scenarios are played: servers of their own, marked images, and load in the background."""
+
+import asyncio
+import io
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from loadtest.serving import Served, Shelf, serving
+from loadtest.wire import Client, Reply, render
+
+SIDE_PX = 8
+MARK = (250, 251)
+MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5}
+"""How the fake backend is asked for a fault: the first pixel of an image."""
+NUM_CALLERS = 4
+MAX_RECOVERY_S = 5.0
+_POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class Load:
+    """What callers in the background saw, with the seconds that each answer took."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    is_over: bool = False
+
+    @property
+    def num_failed(self) -> int:
+        return self.statuses.total() - self.statuses[200]
+
+    def p99_ms(self) -> float:
+        """Return the 99th percentile of what was seen since the last call."""
+        seconds, self.seconds = self.seconds, []
+        return float(np.percentile(seconds, 99)) * 1000 if seconds else float("nan")
+
+
+class Ground:
+    """One scenario's ground: `server` starts its servers, `repository` and `family` are what real ones serve."""
+
+    def __init__(self, server: str, repository: Path, family: str) -> None:
+        self._server = server
+        self.repository, self.family = repository, family
+
+    @contextmanager
+    def fake(self, *arguments: str) -> Iterator[Served]:
+        """Give a server of the fake backend."""
+        with serving("--backend", "fake", *arguments, server=self._server) as served:
+            yield served
+
+    @contextmanager
+    def real(self, *arguments: str) -> Iterator[tuple[Served, Shelf]]:
+        """Give a server of a copy of the family, and the copy."""
+        with tempfile.TemporaryDirectory() as folder:
+            shelf = Shelf(self.repository, self.family, Path(folder))
+            with serving("--model-repository", folder, *arguments, server=self._server) as served:
+                yield served, shelf
+
+
+def picture(mark: str | None = None, level: int = 120) -> bytes:
+    """Return a small image, marked for a fault of the fake backend if one is named."""
+    pixels = np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8)
+    if mark is not None:
+        pixels[0, 0] = (*MARK, MARKS[mark])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_call(mark: str | None = None) -> bytes:
+    """Return a classify call as bytes."""
+    return render("/v1/classify", picture(mark), {"Content-Type": "image/png"})
+
+
+async def ask(served: Served, mark: str | None = None) -> Reply:
+    """Classify one image over a connection of its own."""
+    client = Client(served.url)
+    try:
+        return await client.ask(to_call(mark))
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterator[Load]:
+    """Keep callers with sound images busy."""
+    load, client, call = Load(), Client(served.url), to_call()
+
+    async def keep_asking() -> None:
+        while not load.is_over:
+            started_s = time.monotonic()
+            reply = await client.ask(call)
+            load.statuses[reply.status] += 1
+            load.seconds.append(time.monotonic() - started_s)
+            if reply.status == 0:
+                await asyncio.sleep(_POLL_S)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(num_callers):
+            group.create_task(keep_asking())
+        try:
+            yield load
+        finally:
+            load.is_over = True
+    await client.close()
+
+
+async def until_answered(served: Served, status: int = 200, limit_s: float = 30.0) -> float:
+    """Ask until a sound image gets this status; return the seconds that took, or the limit."""
+    started_s = time.monotonic()
+    while time.monotonic() - started_s < limit_s:
+        if (await ask(served)).status == status:
+            break
+        await asyncio.sleep(_POLL_S)
+    return time.monotonic() - started_s
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,108 @@
+"""A backend that raises, hangs, lies or runs out of memory."""
+
+import asyncio
+import time
+
+from loadtest.chaos.ground import MAX_RECOVERY_S, NUM_CALLERS, Ground, ask, load_on, until_answered
+from loadtest.chaos.registry import promise, scenario
+from loadtest.serving import Served, total
+
+NUM_FAULTS = 5
+HANG_S = 3.0
+NUM_AT_ONCE = 64
+
+
+async def _inject(served: Served, mark: str) -> tuple[int, int]:
+    """Ask for a fault several times under load; return how many of its calls, and of the others, failed."""
+    async with load_on(served) as load:
+        replies = [await ask(served, mark) for _ in range(NUM_FAULTS)]
+    statuses = {reply.status for reply in replies}
+    promise(statuses == {500}, statuses, "500 for each call with the fault")
+    texts = {reply.body for reply in replies}
+    promise(all(b'"error"' in text for text in texts), texts, "a message that says what failed")
+    promise(load.statuses[200] > 0, dict(load.statuses), "others to be answered meanwhile")
+    promise(set(load.statuses) <= {200, 500}, dict(load.statuses), "200 or 500")
+    return len(replies), load.num_failed
+
+
+async def _recovery_s(served: Served, fault: str) -> float:
+    """Return the longest recovery that the server's own metric allows for."""
+    await until_answered(served)
+    counts = served.counts()
+    number = total(counts, "adatape_recovery_seconds_count", fault=fault)
+    promise(number >= 1, number, f"a recovery from {fault} in the metrics")
+    seconds = total(counts, "adatape_recovery_seconds_sum", fault=fault)
+    promise(seconds / number < MAX_RECOVERY_S, seconds / number, f"less than {MAX_RECOVERY_S:g} s")
+    return seconds / number
+
+
+@scenario
+async def a_batch_that_raises(ground: Ground) -> str:
+    """A batch that raises fails its own requests, with a reason, and no other."""
+    with ground.fake("--fake-faults", "raise") as served:
+        num_calls, num_mates = await _inject(served, "raise")
+        promise(num_mates <= num_calls * NUM_CALLERS, num_mates, "no more than batch-mates")
+        seconds = await _recovery_s(served, "failure")
+    return f"{num_calls} faults, {num_mates} batch-mates failed too, recovered after {seconds:.3f} s"
+
+
+@scenario
+async def a_batch_of_the_wrong_shape(ground: Ground) -> str:
+    """A backend that returns too few rows fails that batch, and nobody gets another's answer."""
+    with ground.fake("--fake-faults", "shape") as served:
+        num_calls, num_mates = await _inject(served, "shape")
+        promise(num_mates <= num_calls * NUM_CALLERS, num_mates, "no more than batch-mates")
+        seconds = await _recovery_s(served, "failure")
+    return f"{num_calls} faults, {num_mates} batch-mates failed too, recovered after {seconds:.3f} s"
+
+
+@scenario
+async def logits_that_are_nan(ground: Ground) -> str:
+    """NaN fails the one request that it belongs to."""
+    with ground.fake("--fake-faults", "nan") as served:
+        num_calls, num_others = await _inject(served, "nan")
+    promise(num_others == 0, num_others, "no other request to fail")
+    return f"{num_calls} faults, {num_others} others failed"
+
+
+@scenario
+async def a_batch_that_hangs(ground: Ground) -> str:
+    """An execution that never ends is given up, its instance replaced, and what waits is answered."""
+    with ground.fake("--fake-faults", "hang", "--hang-timeout-s", str(HANG_S)) as served:
+        async with load_on(served) as load:
+            started_s = time.monotonic()
+            reply = await ask(served, "hang")
+            told_s = time.monotonic() - started_s
+        promise(reply.status == 500, reply.status, "500")
+        promise(b"no end after" in reply.body, reply.body, "a message that says that it hung")
+        promise(load.num_failed <= NUM_CALLERS, dict(load.statuses), "no more than batch-mates to fail")
+        seconds = await _recovery_s(served, "hang")
+        promise(served.get("/healthz") != "", "nothing", "the server to live")
+    return f"told after {told_s:.2f} s, {load.num_failed} batch-mates failed too, recovered after {seconds:.2f} s"
+
+
+@scenario
+async def executions_that_hang_one_after_another(ground: Ground) -> str:
+    """After several hangs in a row the server says that it does not live."""
+    with ground.fake("--fake-faults", "hang", "--hang-timeout-s", "0.5") as served:
+        for _ in range(3):
+            await ask(served, "hang")
+        status, body = await asyncio.to_thread(served.fetch, "/healthz")
+        promise(status == 503, status, "503 from /healthz")
+        await until_answered(served)
+        back, _ = await asyncio.to_thread(served.fetch, "/healthz")
+        promise(back == 200, back, "200 once an execution ended well")
+    return f"not live after 3 hangs: {body[:60]}"
+
+
+@scenario
+async def a_batch_that_does_not_fit_into_memory(ground: Ground) -> str:
+    """A batch that does not fit is halved until it does, and everyone is answered."""
+    with ground.fake("--fake-faults", "oom=4") as served:
+        async with load_on(served, NUM_AT_ONCE) as load:
+            await asyncio.sleep(2.0)
+        promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
+        halvings = [line for line in served.lines if "batch_halved" in line]
+        promise(bool(halvings), "none", "batches to be halved")
+        seconds = await _recovery_s(served, "memory")
+    return f"{load.statuses[200]} answered, {len(halvings)} halvings, recovered after {seconds:.3f} s"

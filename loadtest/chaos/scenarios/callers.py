@@ -1,0 +1,144 @@
+"""Callers that are many, slow, or gone."""
+
+import asyncio
+import json
+import random
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
+from loadtest.chaos.registry import promise, scenario
+from loadtest.serving import Served, total
+
+NUM_IDLE = 10_000
+MAX_IDLE_BYTES = 20_000
+"""What an idle connection may cost the server."""
+NUM_SLOW = 300
+NUM_AT_ONCE = 1000
+NUM_BURSTS = 3
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _connect(served: Served, count: int) -> list[Stream]:
+    parts = urlsplit(served.url)
+    streams: list[Stream] = []
+    while len(streams) < count:
+        chunk = min(200, count - len(streams))
+        streams += await asyncio.gather(*(asyncio.open_connection(parts.hostname, parts.port) for _ in range(chunk)))
+    return streams
+
+
+async def _answered(stream: Stream, call: bytes) -> int:
+    reader, writer = stream
+    writer.write(call)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    await reader.readexactly(int(length.split(b":")[1]))
+    return int(head[9:12])
+
+
+async def _close(streams: list[Stream]) -> None:
+    for _, writer in streams:
+        writer.transport.abort()
+    await asyncio.sleep(0.5)
+
+
+@scenario
+async def ten_thousand_idle_connections(ground: Ground) -> str:
+    """With 10,000 idle keep-alive connections others are answered, and all of them still can be."""
+    with ground.fake() as served:
+        await until_answered(served)
+        before = served.footprint()
+        streams = await _connect(served, NUM_IDLE)
+        asked = random.Random(0).sample(streams, 500)
+        statuses = [await _answered(stream, to_call()) for stream in asked]
+        during, open_now = served.footprint(), total(served.counts(), "adatape_open_connections")
+        async with load_on(served) as load:
+            await asyncio.sleep(1.0)
+        promise(set(statuses) == {200}, set(statuses), "every idle connection to be answered when it asks")
+        promise(load.num_failed == 0, dict(load.statuses), "no other request to fail")
+        each = (during.resident_bytes - before.resident_bytes) / NUM_IDLE
+        promise(open_now >= NUM_IDLE, open_now, "all to be open")
+        promise(each < MAX_IDLE_BYTES, f"{each:.0f} bytes each", f"less than {MAX_IDLE_BYTES}")
+        await _close(streams)
+        await until_answered(served)
+        after = served.footprint()
+        promise(after.num_descriptors < 200, after.num_descriptors, "their descriptors to be free again")
+    return (
+        f"memory {before.resident_bytes / 1e6:.0f} -> {during.resident_bytes / 1e6:.0f} MB ({each / 1000:.1f} kB a "
+        f"connection), p99 of others {load.p99_ms():.1f} ms"
+    )
+
+
+@scenario
+async def bursts_of_a_thousand_with_random_cancels(ground: Ground) -> str:
+    """Of 1,000 calls at once half leave at random moments; the others are answered, and nothing is left over."""
+    chance = random.Random(1)
+    call = to_call()
+    with ground.fake() as served:
+        await until_answered(served)
+        statuses: list[int] = []
+        for _ in range(NUM_BURSTS):
+            streams = await _connect(served, NUM_AT_ONCE)
+            leaving, staying = streams[::2], streams[1::2]
+            gone = [asyncio.create_task(_leave(stream, call, chance.uniform(0, 0.3))) for stream in leaving]
+            statuses += await asyncio.gather(*(_answered(stream, call) for stream in staying))
+            await asyncio.gather(*gone)
+            await _close(streams)
+        started_s = time.monotonic()
+        while total(counts := served.counts(), "adatape_pending_samples") > 0:
+            promise(time.monotonic() - started_s < 10, "samples that wait for nobody", "none")
+            await asyncio.sleep(0.05)
+        async with load_on(served) as load:
+            await asyncio.sleep(1.0)
+        promise(set(statuses) == {200}, {s: statuses.count(s) for s in statuses}, "200 for all that stay")
+        admitted = total(counts, "adatape_requests_admitted_total")
+        settled = sum(total(counts, "adatape_requests_total", outcome=each) for each in ("ok", "cancelled"))
+        promise(admitted <= settled, f"{admitted} admitted, {settled} settled", "each to be settled")
+        held = served.footprint()
+    return (
+        f"{len(statuses)} answered, {NUM_BURSTS * NUM_AT_ONCE // 2} left, memory {held.resident_bytes / 1e6:.0f} MB, "
+        f"p99 afterwards {load.p99_ms():.1f} ms"
+    )
+
+
+async def _leave(stream: Stream, call: bytes, after_s: float) -> None:
+    stream[1].write(call)
+    await asyncio.sleep(after_s)
+    stream[1].transport.abort()
+
+
+@scenario
+async def callers_that_send_byte_by_byte(ground: Ground) -> str:
+    """Heads and bodies that do not end are refused in time, and nobody else waits for them."""
+    limits = ("--header-timeout-s", "1", "--body-timeout-s", "1")
+    with ground.fake(*limits) as served:
+        await until_answered(served)
+        streams = await _connect(served, NUM_SLOW)
+        async with load_on(served) as load:
+            dribbling = [asyncio.create_task(_dribble(stream, number)) for number, stream in enumerate(streams)]
+            told = await asyncio.gather(*dribbling)
+        refused = [text for text in told if text.startswith(b"HTTP/1.1 408 ")]
+        promise(len(refused) == NUM_SLOW, len(refused), f"408 for all {NUM_SLOW}")
+        promise("error" in json.loads(refused[0].partition(b"\r\n\r\n")[2]), refused[0], "a message")
+        promise(load.num_failed == 0, dict(load.statuses), "no other request to fail")
+        await _close(streams)
+    return f"{len(refused)} refused with 408, {load.statuses[200]} others answered, p99 {load.p99_ms():.1f} ms"
+
+
+async def _dribble(stream: Stream, number: int) -> bytes:
+    """Send one byte of a head, or of a body, every now and then; return what the server says in the end."""
+    reader, writer = stream
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    writer.write(head + (b"\r\n" if number % 2 else b"X-Slow: "))
+    reading = asyncio.create_task(reader.read(1 << 16))
+    for _ in range(200):
+        with suppress(ConnectionError):
+            writer.write(b"a")
+            await writer.drain()
+        if (await asyncio.wait([reading], timeout=0.1))[0]:
+            break
+    with suppress(ConnectionError):
+        return await reading
+    return b""

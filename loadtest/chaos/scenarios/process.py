@@ -1,0 +1,70 @@
+"""A process that crashes, is stuck, or is told to stop."""
+
+import asyncio
+import signal
+import time
+
+from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, ask, free_port, load_on, until_answered
+from loadtest.chaos.registry import promise, scenario
+
+NUM_CALLERS = 100
+DELAY_S = 1.0
+SETTLED_S = 1.0
+"""By then the supervisor has seen its worker live."""
+
+
+def _supervised(*faults: str) -> list[str]:
+    port, grpc_port = str(free_port()), str(free_port())
+    return ["--supervise", "--port", port, "--grpc-port", grpc_port, "--fake-faults", ",".join(faults)]
+
+
+@scenario
+async def a_process_that_crashes(ground: Ground) -> str:
+    """A supervised server that is killed serves again in a few seconds."""
+    with ground.fake(*_supervised("crash")) as served:
+        await until_answered(served)
+        await asyncio.sleep(SETTLED_S)
+        before = served.pid
+        started_s = time.monotonic()
+        reply = await ask(served, "crash")
+        promise(reply.status == 0, reply.status, "the connection to break")
+        await until_answered(served)
+        seconds = time.monotonic() - started_s
+        promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", f"less than {MAX_RECOVERY_S:g} s")
+        promise(served.pid != before, served.pid, "another process")
+    return f"answered again after {seconds:.2f} s"
+
+
+@scenario
+async def a_process_that_is_stuck(ground: Ground) -> str:
+    """A supervised server whose executions hang one after another is killed and started anew."""
+    with ground.fake(*_supervised("hang"), "--hang-timeout-s", "0.5") as served:
+        await until_answered(served)
+        before, started_s = served.pid, time.monotonic()
+        for _ in range(3):
+            await ask(served, "hang")
+        await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
+        await until_answered(served)
+        seconds = time.monotonic() - started_s
+        promise(served.pid != before, served.pid, "another process")
+    return f"noticed, killed and answering again {seconds:.1f} s after the first of three hangs"
+
+
+@scenario
+async def a_stop_signal_under_load(ground: Ground) -> str:
+    """After a stop signal readiness goes first, what is accepted is answered, and the exit status is 0."""
+    with ground.fake("--drain-delay-s", str(DELAY_S)) as served:
+        async with load_on(served, NUM_CALLERS) as load:
+            await asyncio.sleep(0.5)
+            served.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(DELAY_S / 2)
+            status, _ = await asyncio.to_thread(served.fetch, "/readyz")
+            during = (await ask(served)).status
+            await asyncio.to_thread(served.process.wait, 30)
+        refused = {key: count for key, count in load.statuses.items() if key not in {0, 200}}
+        promise(status == 503, status, "503 from /readyz during the delay")
+        promise(during == 200, during, "requests to be answered during the delay")
+        promise(not refused, refused, "no request that was accepted to fail")
+        promise(served.process.returncode == 0, served.process.returncode, "exit status 0")
+        promise(served.find("abandoned=0") is not None, "none", "no request abandoned, in the log")
+    return f"{load.statuses[200]} answered over {NUM_CALLERS} connections, exit status 0"

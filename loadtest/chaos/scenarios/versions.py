@@ -1,0 +1,102 @@
+"""New versions of a model: sound, half-written, corrupt, unreadable."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from loadtest.chaos.ground import Ground, load_on, until_answered
+from loadtest.chaos.registry import promise, scenario
+from loadtest.serving import Served, Shelf
+
+NUM_RELOADS = 3
+CALM_S = 2.0
+
+
+@scenario
+async def a_new_version_under_load(ground: Ground) -> str:
+    """New versions are loaded, warmed and switched to while others are answered: no request fails."""
+    with ground.real() as (served, shelf):
+        async with load_on(served) as load:
+            await asyncio.sleep(CALM_S)
+            calm_ms, reload_ms = load.p99_ms(), []
+            for version in range(2, 2 + NUM_RELOADS):
+                shelf.publish(version)
+                status, told = await _load(served, shelf)
+                promise(status == 200, f"{status} {told}", "the version to be loaded")
+                reload_ms.append(load.p99_ms())
+        promise(load.num_failed == 0, dict(load.statuses), "no request to fail")
+        now = json.loads(served.get(f"/v1/models/{shelf.family}"))["version"]
+        promise(now == str(1 + NUM_RELOADS), now, "the newest version to answer")
+    median = sorted(reload_ms)[len(reload_ms) // 2]
+    return (
+        f"{load.statuses[200]} answered, 0 failed; p99 {calm_ms:.1f} ms before, {median:.1f} ms in the median of "
+        f"{NUM_RELOADS} reloads on this machine"
+    )
+
+
+async def _load(served: Served, shelf: Shelf) -> tuple[int, str]:
+    return await asyncio.to_thread(served.post, f"/v2/repository/models/{shelf.family}/load")
+
+
+def _half_written(folder: Path, _: Shelf) -> None:
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def _edit(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest["reader"]["files"][0])
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _corrupt(folder: Path, _: Shelf) -> None:
+    _edit(folder, lambda file: file.update(sha256="0" * 64))
+
+
+def _missing(folder: Path, _: Shelf) -> None:
+    _edit(folder, lambda file: file.update(path="nowhere/model.onnx"))
+
+
+def _no_file(folder: Path, shelf: Shelf) -> None:
+    """Name a folder where a file ought to be: reading it is an error of the disk."""
+    _edit(folder, lambda file: file.update(path=f"{shelf.family}/1"))
+
+
+def _no_graph(folder: Path, shelf: Shelf) -> None:
+    """Name a whole file, its hash right, that is no graph."""
+    junk = b"no graph" * 100
+    (shelf.root / "junk.onnx").write_bytes(junk)
+    digest = hashlib.sha256(junk).hexdigest()
+    _edit(folder, lambda file: file.update(path="junk.onnx", sha256=digest, size_bytes=len(junk)))
+
+
+DAMAGES = {
+    "half-written": _half_written, "corrupt": _corrupt, "missing": _missing, "unreadable": _no_file,
+    "no graph": _no_graph,
+}  # fmt: skip
+
+
+@scenario
+async def versions_that_are_not_whole(ground: Ground) -> str:
+    """A version that is half-written, corrupt, unreadable or no graph is refused with the reason; the old serves on."""
+    reasons = []
+    with ground.real() as (served, shelf):
+        async with load_on(served) as load:
+            for version, (name, damage) in enumerate(DAMAGES.items(), 2):
+                damage(shelf.publish(version), shelf)
+                status, told = await _load(served, shelf)
+                promise(status >= 400, f"{status} for a version that is {name}", "a refusal")
+                promise('"error"' in told and "expected" in told, told, "the reason")
+                reasons.append(f"{name} ({status})")
+                shelf.remove(version)
+            await until_answered(served)
+        promise(load.num_failed == 0, dict(load.statuses), "the old version to serve on without a failure")
+        now = json.loads(served.get(f"/v1/models/{shelf.family}"))["version"]
+        promise(now == "1", now, "the old version")
+        shelf.publish(9)
+        status, told = await _load(served, shelf)
+        promise(status == 200, f"{status} {told}", "a sound version to be taken afterwards")
+    return f"refused: {', '.join(reasons)}; {load.statuses[200]} answered meanwhile, 0 failed"

@@ -1,0 +1,52 @@
+"""The knobs of what one caller may cost the server: sizes, times and counts. A part of `settings`."""
+
+from math import inf
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+Positive = Annotated[int, Field(gt=0)]
+Span = Annotated[float, Field(gt=0)]
+Limit = Positive | Span
+"""A whole number, or `inf` for no limit."""
+
+
+class LimitSettings(BaseSettings):
+    """Each limit has a clear refusal, and one above it costs no other caller more than a moment."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
+
+    max_body_bytes: Positive = 20 * MIB
+    """Largest request body. Raise it for photos straight from a large camera."""
+
+    max_pixels: Positive = 50_000_000
+    """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
+
+    max_files: Positive = 64
+    """Most images in one classify request. Lower it where memory is short."""
+
+    max_json_values: Positive = 500_000
+    """Most values in a JSON document; a list, an object or a key counts as 8. Parsing holds up everyone else, so beyond
+    this tensors ought to come in binary form. Raise it where callers send large flat arrays as JSON all the same."""
+
+    max_header_bytes: Positive = 32 * 1024
+    """Largest request line and headers together. Raise it for long cookies or tokens."""
+
+    header_timeout_s: Span = 10.0
+    """How long a request's headers may take to arrive. Lower it where slow clients are hostile."""
+
+    body_timeout_s: Span = 60.0
+    """How long a request's body may take to arrive, and a caller to take its answer. Raise it for slow uplinks."""
+
+    idle_timeout_s: Span = 75.0
+    """How long a connection may stay open without a request. Keep it above a load balancer's own, so that it is never
+    we who hang up first."""
+
+    max_connections: Limit = 16_384
+    """Connections open at once; more are refused. Keep it below the limit of open files."""
+
+    max_connections_per_client: Limit = inf
+    """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""
