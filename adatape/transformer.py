@@ -6,7 +6,6 @@ Shape legend: B batch, S input tokens, L sequence with all tape, D dim, C classe
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adatape.bank import lecun_normal_, patch_embedding
@@ -26,7 +25,13 @@ def scale_pixels(pixels: Tensor) -> Tensor:
 
 def to_inputs(raw: Tensor, config: ModelConfig) -> Tensor:
     """Turn stored data into what a model takes: pixels into [-1,1], symbols 0..2 into one-hot vectors, 3 into zeros."""
-    return scale_pixels(raw) if config.input == "image" else F.one_hot(raw.long(), 4)[..., :3].float()
+    return scale_pixels(raw) if config.input == "image" else spread_symbols(raw.long() - 1)
+
+
+def spread_symbols(symbols_BL: Tensor) -> Tensor:
+    """Turn symbols -1, 0 and 1 into one-hot vectors [B,L,3], and any other, a blank, into zeros."""
+    kinds_3 = torch.tensor([-1, 0, 1], dtype=symbols_BL.dtype, device=symbols_BL.device)
+    return (symbols_BL[..., None] == kinds_3).float()
 
 
 @dataclass(slots=True)
@@ -91,7 +96,7 @@ class Transformer(nn.Module):
         else:
             x_BLD = self.embedding(inputs) if self.config.symbol_tokens else self.embedding(inputs.flatten(1))[:, None]
         if self.class_token is not None:
-            x_BLD = torch.cat([self.class_token.expand(len(x_BLD), -1, -1).to(x_BLD.dtype), x_BLD], dim=1)
+            x_BLD = torch.cat([self.class_token.expand(x_BLD.shape[0], -1, -1).to(x_BLD.dtype), x_BLD], dim=1)
         return x_BLD if self.position is None else self.dropout(x_BLD + self.position)
 
     def classify(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from server.manifest import CurvePoint, Manifest, QualityCurve
+from server.manifest import Bank, CurvePoint, Manifest, QualityCurve
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -38,13 +38,13 @@ def read_test(path: Path) -> QualityCurve:
 
 
 def _facts(manifest: Manifest) -> list[str]:
-    source, size, bank = manifest.source, manifest.preprocessing, manifest.bank
+    source = manifest.source
     served = [file.size_bytes for graph in (manifest.reader, manifest.trunk) for file in graph.files]
     facts = {
         "family": f"`{manifest.family}` version {manifest.version}, {manifest.precision}",
         "size": f"{sum(served) / 1e6:.1f} MB (reader, and one trunk for all buckets)",
-        "input": f"{size.width}x{size.height} RGB, {size.resize}",
-        "tape bank": f"{bank.rows}x{bank.cols} patches of {bank.patch_px} px",
+        "input": _input(manifest),
+        "tape bank": _bank(manifest.bank),
         "tape": f"up to {manifest.tape_capacity} tokens, {manifest.reads_per_step} reads merged into each",
         "buckets": ", ".join(map(str, manifest.buckets)),
         "training": f"`{source.command}`",
@@ -52,6 +52,17 @@ def _facts(manifest: Manifest) -> list[str]:
         "data": f"{source.data}, digest {source.data_digest[:12]}",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())]
+
+
+def _input(manifest: Manifest) -> str:
+    size = manifest.preprocessing
+    if size is None:
+        return f"`symbols`: {manifest.input.shape[0]} of -1, 0 and 1"
+    return f"{size.width}x{size.height} RGB, {size.resize}"
+
+
+def _bank(bank: Bank) -> str:
+    return f"{bank.rows}x{bank.cols} patches of {bank.patch_px} px" if bank.patch_px else f"{bank.cols} symbols"
 
 
 def _table(manifest: Manifest, test: QualityCurve) -> list[str]:

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path, PurePath
 
+from adatape.config import ModelConfig
 from adatape.curve import Curve
 from adatape.flops import StageFlops, stage_flops
 from export.names import GRAPH, WEIGHTS, Names
@@ -21,6 +22,7 @@ from server.manifest import (
     Preprocessing,
     QualityCurve,
     Source,
+    Symbols,
 )
 
 
@@ -44,7 +46,8 @@ def build_manifest(
         config=config.to_dict(),
         precision=precision,
         labels=list(run.info.class_names),
-        preprocessing=Preprocessing(height=config.image_size, width=config.image_size, resize="squash"),
+        preprocessing=_preprocessing(config),
+        symbols=Symbols(length=config.seq_len) if config.input == "parity" else None,
         num_tokens=config.num_tokens,
         dim=config.dim,
         tape_capacity=tape.capacity,
@@ -60,6 +63,12 @@ def build_manifest(
         latency=latency,
         quality=_quality(curve),
     )
+
+
+def _preprocessing(config: ModelConfig) -> Preprocessing | None:
+    if config.input == "parity":
+        return None
+    return Preprocessing(height=config.image_size, width=config.image_size, resize="squash")
 
 
 def without_paths(command: str) -> str:
@@ -97,6 +106,8 @@ def _file(root: Path, path: Path) -> GraphFile:
 def _bank(run: Run) -> Bank:
     if run.tape.bank == "learn":
         return Bank(kind="learn", rows=run.config.bank_size, cols=1, patch_px=0)
+    if run.config.input == "parity":
+        return Bank(kind="input", rows=1, cols=run.config.seq_len, patch_px=0)
     side = run.config.image_size // run.tape.bank_patch
     return Bank(kind="input", rows=side, cols=side, patch_px=run.tape.bank_patch)
 

@@ -21,7 +21,7 @@ from export.modules import BareTrunkHalf, ReaderHalf, TrunkHalf
 
 OPSET, IR_VERSION = 20, 10
 
-READER_INPUTS = ("image", "max_tape")
+INPUT_NAMES = {"image": "image", "parity": "symbols"}
 READER_OUTPUTS = ("hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights")
 TRUNK_INPUTS = ("hidden", "tape", "tape_length")
 TRUNK_OUTPUTS = ("logits",)
@@ -33,11 +33,15 @@ FOLD_LIMIT = 2**30
 
 
 def reader_graph(model: AdaTape) -> onnx.ModelProto:
-    """Return the reader: pixels and caps in, hidden and tape out."""
-    side = model.config.image_size
-    image_BHWC = torch.zeros(TRACED_BATCH, side, side, 3, dtype=torch.uint8)
+    """Return the reader: pixels or symbols, and caps in, hidden and tape out."""
+    config = model.config
+    side = config.image_size
+    is_image = config.input == "image"
+    shape, dtype = ((side, side, 3), torch.uint8) if is_image else ((config.seq_len,), torch.int8)
+    inputs_BX = torch.zeros(TRACED_BATCH, *shape, dtype=dtype)
     max_tape_B1 = torch.ones(TRACED_BATCH, 1, dtype=torch.int32)
-    return _export(ReaderHalf(model), READER_INPUTS, READER_OUTPUTS, (image_BHWC, max_tape_B1))
+    inputs = (INPUT_NAMES[config.input], "max_tape")
+    return _export(ReaderHalf(model), inputs, READER_OUTPUTS, (inputs_BX, max_tape_B1))
 
 
 def trunk_graph(model: AdaTape, bucket: int | None = None) -> onnx.ModelProto:

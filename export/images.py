@@ -1,6 +1,6 @@
-"""Images to verify on: noise, scenes that look like photographs, and only such whose reading is no toss-up.
+"""Inputs to verify on: noise, scenes that look like photographs, strings; only such whose reading is no toss-up.
 
-Shape legend: B batch, M bank, K reads a step, N tape capacity, D dim, E key features.
+Shape legend: B batch, L symbols, M bank, K reads a step, N tape capacity, D dim, E key features.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,17 @@ from torch import Tensor
 from adatape.config import TapeConfig
 from adatape.model import AdaTape
 from adatape.reader import TapeRead, TapeReader
-from adatape.transformer import scale_pixels
+from adatape.transformer import scale_pixels, spread_symbols
 from export.errors import ExportError
 
 Pixels = NDArray[np.uint8]
-Maker = Callable[[np.random.Generator, int, int], Pixels]
+Inputs = Pixels | NDArray[np.int8]
+Maker = Callable[[np.random.Generator, int, int], Inputs]
 
 MIN_MARGIN = 1e-3
 """Difference of scores, or of accumulated weight to the threshold, that no rounding error bridges."""
+TIE = 1e-5
+"""Difference of scores below which the entries of a bank of symbols are the same symbol."""
 MAX_ROUNDS = 64
 
 
@@ -44,45 +47,65 @@ def scenes(rng: np.random.Generator, count: int, side: int) -> Pixels:
     return image_BHWC.clip(0, 255).astype(np.uint8)
 
 
-def decided_images(model: AdaTape, maker: Maker, count: int, *, seed: int) -> Pixels:
-    """Return images on which rounding can change neither a pick nor the halting step.
+def strings(rng: np.random.Generator, count: int, length: int) -> NDArray[np.int8]:
+    """Return strings of symbols -1, 0 and 1."""
+    return rng.integers(-1, 2, (count, length), dtype=np.int8)
+
+
+def makers_of(model: AdaTape) -> tuple[Maker, ...]:
+    """Return what makes inputs for a model."""
+    return (noise, scenes) if model.config.input == "image" else (strings,)
+
+
+def make(model: AdaTape, maker: Maker, rng: np.random.Generator, count: int) -> Inputs:
+    """Return so many inputs of a model's size."""
+    config = model.config
+    return maker(rng, count, config.image_size if config.input == "image" else config.seq_len)
+
+
+def decided_inputs(model: AdaTape, maker: Maker, count: int, *, seed: int) -> Inputs:
+    """Return inputs on which rounding can change neither a pick nor the halting step.
 
     Two entries whose scores are equal but for rounding may be picked in either order by equally right
-    implementations; on the images returned here picks and lengths can be asked to be exact.
+    implementations; on the inputs returned here picks and lengths can be asked to be exact.
     Raises: ExportError if the model decides too few.
     """
     rng, kept = np.random.default_rng(seed), []
     for _ in range(MAX_ROUNDS):
-        candidates = maker(rng, count, model.config.image_size)
+        candidates = make(model, maker, rng, count)
         kept.extend(candidates[(margins(model, candidates) > MIN_MARGIN).numpy()])
         if len(kept) >= count:
             return np.stack(kept[:count])
-    got = f"{len(kept)} of {MAX_ROUNDS * count} {maker.__name__} images with a margin above {MIN_MARGIN}"
+    got = f"{len(kept)} of {MAX_ROUNDS * count} {maker.__name__} inputs with a margin above {MIN_MARGIN}"
     raise ExportError.of("reading", got, f"{count} whose picks are no toss-up")
 
 
 @torch.no_grad()
-def margins(model: AdaTape, image_BHWC: Pixels) -> Tensor:
-    """Return for each image by how much its closest decision was made."""
-    read = own_reading(model, image_BHWC, None)
+def margins(model: AdaTape, raw_BX: Inputs) -> Tensor:
+    """Return for each input by how much its closest decision was made.
+
+    Equal symbols are equal entries, so which of them is picked is no decision.
+    """
+    read = own_reading(model, raw_BX, None)
     reader, tape = model.readers[0], model.config.tape
     assert tape is not None, "This is a bug."
     assert isinstance(reader, TapeReader), "This is a bug."
-    return _replayed_margins(read, tape, reader.key_dim)
+    return _replayed_margins(read, tape, reader.key_dim, tie=TIE if model.config.input == "parity" else 0.0)
 
 
-def own_reading(model: AdaTape, image_BHWC: Pixels, max_tape_B: Tensor | None) -> TapeRead:
+def own_reading(model: AdaTape, raw_BX: Inputs, max_tape_B: Tensor | None) -> TapeRead:
     """Return what the model itself reads."""
-    pixels_BHWC = pixels_of(model, image_BHWC)
-    return model.read(model.embed(pixels_BHWC), None, model.build_bank(pixels_BHWC), 0, max_tape_B)
+    inputs_BX = inputs_of(model, raw_BX)
+    return model.read(model.embed(inputs_BX), None, model.build_bank(inputs_BX), 0, max_tape_B)
 
 
-def pixels_of(model: AdaTape, image_BHWC: Pixels) -> Tensor:
-    """Return scaled pixels in the precision of the model's weights; the scaling itself is always in fp32."""
-    return scale_pixels(torch.from_numpy(image_BHWC)).to(model.head.weight.dtype)
+def inputs_of(model: AdaTape, raw_BX: Inputs) -> Tensor:
+    """Return what the model takes, in the precision of its weights; pixels are always scaled in fp32."""
+    prepare = scale_pixels if model.config.input == "image" else spread_symbols
+    return prepare(torch.from_numpy(raw_BX)).to(model.head.weight.dtype)
 
 
-def _replayed_margins(read: TapeRead, tape: TapeConfig, key_dim: int) -> Tensor:
+def _replayed_margins(read: TapeRead, tape: TapeConfig, key_dim: int, *, tie: float) -> Tensor:
     threshold = tape.halting_threshold
     assert threshold is not None, "This is a bug."
     keys_BME, query_BE = read.bank_BMD[..., :key_dim].double(), read.query_BD[:, :key_dim].double()
@@ -93,9 +116,11 @@ def _replayed_margins(read: TapeRead, tape: TapeConfig, key_dim: int) -> Tensor:
         is_reading_B = step < read.wanted_B
         scores_BM = torch.einsum("be,bme->bm", query_BE, keys_BME).masked_fill(is_used_BM, -torch.inf)
         best_BK = scores_BM.topk(min(tape.reads_per_step + 1, scores_BM.shape[1])).values
-        gap_B = (best_BK[:, :-1] - best_BK[:, 1:]).nan_to_num(nan=torch.inf).amin(1)
+        gap_BK = (best_BK[:, :-1] - best_BK[:, 1:]).nan_to_num(nan=torch.inf)
+        gap_B = gap_BK.masked_fill(gap_BK < tie, torch.inf).amin(1)
         before_B = before_B + read.weights_BNK[:, step, 0].double()
-        closest_B = torch.minimum(gap_B, (before_B - threshold).abs())
+        is_last = step == tape.capacity - 1  # whether it halts there decides nothing
+        closest_B = gap_B if is_last else torch.minimum(gap_B, (before_B - threshold).abs())
         margin_B = torch.where(is_reading_B, torch.minimum(margin_B, closest_B), margin_B)
         picks_BK, weights_BK = read.picks_BNK[:, step].clamp(min=0), read.weights_BNK[:, step].double()
         picked_BKE = keys_BME.gather(1, picks_BK[..., None].expand(-1, -1, key_dim))

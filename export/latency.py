@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from export.images import Pixels
+from export.images import Inputs
 from export.runtime import NUM_THREADS, Runtime, hardware, runtime_version
 from server.manifest import Latency, LatencyTable
 
@@ -14,20 +14,20 @@ CELL_BUDGET_S = 0.4
 """Seconds after which a cell has been measured enough, once it has its fewest runs."""
 
 
-def measure_latency(runtime: Runtime, image_BHWC: Pixels, max_batch_size: int) -> LatencyTable:
-    """Time every stage on the first rows of `image_BHWC`, the trunk as the embedded engine runs it."""
+def measure_latency(runtime: Runtime, inputs_BX: Inputs, max_batch_size: int) -> LatencyTable:
+    """Time every stage on the first rows of `inputs_BX`, the trunk as the embedded engine runs it."""
     batches = [batch for batch in BATCHES if batch <= max_batch_size]
-    entries = [entry for batch in batches for entry in _entries(runtime, image_BHWC[:batch])]
+    entries = [entry for batch in batches for entry in _entries(runtime, inputs_BX[:batch])]
     return LatencyTable(hardware=hardware(), runtime=runtime_version(), num_threads=NUM_THREADS, entries=entries)
 
 
-def _entries(runtime: Runtime, image_BHWC: Pixels) -> Iterator[Latency]:
-    buckets, batch = runtime.names.buckets, len(image_BHWC)
+def _entries(runtime: Runtime, inputs_BX: Inputs) -> Iterator[Latency]:
+    buckets, batch = runtime.names.buckets, len(inputs_BX)
     capacity = buckets[-1]
-    yield Latency(stage="embed", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(image_BHWC, 0)))
-    yield Latency(stage="read", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(image_BHWC, capacity)))
+    yield Latency(stage="embed", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(inputs_BX, 0)))
+    yield Latency(stage="read", bucket=0, batch=batch, p50_s=_p50_s(lambda: runtime.read(inputs_BX, capacity)))
     for bucket in buckets:
-        reading = runtime.read(image_BHWC, bucket)
+        reading = runtime.read(inputs_BX, bucket)
         p50_s = _p50_s(lambda reading=reading, bucket=bucket: runtime.trunk(reading, bucket))  # type: ignore[misc]
         yield Latency(stage="trunk", bucket=bucket, batch=batch, p50_s=p50_s)
 

@@ -13,14 +13,14 @@ from adatape.bank import LearnedBank
 from adatape.config import TapeConfig
 from adatape.model import AdaTape
 from adatape.reader import TapeReader
-from adatape.transformer import scale_pixels
+from adatape.transformer import scale_pixels, spread_symbols
 
 Reading = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """tape_BND, tape_length_B1, tape_length_wanted_B1, picks_BNK, pick_weights_BNK."""
 
 
 class ReaderHalf(nn.Module):
-    """Pixels and caps to hidden and tape.
+    """Pixels, or symbols, and caps to hidden and tape.
 
     Nothing is read, and nothing paid for it, when every cap of the batch is 0. A row whose cap is 0 answers
     the same whatever its batch-mates ask for.
@@ -32,22 +32,23 @@ class ReaderHalf(nn.Module):
         tape = model.config.tape
         assert tape is not None, "This is a bug."
         self.model = copy.deepcopy(model)
-        assert isinstance(model.embedding, nn.Conv2d), "This is a bug."
-        self.model.embedding = PatchProduct(model.embedding)  # it stands for the convolution
+        if isinstance(model.embedding, nn.Conv2d):
+            self.model.embedding = PatchProduct(model.embedding)  # it stands for the convolution
+        self.prepare = scale_pixels if model.config.input == "image" else spread_symbols
         self.tape = tape
 
-    def forward(self, image_BHWC: Tensor, max_tape_B1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        pixels_BHWC = scale_pixels(image_BHWC)
-        hidden_BSD = self.model.embed(pixels_BHWC)
+    def forward(self, inputs_BX: Tensor, max_tape_B1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        inputs_BX = self.prepare(inputs_BX)
+        hidden_BSD = self.model.embed(inputs_BX)
         cap_B1 = max_tape_B1.clamp(min=0)
-        reading: Reading = torch.cond((cap_B1 > 0).any(), self._read, self._skip, (pixels_BHWC, hidden_BSD, cap_B1))
+        reading: Reading = torch.cond((cap_B1 > 0).any(), self._read, self._skip, (inputs_BX, hidden_BSD, cap_B1))
         return hidden_BSD, *reading
 
-    def _read(self, pixels_BHWC: Tensor, hidden_BSD: Tensor, cap_B1: Tensor) -> Reading:
+    def _read(self, inputs_BX: Tensor, hidden_BSD: Tensor, cap_B1: Tensor) -> Reading:
         reader = self.model.readers[0]
         assert isinstance(reader, TapeReader), "This is a bug."
         query_BD = hidden_BSD[:, 0] if self.tape.query == "token" else hidden_BSD.mean(1)
-        bank_BMD = reader.norm(self._bank(pixels_BHWC))
+        bank_BMD = reader.norm(self._bank(inputs_BX))
         mixing_BNM, picks_BNK, weights_BNK = read_all_steps(reader.norm(query_BD), bank_BMD, self.tape, reader.key_dim)
         wanted_B1 = wanted_length(weights_BNK, self.tape) * (cap_B1 > 0).to(torch.int32)
         length_B1 = torch.minimum(wanted_B1, cap_B1)
@@ -66,9 +67,9 @@ class ReaderHalf(nn.Module):
         picks_BNK = torch.full_like(weights_BNK, -1, dtype=torch.int32)
         return tape_BND, torch.zeros_like(cap_B1), torch.zeros_like(cap_B1), picks_BNK, weights_BNK
 
-    def _bank(self, pixels_BHWC: Tensor) -> Tensor:
+    def _bank(self, inputs_BX: Tensor) -> Tensor:
         """[B,M,D], or [1,M,D] where all samples share it."""
-        bank_BMD = self.model.build_bank(pixels_BHWC)
+        bank_BMD = self.model.build_bank(inputs_BX)
         if bank_BMD is not None:
             return bank_BMD
         learned = self.model.banks[0]

@@ -16,7 +16,7 @@ from export.buckets import check_buckets, choose_buckets, expected_flops, used_s
 from export.describe import build_manifest
 from export.errors import ExportError
 from export.graphs import reader_graph, trunk_graph
-from export.images import Pixels, scenes
+from export.images import Inputs, make, makers_of
 from export.latency import measure_latency, table
 from export.names import CONFIG, LABELS, MANIFEST, ROUTER, WEIGHTS, Names
 from export.precision import TRUNK_TOLERANCE, Graphs, Precision, calibration_images, fp16_trunks, int8_trunks
@@ -136,7 +136,7 @@ def _describe(stage: Path, names: Names, run: Run, options: Options, data: Datas
     """Verify and measure the staged graphs, and write the manifest."""
     runtime = Runtime(stage, names)
     print(summary(verify(run.model, runtime, trunk_tolerance=TRUNK_TOLERANCE[options.precision])))
-    latency = measure_latency(runtime, _timed_images(run, options.max_batch_size), options.max_batch_size)
+    latency = measure_latency(runtime, _timed_inputs(run, options.max_batch_size), options.max_batch_size)
     print(table(latency))
     curve = run.curve if data is None else _own_curve(run, runtime, data)
     manifest = build_manifest(
@@ -153,8 +153,8 @@ def _describe(stage: Path, names: Names, run: Run, options: Options, data: Datas
     path.write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
-def _timed_images(run: Run, count: int) -> Pixels:
-    return scenes(np.random.default_rng(0), count, run.config.image_size)
+def _timed_inputs(run: Run, count: int) -> Inputs:
+    return make(run.model, makers_of(run.model)[-1], np.random.default_rng(0), count)
 
 
 def _own_curve(run: Run, runtime: Runtime, data: Dataset) -> Curve:

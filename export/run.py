@@ -46,8 +46,6 @@ def require_two_halves(config: ModelConfig) -> TapeConfig:
 
     Raises: ExportError naming the option that stands in the way.
     """
-    if config.input != "image":
-        raise ExportError.of("input", config.input, "image: only image models are served")
     if config.tape is None:
         raise ExportError.of("tape", "none", "a model that reads a tape")
     if len(config.tape.layers) != 1:

@@ -29,13 +29,14 @@ class Runtime:
         self.root = root
         self.names = names
         self._reader = _open(root / names.path(names.reader))
+        self._input = next(node.name for node in self._reader.get_inputs() if node.name != "max_tape")
         self._trunk = _open(root / names.path(names.trunk))
         self._static = {bucket: _open(root / names.path(names.static(bucket))) for bucket in names.buckets}
 
-    def read(self, image_BHWC: Array, cap_B: Array | int) -> Reading:
+    def read(self, inputs_BX: Array, cap_B: Array | int) -> Reading:
         """Run the reader; one cap for all samples or one each."""
-        max_tape_B1 = np.broadcast_to(cap_B, len(image_BHWC)).astype(np.int32)[:, None]
-        outputs = self._reader.run(READER_OUTPUTS, {"image": image_BHWC, "max_tape": max_tape_B1})
+        max_tape_B1 = np.broadcast_to(cap_B, len(inputs_BX)).astype(np.int32)[:, None]
+        outputs = self._reader.run(READER_OUTPUTS, {self._input: inputs_BX, "max_tape": max_tape_B1})
         return dict(zip(READER_OUTPUTS, outputs, strict=True))
 
     def trunk(self, reading: Reading, bucket: int) -> Array:
@@ -59,9 +60,9 @@ class Runtime:
         logits_BC: Array = np.concatenate(parts)[order]
         return logits_BC
 
-    def answer(self, image_BHWC: Array, cap_B: Array | int) -> tuple[Array, Reading]:
+    def answer(self, inputs_BX: Array, cap_B: Array | int) -> tuple[Array, Reading]:
         """Return logits_BC and the reading."""
-        reading = self.read(image_BHWC, cap_B)
+        reading = self.read(inputs_BX, cap_B)
         return self.finish(reading), reading
 
 

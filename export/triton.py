@@ -58,7 +58,11 @@ instance_group [ { kind: KIND_CPU, count: 2 } ]
 
 def model_files(names: Names, config: ModelConfig, tape: TapeConfig, max_batch_size: int) -> dict[str, ModelFile]:
     """Return the config of every model of a family by its name."""
-    image = Port("image", "UINT8", (config.image_size, config.image_size, 3))
+    direct = (
+        Port("image", "UINT8", (config.image_size, config.image_size, 3))
+        if config.input == "image"
+        else Port("symbols", "INT8", (config.seq_len,))
+    )
     cap = Port("max_tape", "INT32", (1,))
     hidden = Port("hidden", "FP32", (config.num_tokens, config.dim))
     length = Port("tape_length", "INT32", (1,))
@@ -89,11 +93,11 @@ def model_files(names: Names, config: ModelConfig, tape: TapeConfig, max_batch_s
         wanted,
         Port("flops", "INT64", (1,)),
     ]
-    asked = [image, Port("max_tape", "INT32", (1,), is_optional=True)]
+    asked = [direct, Port("max_tape", "INT32", (1,), is_optional=True)]
     router = ModelFile(_signature(names.family, "python", max_batch_size, asked, answer), ROUTER_OPERATION)
     return {
         names.family: router,
-        names.reader: graph(names.reader, [image, cap], reading),
+        names.reader: graph(names.reader, [direct, cap], reading),
         names.trunk: trunk(names.trunk, -1),
         **{names.static(bucket): trunk(names.static(bucket), bucket) for bucket in names.buckets},
     }

@@ -12,7 +12,7 @@ import torch
 
 from adatape.model import AdaTape
 from export.errors import ExportError
-from export.images import MIN_MARGIN, Pixels, decided_images, noise, own_reading, pixels_of, scenes
+from export.images import MIN_MARGIN, Inputs, decided_inputs, inputs_of, makers_of, own_reading
 from export.runtime import Array, Reading, Runtime
 
 TOLERANCE = 1e-4
@@ -21,7 +21,6 @@ SHARE = 1e-5
 that (torch's own fp32 is 2e-4 from double precision where values reach 90)."""
 EXACT = ("tape_length", "tape_length_wanted", "picks")
 BATCHES = (1, 3, 16)
-MAKERS = (noise, scenes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,15 @@ def verify(model: AdaTape, runtime: Runtime, *, trunk_tolerance: float = TOLERAN
 
     The trunks may be allowed more where they are of lower precision; the reader never is.
     Raises: Mismatch naming graph, output, case, batch, error and tolerance of each that failed;
-    ExportError if the model's reading is a toss-up on most images.
+    ExportError if the model's reading is a toss-up on most inputs.
     """
     exact = in_double(model)
     checks = []
-    for seed, maker in enumerate(MAKERS):
-        images = decided_images(exact, maker, max(BATCHES), seed=seed)
-        whole = whole_answers(exact, images)
+    for seed, maker in enumerate(makers_of(model)):
+        inputs = decided_inputs(exact, maker, max(BATCHES), seed=seed)
+        whole = whole_answers(exact, inputs)
         for batch in BATCHES:
-            for graph, output, case, pair in _found(exact, runtime, images[:batch], whole, trunk_tolerance):
+            for graph, output, case, pair in _found(exact, runtime, inputs[:batch], whole, trunk_tolerance):
                 checks.append(Check(graph, output, f"{maker.__name__}, {case}", batch, *pair))
     failed = [check for check in checks if not check.has_passed]
     if failed:
@@ -84,31 +83,31 @@ def in_double(model: AdaTape) -> AdaTape:
     return exact
 
 
-def whole_answers(exact: AdaTape, images: Pixels) -> list[Array]:
+def whole_answers(exact: AdaTape, inputs: Inputs) -> list[Array]:
     """Return the whole model's logits_BC for every cap from 0 on."""
-    pixels_BHWC = pixels_of(exact, images)
-    caps = (torch.full((len(images),), cap) for cap in range(exact.config.capacity + 1))
-    return [exact(pixels_BHWC, cap_B).logits_BC.float().numpy() for cap_B in caps]
+    inputs_BX = inputs_of(exact, inputs)
+    caps = (torch.full((len(inputs),), cap) for cap in range(exact.config.capacity + 1))
+    return [exact(inputs_BX, cap_B).logits_BC.float().numpy() for cap_B in caps]
 
 
 Found = Iterator[tuple[str, str, str, tuple[float, float]]]
 """graph, output, case; error and tolerance."""
 
 
-def _found(exact: AdaTape, runtime: Runtime, images: Pixels, whole: list[Array], tolerance: float) -> Found:
-    yield from _reader_checks(exact, runtime, images)
-    yield from _trunk_checks(exact, runtime, images, tolerance)
-    yield from _whole_checks(runtime, images, whole, tolerance)
-    yield from _alone_checks(runtime, images, tolerance)
+def _found(exact: AdaTape, runtime: Runtime, inputs: Inputs, whole: list[Array], tolerance: float) -> Found:
+    yield from _reader_checks(exact, runtime, inputs)
+    yield from _trunk_checks(exact, runtime, inputs, tolerance)
+    yield from _whole_checks(runtime, inputs, whole, tolerance)
+    yield from _alone_checks(exact, runtime, inputs, tolerance)
 
 
-def _reader_checks(exact: AdaTape, runtime: Runtime, images: Pixels) -> Found:
-    batch, capacity = len(images), exact.config.capacity
+def _reader_checks(exact: AdaTape, runtime: Runtime, inputs: Inputs) -> Found:
+    batch, capacity = len(inputs), exact.config.capacity
     mixed_B = np.random.default_rng(batch).integers(0, capacity + 1, batch)
     caps = {"no cap": np.full(batch, capacity), "cap 0": np.zeros(batch, np.int64), "mixed caps": mixed_B}
     for case, cap_B in caps.items():
-        found = runtime.read(images, cap_B)
-        for output, expected in model_reading(exact, images, cap_B).items():
+        found = with_entries(exact, inputs, runtime.read(inputs, cap_B))
+        for output, expected in with_entries(exact, inputs, model_reading(exact, inputs, cap_B)).items():
             yield runtime.names.reader, output, case, (difference(expected, found[output]), _allowed(output, expected))
 
 
@@ -118,13 +117,13 @@ def _allowed(output: str, expected: Array) -> float:
     return max(TOLERANCE, SHARE * float(np.abs(expected).max(initial=0.0))) if output == "hidden" else TOLERANCE
 
 
-def _trunk_checks(exact: AdaTape, runtime: Runtime, images: Pixels, tolerance: float) -> Found:
+def _trunk_checks(exact: AdaTape, runtime: Runtime, inputs: Inputs, tolerance: float) -> Found:
     """Compare both forms of the trunk at every bucket, on tapes that fill it and tapes that do not."""
     names = runtime.names
     for bucket in names.buckets:
-        cap_B = np.random.default_rng(bucket).integers(0, bucket + 1, len(images))
+        cap_B = np.random.default_rng(bucket).integers(0, bucket + 1, len(inputs))
         cap_B[0] = bucket
-        reading = model_reading(exact, images, cap_B)
+        reading = model_reading(exact, inputs, cap_B)
         hidden_BSD, tape_BND, length_B1 = (
             torch.from_numpy(reading[name]) for name in ("hidden", "tape", "tape_length")
         )
@@ -133,33 +132,34 @@ def _trunk_checks(exact: AdaTape, runtime: Runtime, images: Pixels, tolerance: f
             yield graph, "logits", f"bucket {bucket}", (difference(expected, run(reading, bucket)), tolerance)
 
 
-def _whole_checks(runtime: Runtime, images: Pixels, whole: list[Array], tolerance: float) -> Found:
+def _whole_checks(runtime: Runtime, inputs: Inputs, whole: list[Array], tolerance: float) -> Found:
     """Compare reader and trunks together with the whole model, at every cap."""
     for cap, expected in enumerate(whole):
-        error = difference(expected[: len(images)], runtime.answer(images, cap)[0])
+        error = difference(expected[: len(inputs)], runtime.answer(inputs, cap)[0])
         yield runtime.names.family, "logits", f"cap {cap}", (error, tolerance)
 
 
-def _alone_checks(runtime: Runtime, images: Pixels, tolerance: float) -> Found:
+def _alone_checks(exact: AdaTape, runtime: Runtime, inputs: Inputs, tolerance: float) -> Found:
     """Compare each answer with the same image answered alone: batch-mates and their caps must not matter."""
-    cap_B = np.arange(len(images)) % (runtime.names.buckets[-1] + 1)
-    logits_BC, reading = runtime.answer(images, cap_B)
-    alone = [runtime.answer(images[row : row + 1], cap_B[row]) for row in range(len(images))]
+    cap_B = np.arange(len(inputs)) % (runtime.names.buckets[-1] + 1)
+    logits_BC, reading = runtime.answer(inputs, cap_B)
+    alone = [runtime.answer(inputs[row : row + 1], cap_B[row]) for row in range(len(inputs))]
     alone_BC = np.concatenate([logits for logits, _ in alone])
     yield runtime.names.family, "logits", "alone", (difference(alone_BC, logits_BC), tolerance)
+    rows = {output: np.concatenate([row[output] for _, row in alone]) for output in EXACT}
+    together, apart = (with_entries(exact, inputs, one) for one in (reading, rows))
     for output in EXACT:
-        rows = np.concatenate([row[output] for _, row in alone])
-        yield runtime.names.reader, output, "alone", (difference(rows, reading[output]), 0.0)
+        yield runtime.names.reader, output, "alone", (difference(apart[output], together[output]), 0.0)
 
 
-def model_reading(model: AdaTape, images: Pixels, cap_B: Array) -> Reading:
+def model_reading(model: AdaTape, inputs: Inputs, cap_B: Array) -> Reading:
     """Return what the reader graph has to answer, from the model itself."""
     max_tape_B = torch.from_numpy(cap_B)
-    read = own_reading(model, images, max_tape_B)
+    read = own_reading(model, inputs, max_tape_B)
     has_read_B = max_tape_B > 0
     slots_BN1 = (torch.arange(model.config.capacity) < read.length_B[:, None])[..., None]
     reading = {
-        "hidden": model.embed(pixels_of(model, images)).float(),
+        "hidden": model.embed(inputs_of(model, inputs)).float(),
         "tape": read.tape_BND,
         "tape_length": read.length_B[:, None].int(),
         "tape_length_wanted": (read.wanted_B * has_read_B)[:, None].int(),
@@ -167,6 +167,15 @@ def model_reading(model: AdaTape, images: Pixels, cap_B: Array) -> Reading:
         "pick_weights": read.weights_BNK * slots_BN1,
     }
     return {name: value.numpy() for name, value in reading.items()}
+
+
+def with_entries(model: AdaTape, inputs: Inputs, reading: Reading) -> Reading:
+    """Return a reading whose picks say which symbol was read, where equal symbols are equal entries; else as it is."""
+    if model.config.input == "image":
+        return reading
+    picks_BNK = reading["picks"]
+    rows_B11 = np.arange(len(picks_BNK))[:, None, None]
+    return {**reading, "picks": np.where(picks_BNK < 0, picks_BNK, inputs[rows_B11, picks_BNK] + 1)}
 
 
 def difference(expected: Array, found: Array) -> float:
@@ -185,5 +194,5 @@ def summary(checks: list[Check]) -> str:
     lines = [
         f"  {graph:32} max error {check.error:.2e} ({check.output}, {check.case})" for graph, check in worst.items()
     ]
-    margin = f"on images whose reading is decided by more than {MIN_MARGIN:g}"
+    margin = f"on inputs whose reading is decided by more than {MIN_MARGIN:g}"
     return "\n".join([f"verified: {len(checks)} comparisons, picks and lengths exact {margin}", *lines])

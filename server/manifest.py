@@ -4,6 +4,7 @@ Export writes it, the server reads it, and neither knows more of the other than 
 A family without a complete, hash-valid manifest is not visible.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,6 +53,21 @@ class Preprocessing(_Record):
     """`squash` ignores the aspect ratio; `center_crop` fits the shorter side, then crops."""
 
 
+class Symbols(_Record):
+    """Strings that the reader takes as they are: int8 symbols -1, 0 and 1; any other is a blank."""
+
+    length: Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a sample is to the reader: the name of its tensor, its datatype as numpy knows it, and its shape."""
+
+    name: Literal["image", "symbols"]
+    dtype: Literal["uint8", "int8"]
+    shape: tuple[int, ...]
+
+
 class Bank(_Record):
     """The geometry of the tape bank over the input, row-major; rows * cols entries."""
 
@@ -59,7 +75,7 @@ class Bank(_Record):
     rows: Count
     cols: Count
     patch_px: Count
-    """Side of one entry's patch in input pixels; 0 for a learnable bank."""
+    """Side of one entry's patch in input pixels; 0 for a learnable bank, and for symbols, an entry each."""
 
 
 class Flops(_Record):
@@ -143,7 +159,9 @@ class Manifest(_Record):
     config: dict[str, object]
     precision: Literal["fp32", "fp16", "int8"]
     labels: Annotated[list[str], Field(min_length=1)]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None = None
+    """How images become pixels; None for a family of symbols."""
+    symbols: Symbols | None = None
     num_tokens: Count
     dim: Count
     tape_capacity: Annotated[int, Field(gt=0)]
@@ -164,6 +182,8 @@ class Manifest(_Record):
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
         capacity = self.tape_capacity
+        if (self.preprocessing is None) == (self.symbols is None):
+            raise ValueError("input; got preprocessing and symbols, or neither; expected one of the two")
         if self.buckets != sorted(set(self.buckets)) or self.buckets[0] != 0 or self.buckets[-1] != capacity:
             raise ValueError(f"buckets; got {self.buckets}; expected increasing from 0 to {capacity}")
         if len(self.trunks) != len(self.buckets):
@@ -176,6 +196,15 @@ class Manifest(_Record):
         if strays:
             raise ValueError(f"latency.entries; got buckets {strays}; expected only those of {self.buckets}")
         return self
+
+    @property
+    def input(self) -> InputSpec:
+        """Return what a sample is to the reader."""
+        if self.symbols is not None:
+            return InputSpec("symbols", "int8", (self.symbols.length,))
+        size = self.preprocessing
+        assert size is not None, "This is a bug."
+        return InputSpec("image", "uint8", (size.height, size.width, 3))
 
     def bucket_for(self, tape_length: int) -> int:
         """Return the smallest bucket that holds a tape of this length."""

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Inputs = NDArray[np.uint8] | NDArray[np.int8]
+"""A batch as the reader takes it: pixels, or symbols."""
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 

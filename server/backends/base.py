@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from server.errors import OutOfMemory
 from server.manifest import Manifest
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|bad[ _]alloc", re.IGNORECASE)
 
@@ -48,7 +48,7 @@ class Model(Protocol):
         """Say whether what runs it can be reached; requests are refused at once while it cannot. Local models can."""
         ...
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
         """Read the tape of a batch. Caps are all 0 (nothing is read, and nothing paid for it) or all above 0."""
         ...
 
@@ -75,10 +75,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def warm(model: Model, manifest: Manifest) -> None:
     """Run every stage and bucket once, so that no caller pays for first-time allocation."""
-    shape = (1, manifest.preprocessing.height, manifest.preprocessing.width, 3)
-    image_BHWC = np.zeros(shape, np.uint8)
+    inputs_BX = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
     for cap in (0, manifest.tape_capacity):
-        reading = model.read(image_BHWC, np.full((1, 1), cap, np.int32))
+        reading = model.read(inputs_BX, np.full((1, 1), cap, np.int32))
     for bucket in manifest.buckets:
         length_B1 = np.full((1, 1), bucket, np.int32)
         model.run_trunk(reading.hidden_BSD, reading.tape_BND[:, :bucket], length_B1)

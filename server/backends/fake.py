@@ -22,7 +22,7 @@ from server.manifest import (
     QualityCurve,
     Source,
 )
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
 FAMILY = "adatape_fake"
 SIDE_PX = 8
@@ -39,8 +39,8 @@ class FakeModel:
     device = "FakeExecutionProvider"
     is_ready = True
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
-        flat_BP = image_BHWC.reshape(len(image_BHWC), -1)
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+        flat_BP = inputs_BX.reshape(len(inputs_BX), -1)
         is_read_B1 = max_tape_B1 > 0
         mean_B1 = flat_BP.mean(axis=1, keepdims=True).astype(np.int32)
         wanted_B1 = np.maximum(1, (mean_B1 + 1) // TAPE_CAPACITY) * is_read_B1

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from server.backends.base import Hidden, Model, Reading
 from server.errors import BackendFailed, OutOfMemory
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
 MARK = (250, 251)
 MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5}
@@ -56,14 +56,14 @@ class FaultyModel:
         self._model = model
         self._plan = plan
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
-        self._suffer(len(image_BHWC))
-        first_BC = image_BHWC[:, 0, 0]
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+        self._suffer(len(inputs_BX))
+        first_BC = inputs_BX[:, 0, 0]
         if self._is_marked("raise", first_BC).any():
             raise RuntimeError("a fault that was asked for")
         if self._is_marked("crash", first_BC).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._model.read(image_BHWC, max_tape_B1)
+        return self._model.read(inputs_BX, max_tape_B1)
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
         self._suffer(len(hidden_BSD))
@@ -81,7 +81,7 @@ class FaultyModel:
         if 0 < self._plan.max_batch_size < num_rows:
             raise OutOfMemory("batch", f"{num_rows} images", f"at most {self._plan.max_batch_size}")
 
-    def _is_marked(self, kind: str, first_BC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def _is_marked(self, kind: str, first_BC: Inputs) -> NDArray[np.bool_]:
         """Return which rows of first pixels bear the mark of a fault that the plan allows."""
         if kind not in self._plan.kinds:
             return np.zeros(len(first_BC), np.bool_)

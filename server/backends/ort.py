@@ -16,9 +16,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as status
 from server.backends.base import Hidden, Reading
 from server.errors import BackendFailed
 from server.manifest import GraphSpec, Manifest
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
-READER_INPUTS = ["image", "max_tape"]
 READER_OUTPUTS = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
 TRUNK_INPUTS = ["hidden", "tape", "tape_length"]
 TRUNK_OUTPUTS = ["logits"]
@@ -44,13 +43,16 @@ class OrtModel:
 
     is_ready = True
 
-    def __init__(self, reader: onnxruntime.InferenceSession, trunk: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, reader: onnxruntime.InferenceSession, trunk: onnxruntime.InferenceSession, input_name: str
+    ) -> None:
         self._reader = reader
+        self._input = input_name
         self._trunk = trunk
         self.device: str = trunk.get_providers()[0]
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
-        return Reading(*self._reader.run(READER_OUTPUTS, {"image": image_BHWC, "max_tape": max_tape_B1}))
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+        return Reading(*self._reader.run(READER_OUTPUTS, {self._input: inputs_BX, "max_tape": max_tape_B1}))
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
         feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}
@@ -66,9 +68,9 @@ class OrtBackend:
         self._options = session_options(num_threads)
 
     def load(self, manifest: Manifest) -> OrtModel:
-        reader = self._open(manifest.reader, READER_INPUTS, READER_OUTPUTS)
+        reader = self._open(manifest.reader, [manifest.input.name, "max_tape"], READER_OUTPUTS)
         trunk = self._open(manifest.trunk, TRUNK_INPUTS, TRUNK_OUTPUTS)
-        return OrtModel(reader, trunk)
+        return OrtModel(reader, trunk, manifest.input.name)
 
     def _open(self, graph: GraphSpec, inputs: list[str], outputs: list[str]) -> onnxruntime.InferenceSession:
         return open_session(self._root, graph, self._options, ["CPUExecutionProvider"], inputs, outputs)

@@ -75,6 +75,8 @@ def _to_explanation(sample: Sample, manifest: Manifest, placement: Placement) ->
     """Say what each tape token read. A learnable bank has entries but no place in the image."""
     assert sample.picks_NK is not None
     assert sample.pick_weights_NK is not None
+    size = manifest.preprocessing
+    assert size is not None, "Only images are classified. This is a bug."
     length = sample.receipt.tape_length
     picks, weights = sample.picks_NK[:length].tolist(), sample.pick_weights_NK[:length].tolist()
     tokens = [
@@ -83,7 +85,7 @@ def _to_explanation(sample: Sample, manifest: Manifest, placement: Placement) ->
     ]
     return {
         "bank": manifest.bank.kind,
-        "input_size": {"width": manifest.preprocessing.width, "height": manifest.preprocessing.height},
+        "input_size": {"width": size.width, "height": size.height},
         "upload_size": {"width": placement.width, "height": placement.height},
         "tokens": tokens,
     }
@@ -107,6 +109,7 @@ def _to_read(index: int, weight: float, manifest: Manifest, placement: Placement
 def patch_box(row: int, column: int, manifest: Manifest) -> Box:
     """Return the (left, top, right, bottom) of one bank entry's patch, in pixels of the model's input."""
     bank, size = manifest.bank, manifest.preprocessing
+    assert size is not None, "Only images have patches. This is a bug."
     left, top = column * size.width / bank.cols, row * size.height / bank.rows
     return (left, top, min(left + bank.patch_px, size.width), min(top + bank.patch_px, size.height))
 

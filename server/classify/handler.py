@@ -10,9 +10,9 @@ import numpy as np
 from server.classify.answers import to_answer
 from server.classify.bodies import Body, Upload, read_body
 from server.engine import Engine
-from server.errors import ModelNotReady
+from server.errors import BadRequest, ModelNotReady
 from server.images import Picture, decode
-from server.manifest import Preprocessing
+from server.manifest import Manifest, Preprocessing
 from server.params import Options, read_fields, read_headers, read_query, to_options
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
@@ -47,7 +47,7 @@ class Classify:
         manifest = self._engine.shelf.manifest(model, options.version)
         if not self._engine.is_admitting:
             raise ModelNotReady("the server is not ready", model, "a started server", retry_after_s=1)
-        pictures = await self._decode(body.uploads, manifest.preprocessing)
+        pictures = await self._decode(body.uploads, _target(manifest))
         answer = await self._infer(call, options, model, pictures)
         files = [upload.file for upload in body.uploads]
         placements = [picture.placement for picture in pictures]
@@ -81,6 +81,17 @@ class Classify:
         )
         call.is_counted = True
         return await while_connected(call, self._engine.infer(request))
+
+
+def _target(manifest: Manifest) -> Preprocessing:
+    """Return what images become.
+
+    Raises: BadRequest for a family that takes none.
+    """
+    if manifest.preprocessing is None:
+        got = f"{manifest.family}, which takes {manifest.input.name}"
+        raise BadRequest("model", got, f"a family of images; ask this one at /v2/models/{manifest.family}/infer")
+    return manifest.preprocessing
 
 
 def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int) -> Picture:

@@ -99,6 +99,7 @@ class Models:
             "precision": manifest.precision,
             "num_labels": len(manifest.labels),
             "preprocessing": manifest.preprocessing,
+            "symbols": manifest.symbols,
             "tape_capacity": capacity,
             "buckets": manifest.buckets,
             "min_flops": manifest.flops.useful(0, 0),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.manifest import Bank, Preprocessing, Source
+from server.manifest import Bank, Preprocessing, Source, Symbols
 from server.records import BudgetReason
 
 
@@ -130,7 +130,9 @@ class ModelSummary(_Shape):
     """What really runs the graphs."""
     precision: Literal["fp32", "fp16", "int8"]
     num_labels: int
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
+    """None for a family of symbols, which is asked over the Open Inference Protocol alone."""
+    symbols: Symbols | None
     tape_capacity: int
     buckets: list[int]
     min_flops: int

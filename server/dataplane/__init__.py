@@ -3,6 +3,7 @@
 from server.dataplane.dataplane import DataPlane
 from server.dataplane.messages import Infer, Input, Outcome, Output, Plans
 from server.dataplane.outputs import is_cut_short
+from server.dataplane.signature import Port
 from server.dataplane.tensors import Tensor
 
-__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Plans", "Tensor", "is_cut_short"]
+__all__ = ["DataPlane", "Infer", "Input", "Outcome", "Output", "Plans", "Port", "Tensor", "is_cut_short"]

@@ -13,7 +13,7 @@ from server.dataplane.asks import read_ask
 from server.dataplane.describe import Json
 from server.dataplane.messages import Infer, Outcome, Plan
 from server.dataplane.outputs import to_outcome
-from server.dataplane.signature import Batch, Layout, Signature
+from server.dataplane.signature import Batch, Layout, Port, Signature
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
@@ -49,7 +49,7 @@ class DataPlane:
             request_id=call.request_id,
             model=call.model,
             version=call.version,
-            inputs_BX=await self._pixels(batch, family) if batch.pixels_BHWC is None else batch.pixels_BHWC,
+            inputs_BX=await self._pixels(batch, family) if batch.inputs_BX is None else batch.inputs_BX,
             arrival_s=call.arrival_s,
             ask=plan.ask,
             max_tape_B=batch.max_tape_B,
@@ -71,12 +71,12 @@ class DataPlane:
                 call.plans[family] = plan
         return plan
 
-    def image_shape(self, model: str, version: str | None) -> tuple[int, ...]:
-        """Return height, width and channels of a model's pixels.
+    def direct_port(self, model: str, version: str | None) -> Port:
+        """Return the input that takes samples as the model's reader does.
 
         Raises: NotFound; ModelNotReady.
         """
-        return self._signature(self.engine.shelf.find(model, version)).image.dims
+        return self._signature(self.engine.shelf.find(model, version)).direct
 
     async def _read(self, layout: Layout, call: Infer) -> Batch:
         if sum([len(tensor.values) for tensor in call.inputs]) <= _QUICK_VALUES:
@@ -87,6 +87,7 @@ class DataPlane:
         assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
         run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
         target = family.manifest.preprocessing
+        assert target is not None, "Only images have an encoded form. This is a bug."
         jobs = [run(self.threads, partial(decode, data, target, max_pixels=max_pixels)) for data in batch.encoded_B]
         return np.stack([picture.pixels_HW3 for picture in await asyncio.gather(*jobs)])
 

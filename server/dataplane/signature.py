@@ -16,7 +16,7 @@ from server.dataplane.tensors import (
 )
 from server.errors import BadRequest
 from server.manifest import Manifest
-from server.records import Pixels
+from server.records import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The samples of one call: pixels, or encoded images still to be decoded.
+    """The samples of one call: as the reader takes them, or encoded images still to be decoded.
 
-    Shapes: pixels_BHWC; max_tape_B, where given, one cap a sample.
+    Shapes: inputs_BX; max_tape_B, where given, one cap a sample.
     """
 
-    pixels_BHWC: Pixels | None
+    inputs_BX: Inputs | None
     encoded_B: list[bytes] | None
     max_tape_B: tuple[int, ...] | None
 
@@ -49,7 +49,7 @@ class Batch:
 class Layout:
     """Which of a call's inputs is which."""
 
-    image: int | None
+    direct: int | None
     encoded: int | None
     max_tape: int | None
 
@@ -59,7 +59,7 @@ class Layout:
         Raises: BadRequest, naming the input, what came and what was expected.
         """
         return Batch(
-            pixels_BHWC=None if self.image is None else _numbers(inputs[self.image]),
+            inputs_BX=None if self.direct is None else _numbers(inputs[self.direct]),
             encoded_B=None if self.encoded is None else _strings(inputs[self.encoded]),
             max_tape_B=None if self.max_tape is None else tuple(_numbers(inputs[self.max_tape]).ravel().tolist()),
         )
@@ -69,13 +69,14 @@ class Signature:
     """A model's ports, and the largest batch that one call may hold."""
 
     def __init__(self, manifest: Manifest, max_batch_size: int) -> None:
-        size, num_classes = manifest.preprocessing, len(manifest.labels)
+        num_classes = len(manifest.labels)
         self.labels = manifest.labels
         self.max_batch_size = max_batch_size
-        self.image = Port("image", "UINT8", (size.height, size.width, 3))
-        self.encoded = Port("encoded", BYTES, (1,))
-        self.max_tape = Port("max_tape", "INT32", (1,))
-        self.inputs = (self.image, self.encoded, self.max_tape)
+        direct = manifest.input
+        self.direct = Port(direct.name, direct.dtype.upper(), direct.shape)
+        """The samples as the reader takes them."""
+        encoded = (Port("encoded", BYTES, (1,)),) if manifest.preprocessing else ()
+        self.inputs = (self.direct, *encoded, Port("max_tape", "INT32", (1,)))
         self.outputs = (
             Port("logits", "FP32", (num_classes,), has_labels=True),
             Port("probabilities", "FP32", (num_classes,), has_labels=True),
@@ -101,15 +102,17 @@ class Signature:
                 raise BadRequest(f"input {tensor.name}", "it more than once", "each input once")
             self._check(tensor, port)
             places[tensor.name] = place
-        image, encoded, max_tape = places.get("image"), places.get("encoded"), places.get("max_tape")
-        sole = encoded if image is None else image
-        if sole is None or (image is not None and encoded is not None):
+        direct, encoded, max_tape = places.get(self.direct.name), places.get("encoded"), places.get("max_tape")
+        sole = encoded if direct is None else direct
+        if sole is None and "encoded" not in self._inputs:
+            raise BadRequest("inputs", f"no {self.direct.name}", self.direct.expected)
+        if sole is None or (direct is not None and encoded is not None):
             got = "neither image nor encoded" if sole is None else "image and encoded"
             raise BadRequest("inputs", got, "one of the two")
         if max_tape is not None and inputs[max_tape].shape[0] != inputs[sole].shape[0]:
             expected = f"[{inputs[sole].shape[0]}, 1], one cap for each sample of {inputs[sole].name}"
             raise BadRequest("shape of input max_tape", list(inputs[max_tape].shape), expected)
-        return Layout(image, encoded, max_tape)
+        return Layout(direct, encoded, max_tape)
 
     def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[Port, int]]:
         """Return the outputs to give, each with its number of classes; all of them if none is named.

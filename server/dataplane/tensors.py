@@ -18,6 +18,7 @@ Buffer = bytes | memoryview
 Shape = Sequence[int]
 BYTES = "BYTES"
 DTYPES: dict[str, np.dtype[Any]] = {
+    "INT8": np.dtype("i1"),
     "UINT8": np.dtype("u1"),
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),

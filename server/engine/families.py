@@ -39,8 +39,8 @@ class Family:
         flops, lengths = manifest.flops, range(manifest.tape_capacity + 1)
         self.useful_flops = [[flops.useful(length, cap) for length in lengths] for cap in (0, 1)]
         """By whether anything was read, and by tape length."""
-        size = manifest.preprocessing
-        self._sample_shape = (size.height, size.width, 3)
+        self._input = manifest.input
+        self._dtype = np.dtype(manifest.input.dtype)
 
     def check_ready(self) -> None:
         """Return if what runs the graphs can be reached.
@@ -57,11 +57,11 @@ class Family:
         Raises: BadRequest, PayloadTooLarge.
         """
         inputs = request.inputs_BX
-        if inputs.dtype != np.uint8 or inputs.shape[1:] != self._sample_shape:
-            expected = f"uint8 [batch, {', '.join(map(str, self._sample_shape))}]"
-            raise BadRequest("image", f"{inputs.dtype} {list(inputs.shape)}", expected)
+        if inputs.dtype != self._dtype or inputs.shape[1:] != self._input.shape:
+            expected = f"{self._dtype} [batch, {', '.join(map(str, self._input.shape))}]"
+            raise BadRequest(self._input.name, f"{inputs.dtype} {list(inputs.shape)}", expected)
         if len(inputs) == 0:
-            raise BadRequest("image", "an empty batch", "at least 1 sample")
+            raise BadRequest(self._input.name, "an empty batch", "at least 1 sample")
         if len(inputs) > max_samples:
             raise PayloadTooLarge("batch", f"{len(inputs)} samples", f"at most {max_samples} in one request")
         if request.max_tape_B is not None and len(request.max_tape_B) != len(inputs):

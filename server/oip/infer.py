@@ -59,7 +59,7 @@ class InferHandler:
             body = await self._run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))
         length = read_header_length(call.header(b"inference-header-content-length"), len(body))
         if length == 0:
-            return read_raw(body, self._plane.image_shape(model, version))
+            return read_raw(body, self._plane.direct_port(model, version))
         if (len(body) if length is None else length) <= _QUICK_BYTES:
             return read_message(body, length, self._max_json_values)
         return await self._run(partial(read_message, body, length, self._max_json_values))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import Input, Output, Plans
+from server.dataplane import Input, Output, Plans, Port
 from server.documents import read_json
 from server.errors import BadRequest
 
@@ -89,10 +89,10 @@ def read_message(body: bytes, header_length: int | None, max_values: int) -> Mes
     return Message(head, head.share_out(memoryview(body)[end:]))
 
 
-def read_raw(body: bytes, shape: Sequence[int]) -> Message:
-    """Return the message of a raw request: the body is one sample of the image input, all outputs come binary."""
-    image = Input("image", "UINT8", [1, *shape], body)
-    return Message(Head(None, [image], [len(body)], is_binary_default=True), [image])
+def read_raw(body: bytes, port: Port) -> Message:
+    """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
+    sample = Input(port.name, port.datatype, [1, *port.dims], body)
+    return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])
 
 
 def read_head(text: bytes, max_values: int) -> Head:

@@ -155,9 +155,8 @@ def test_a_missing_or_broken_curve_is_one_line(tmp_path: Path, capsys: pytest.Ca
         (with_tape(halting_threshold=None), "tape.halting_threshold; got null (fixed length)"),
         (replace(CONFIG, tape=None), "tape; got none"),
         (replace(CONFIG, compat=True), "compat; got true"),
-        (replace(CONFIG, input="parity", seq_len=16), "input; got parity"),
     ],
-    ids=["layers", "fixed", "none", "compat", "parity"],
+    ids=["layers", "fixed", "none", "compat"],
 )
 def test_models_that_cannot_be_cut_in_two_are_refused(
     config: ModelConfig, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from adatape.model import AdaTape
 from export.errors import ExportError
-from export.images import MIN_MARGIN, decided_images, margins, noise, own_reading, scenes
+from export.images import MIN_MARGIN, decided_inputs, margins, noise, own_reading, scenes
 from export.names import Names
 from export.run import Run
 from export.runtime import Runtime
@@ -74,8 +74,8 @@ def test_a_reading_that_is_a_toss_up_is_refused():
     model = make_model(CONFIG)
     with torch.no_grad():
         model.readers[0].norm.weight.zero_()
-    with pytest.raises(ExportError, match=r"got 0 of 64 noise images with a margin above 0.001"):
-        decided_images(model, noise, 1, seed=0)
+    with pytest.raises(ExportError, match=r"got 0 of 64 noise inputs with a margin above 0.001"):
+        decided_inputs(model, noise, 1, seed=0)
 
 
 def test_margin_is_what_it_takes_to_change_a_decision():
@@ -95,7 +95,7 @@ def test_margin_is_what_it_takes_to_change_a_decision():
 @pytest.mark.parametrize("maker", [noise, scenes])
 def test_images_are_pixels_and_repeat(maker):
     model = make_model(CONFIG)
-    first, second = (decided_images(model, maker, 3, seed=1) for _ in range(2))
+    first, second = (decided_inputs(model, maker, 3, seed=1) for _ in range(2))
     assert first.shape == (3, CONFIG.image_size, CONFIG.image_size, 3)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)

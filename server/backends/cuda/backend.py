@@ -23,7 +23,6 @@ from server.backends.cuda.devices import PROVIDERS, Device, DeviceMissing, Devic
 from server.backends.cuda.trunks import Trunk
 from server.backends.ort import (
     LOAD_FAULTS,
-    READER_INPUTS,
     READER_OUTPUTS,
     TRUNK_INPUTS,
     TRUNK_OUTPUTS,
@@ -33,7 +32,7 @@ from server.backends.ort import (
 )
 from server.errors import BackendFailed
 from server.manifest import GraphSpec, Manifest
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
 _log = logging.getLogger("adatape.cuda")
 
@@ -51,13 +50,14 @@ class CudaModel:
 
     is_ready = True
 
-    def __init__(self, devices: "Devices", graphs: Sequence[Graphs]) -> None:
+    def __init__(self, devices: "Devices", graphs: Sequence[Graphs], input_name: str) -> None:
         self.device = PROVIDERS[devices.kind]
         self._devices = devices
         self._graphs = graphs
+        self._input = input_name
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
-        feeds = {"image": image_BHWC, "max_tape": max_tape_B1}
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+        feeds = {self._input: inputs_BX, "max_tape": max_tape_B1}
         with self._devices.taken() as (index, device):
             reader = self._graphs[index].reader
             return Reading(*device.run(lambda: reader.run(READER_OUTPUTS, feeds)))
@@ -89,10 +89,10 @@ class CudaBackend:
         """
         graphs = [device.run(partial(self._load, device, manifest)) for device in self._devices.all]
         _log.info("cuda_loaded family=%s devices=%d cuda_graphs=%s", manifest.family, len(graphs), self._records)
-        return CudaModel(self._devices, graphs)
+        return CudaModel(self._devices, graphs, manifest.input.name)
 
     def _load(self, device: Device, manifest: Manifest) -> Graphs:
-        reader = self._open(device, manifest.reader, READER_INPUTS, READER_OUTPUTS, records=False)
+        reader = self._open(device, manifest.reader, [manifest.input.name, "max_tape"], READER_OUTPUTS, records=False)
         trunks = {}
         for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True):
             inputs = TRUNK_INPUTS if bucket > 0 else TRUNK_INPUTS[:1]

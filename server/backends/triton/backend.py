@@ -8,7 +8,7 @@ from server.backends.base import Hidden, Reading
 from server.backends.triton.address import Address, Arrays
 from server.backends.triton.pool import Pool
 from server.manifest import Manifest
-from server.records import Floats, Ints, Pixels
+from server.records import Floats, Inputs, Ints
 
 READING = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
 
@@ -23,13 +23,14 @@ class TritonModel:
         self._reader = manifest.reader.name
         self._trunks = {bucket: spec.name for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True)}
         self._version = manifest.version
+        self._input = manifest.input.name
 
     @property
     def is_ready(self) -> bool:
         return self._pool.is_up
 
-    def read(self, image_BHWC: Pixels, max_tape_B1: Ints) -> Reading:
-        feeds: Arrays = {"image": image_BHWC, "max_tape": max_tape_B1}
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+        feeds: Arrays = {self._input: inputs_BX, "max_tape": max_tape_B1}
         return Reading(*self._pool.run(self._reader, self._version, feeds, READING))
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:

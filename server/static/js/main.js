@@ -41,7 +41,7 @@ async function guard(work) {
 /** Learn which models there are; choose the one that sees most of a photo. */
 function start() {
   return guard(async () => {
-    const { models } = await listModels();
+    const models = (await listModels()).models.filter(({ preprocessing }) => preprocessing !== null);
     model.replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
     model.value = [...models].sort((a, b) => b.preprocessing.width - a.preprocessing.width)[0].name;
     model.disabled = false;
