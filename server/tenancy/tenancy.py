@@ -41,6 +41,8 @@ class Tenancy:
         self._accounts: dict[str, Account] = {}
         self._seen = _look(self._file)
         self.roster, ring = self._read()
+        if settings.require_auth and len(ring) == 0:
+            raise ValueError("require_auth; got no keys; expected one in tenants_file or api_keys at least")
         self.access = Access(
             ring, has_keys=settings.has_keys, require_auth=settings.require_auth, is_public=settings.is_public
         )

@@ -50,6 +50,13 @@ def test_it_does_not_start_open_by_mistake(arguments, message):
     assert len(stopped.stderr.splitlines()) == 1
 
 
+def test_it_does_not_start_closed_to_everyone(tmp_path):
+    path = tmp_path / "tenants.toml"
+    path.write_text("[tenants.acme]")
+    stopped = start("--backend", "fake", "--require-auth", "--tenants-file", str(path))
+    assert stopped.stderr == "require_auth; got no keys; expected one in tenants_file or api_keys at least\n"
+
+
 def test_a_key_in_place_of_a_hash_line_is_not_logged():
     stopped = start("--backend", "fake", ADATAPE_API_KEYS=f"acme={ACME}")
     assert stopped.returncode == 1
