@@ -1,6 +1,7 @@
 """`python -m server`: settings, then the application, then run until told to stop."""
 
 import asyncio
+import gc
 import inspect
 import logging
 import math
@@ -38,6 +39,8 @@ from server.supervisor import supervise
 _log = logging.getLogger("adatape.server")
 
 _BACKLOG = 2048
+_GARBAGE_THRESHOLD = 50_000
+"""Objects allocated beyond those freed between two looks for cycles among the youngest."""
 
 
 class CommandLine(Settings):
@@ -79,6 +82,7 @@ class Server(uvicorn.Server):
             return
         self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
         grpc_address = await self._grpc.start()
+        _settle_collector()
         assert sockets, "The socket is bound before the server starts. This is a bug."
         url, *admin_url = [_to_url(each, is_secure=self.config.is_ssl) for each in sockets]
         families = ",".join(self._engine.repository.families())
@@ -97,6 +101,17 @@ class Server(uvicorn.Server):
         await asyncio.sleep(self._drain_delay_s)
         await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
         self._doorkeeper.stop()
+
+
+def _settle_collector() -> None:
+    """Spare the collector what lives as long as the process, and look at the rest less often.
+
+    A request leaves hardly a cycle behind, so its default of a look every 700 objects cost a seventh of the event
+    loop's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
 
 
 def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Controller) -> None:
