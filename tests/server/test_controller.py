@@ -86,6 +86,7 @@ def test_it_tries_one_rung_that_the_load_would_not_bear_for_long():
     spare = outlook([0.001, 0.002, 0.003, 0.004], [0.5, 0.9, 1.1, 1.5])
     choice = controller.decide(1.0, spare)
     assert (choice.rung, choice.reason) == (2, "answers would still come after 3 ms")
+    assert controller.decide(2.0, spare).rung == 2
 
 
 def test_between_the_marks_nothing_moves():
@@ -115,7 +116,8 @@ def test_laws_of_the_controller(steps):
         if rung > before:
             assert now - raised_s >= SLO_S
             assert seen.answer_s[rung] <= CALM * target_s
-            assert seen.demand[rung] <= FULL or (seen.answer_s[rung] <= SPARE * target_s and rung == before + 1)
+            is_tried = seen.answer_s[rung] <= SPARE * target_s and rung == before + 1
+            assert seen.demand[rung] <= FULL or (is_tried and (rung == 1 or seen.demand[before] <= FULL))
             raised_s = now
         if rung == before > 0:
             assert seen.answer_s[rung] <= target_s
@@ -128,11 +130,26 @@ def test_the_margin_settles_where_one_answer_in_a_hundred_is_late():
     rng = np.random.default_rng(1)
     controller = Controller(SLO_S, len(RUNGS))
     late = []
-    for scatter in 0.7 + 0.2 * rng.standard_normal(40_000) ** 2:
+    for number, scatter in enumerate(0.7 + 0.2 * rng.standard_normal(40_000) ** 2):
         answer_s = controller.target_s * scatter
         late.append(answer_s > SLO_S)
-        controller.observe(0.0, answer_s)
+        controller.observe(number * SLO_S, answer_s)
     assert np.mean(late[20_000:]) == pytest.approx(0.01, abs=0.003)
+
+
+def test_answers_late_together_have_one_cause():
+    paused, overloaded = (Controller(SLO_S, len(RUNGS)) for _ in range(2))
+    for number in range(20):
+        paused.observe(0.0, 2 * SLO_S)
+        overloaded.observe(number * SLO_S, 2 * SLO_S)
+    assert overloaded.target_s == 0.4 * SLO_S < 0.6 * SLO_S < paused.target_s < 0.8 * SLO_S
+
+
+def test_the_margin_leaves_room_for_pauses():
+    controller = Controller(SLO_S, len(RUNGS))
+    for number in range(1000):
+        controller.observe(number * 0.001, 0.0)
+    assert controller.target_s == 0.8 * SLO_S
 
 
 def test_the_arrival_rate_forgets():
