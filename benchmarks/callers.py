@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.asking import Aimd, Fixed
 from benchmarks.command import Bench, in_loop
 from benchmarks.inputs import binary_requests
 from benchmarks.report import Row
-from benchmarks.simulation import Aimd, Fixed
 from loadtest.arrivals import Times
 from loadtest.load import Outcomes, raise_file_limit, run_open
 from loadtest.wire import Client, Reply
@@ -73,6 +73,7 @@ class Served:
             "p95_ms": self.outcomes.percentile(95) * 1e3,
             "p99_ms": self.p99_ms,
             "refused": float((statuses != _OK).mean()),
+            "lag p99_ms": float(np.percentile(self.outcomes.lag_s, 99)) * 1e3,
         }
 
 

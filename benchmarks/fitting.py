@@ -8,9 +8,10 @@ from benchmarks.direct import BATCHES, Direct
 from benchmarks.inputs import binary_requests
 from benchmarks.simulation import Fitted, Fixed, Simulation, to_table
 
-SATURATION = 128
-HALVINGS = 12
-NUM_SATURATED = 4096
+SATURATION, FEW = 128, 8
+"""Callers that fill batches, and callers that leave them small, where what each execution costs shows."""
+HALVINGS, ROUNDS = 12, 3
+NUM_SATURATED = 2048
 
 
 def fit(bench: Bench, direct: Direct, url: str, wanted: list[int], seconds: float) -> Fitted:
@@ -18,10 +19,14 @@ def fit(bench: Bench, direct: Direct, url: str, wanted: list[int], seconds: floa
     fitted = Fitted(_tables(bench, direct, seconds / 20))
     requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
     alone = closed_run(url, requests, concurrency=1, seconds=seconds)
+    few = closed_run(url, requests, concurrency=FEW, seconds=seconds)
     full = closed_run(url, requests, concurrency=SATURATION, seconds=seconds)
-    fitted = replace(fitted, request_s=_fit_request_s(bench, fitted, wanted, full.rate))
+    for _ in range(ROUNDS):
+        fitted = _fit_to(bench, fitted, wanted, "request_s", full.rate, SATURATION)
+        fitted = _fit_to(bench, fitted, wanted, "execution_s", few.rate, FEW)
     graphs_s = fitted.tables["read", 0][0] + median(_trunk_s(bench, fitted, length) for length in wanted)
-    added_s = max(0.0, median(alone.warm_latencies_s) - graphs_s - fitted.request_s)
+    own_s = graphs_s + fitted.request_s + 2 * fitted.execution_s
+    added_s = max(0.0, median(alone.warm_latencies_s) - own_s)
     return replace(fitted, fixed_s=added_s)
 
 
@@ -42,17 +47,19 @@ def _trunk_s(bench: Bench, fitted: Fitted, length: int) -> float:
     return fitted.tables["trunk", bench.manifest.bucket_for(length)][0]
 
 
-def _fit_request_s(bench: Bench, fitted: Fitted, wanted: list[int], rate: float) -> float:
-    """Find what a request must cost beside the graphs for the simulated server to saturate at the measured rate."""
-    low, high = 0.0, 1 / rate
+def _fit_to(bench: Bench, fitted: Fitted, wanted: list[int], field: str, rate: float, in_flight: int) -> Fitted:
+    """Find what one of the costs beside the graphs must be for the simulated server to reach the measured rate."""
+    low, high = 0.0, in_flight / rate
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        simulated = saturated_rate(bench, replace(fitted, request_s=middle), wanted)
+        simulated = saturated_rate(bench, replace(fitted, **{field: middle}), wanted, in_flight=in_flight)
         low, high = (middle, high) if simulated > rate else (low, middle)
-    return (low + high) / 2
+    return replace(fitted, **{field: (low + high) / 2})
 
 
-def saturated_rate(bench: Bench, fitted: Fitted, wanted: list[int], cap: int | None = None) -> float:
-    """Return the answers a second of a simulated server that never runs out of requests."""
+def saturated_rate(
+    bench: Bench, fitted: Fitted, wanted: list[int], cap: int | None = None, *, in_flight: int = SATURATION
+) -> float:
+    """Return the answers a second of a simulated server with so many callers, each of whom asks again at once."""
     cap = bench.manifest.tape_capacity if cap is None else cap
-    return Simulation(bench.manifest, fitted, Fixed("saturated", cap)).closed_rate(SATURATION, NUM_SATURATED, wanted)
+    return Simulation(bench.manifest, fitted, Fixed("saturated", cap)).closed_rate(in_flight, NUM_SATURATED, wanted)

@@ -1,26 +1,30 @@
 """The server in fake time: the real scheduler, fitted costs of executions, and arrivals known beforehand.
 
 What is simulated: one core that forms batches by the server's own `Scheduler`, runs one execution at a time, and
-spends a fitted time on each request and on each execution beside the graphs' own. What is not: the network, the
-garbage collector, other programs, and anything that varies from one execution to the next.
+spends a fitted time on each request and on each execution beside the graphs' own; and, where there is a service
+level, the server's policy, which sees what it would see there. What is not: the network, the garbage collector, other
+programs, and anything that varies from one execution to the next.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import inf
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.asking import Policy
 from loadtest.arrivals import Times
 from loadtest.load import Outcomes
+from server.controller import ArrivalRate, Controller, MakePolicy, Outlook
+from server.engine.pilot import MEMORY_SLOS, to_rungs
 from server.manifest import Manifest
 from server.scheduler import Batch, Costs, LatencyModel, Scheduler, Stage, Ticket
+from server.settings import Settings
 
 MODEL = "model"
 PATIENCE_S = 1.0
 OK, EXPIRED, SHED = 200, 504, 503
+MAX_EXECUTION_S: float = Settings.model_fields["max_execution_s"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,68 +52,6 @@ def to_table(points: Sequence[tuple[int, float]], limit: int) -> list[float]:
     return [float(each) for each in np.interp(np.arange(1, limit + 1), batches, seconds)]
 
 
-class Policy(Protocol):
-    """Decides how much tape a request may read, from what a caller or server can see at the time."""
-
-    name: str
-    deadline_s: float
-
-    def cap(self, now: float) -> int:
-        """Return the cap of a request that arrives now."""
-        ...
-
-    def saw(self, now: float, latency_s: float) -> None:
-        """Learn of an answer."""
-        ...
-
-
-@dataclass(slots=True)
-class Fixed:
-    """The same cap for everyone."""
-
-    name: str
-    at: int
-    deadline_s: float = inf
-
-    def cap(self, now: float) -> int:
-        del now
-        return self.at
-
-    def saw(self, now: float, latency_s: float) -> None:
-        del now, latency_s
-
-
-@dataclass(slots=True)
-class Aimd:
-    """Additive increase of the cap while answers are in time, halving when one is late."""
-
-    name: str
-    slo_s: float
-    capacity: int
-    window_s: float = 0.1
-    margin: float = 0.9
-    deadline_s: float = inf
-    _cap: int = field(init=False)
-    _worst_s: float = 0.0
-    _until_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._cap = self.capacity
-
-    def cap(self, now: float) -> int:
-        if now >= self._until_s:
-            if self._worst_s > self.slo_s * self.margin:
-                self._cap //= 2
-            elif self._worst_s > 0:
-                self._cap = min(self._cap + 1, self.capacity)
-            self._worst_s, self._until_s = 0.0, now + self.window_s
-        return self._cap
-
-    def saw(self, now: float, latency_s: float) -> None:
-        del now
-        self._worst_s = max(self._worst_s, latency_s)
-
-
 @dataclass(slots=True)
 class _Request(Ticket):
     number: int = 0
@@ -124,14 +66,59 @@ class Simulated:
     caps: list[int]
 
 
-class Simulation:
-    """One instance of the server with one family."""
+class Steering:
+    """The server's side of a service level: a policy, what it is shown, and what it does, as the engine does it."""
 
-    def __init__(self, manifest: Manifest, fitted: Fitted, policy: Policy, *, max_pending: int = 4096) -> None:
+    def __init__(
+        self, manifest: Manifest, costs: Costs, scheduler: Scheduler[_Request], slo_s: float, make: MakePolicy
+    ) -> None:
+        self._costs, self._scheduler = costs, scheduler
+        self._rungs = to_rungs(manifest)
+        self._policy = make(slo_s, len(self._rungs))
+        self._rate = ArrivalRate(MEMORY_SLOS * slo_s)
+
+    def admits(self, now: float, arrival_s: float) -> bool:
+        """Count an arrival; say whether it would be answered in time at the least budget."""
+        self._rate.add(arrival_s, 1)
+        least_cap = self._rungs[self._policy.least_rung].cap
+        return now - arrival_s + self._answer_s(least_cap) <= self._policy.limit_s
+
+    def steer(self, now: float) -> None:
+        """Let the policy decide before a batch is formed."""
+        if self._scheduler.num_unread(MODEL) == 0:
+            return
+        rate = self._rate.at(now)
+        demand = [rate * self._costs.sample_s[rung.cap] for rung in self._rungs]
+        answer_s = [self._answer_s(rung.cap) for rung in self._rungs]
+        choice = self._policy.decide(now, Outlook(self._rungs, answer_s, demand))
+        self._scheduler.set_ceiling(MODEL, self._rungs[choice.rung].cap)
+
+    def saw(self, now: float, latency_s: float) -> None:
+        self._policy.observe(now, latency_s)
+
+    def _answer_s(self, cap: int) -> float:
+        return self._scheduler.work_by_cap_s(MODEL, [cap])[0] + self._costs.alone_s(cap)
+
+
+class Simulation:
+    """One instance of the server with one family; with `slo_s`, under a service level that `make` keeps."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        fitted: Fitted,
+        policy: Policy,
+        *,
+        max_pending: int = 4096,
+        slo_s: float | None = None,
+        make: MakePolicy = Controller,
+    ) -> None:
         self._fitted, self._policy, self._max_pending = fitted, policy, max_pending
-        self._costs = Costs(manifest, LatencyModel(manifest), manifest.max_batch_size)
+        max_execution_s = MAX_EXECUTION_S if slo_s is None else min(MAX_EXECUTION_S, slo_s / 4)
+        self._costs = Costs(manifest, LatencyModel(manifest), manifest.max_batch_size, max_execution_s)
         self._scheduler: Scheduler[_Request] = Scheduler()
         self._scheduler.add_model(MODEL, self._costs)
+        self._steering = None if slo_s is None else Steering(manifest, self._costs, self._scheduler, slo_s, make)
         self._times: list[float] = []
         self._latency_s: list[float] = []
         self._status: list[int] = []
@@ -159,10 +146,12 @@ class Simulation:
         while next_number < len(times) or self._scheduler.num_waiting:
             end = bisect_right(times, now, next_number)
             for number in range(next_number, end):
-                self._arrive(number, times[number])
+                self._arrive(number, times[number], now)
             next_number = end
             for request in self._scheduler.expire(now):
                 self._settle(request, now, EXPIRED)
+            if self._steering is not None:
+                self._steering.steer(now)
             batch = self._scheduler.next_batch(now)
             if batch is not None:
                 now = self._execute(batch, now)
@@ -177,9 +166,10 @@ class Simulation:
         assert coming or not self._scheduler.num_waiting, "Something waits for ever. This is a bug."
         return min(coming, default=now)
 
-    def _arrive(self, number: int, arrival_s: float) -> None:
+    def _arrive(self, number: int, arrival_s: float, now: float) -> None:
         policy = self._policy
-        if self._num_pending >= self._max_pending:
+        is_late = self._steering is not None and not self._steering.admits(now, arrival_s)
+        if is_late or self._num_pending >= self._max_pending:
             self._status[number] = SHED
             return
         cap = policy.cap(arrival_s)
@@ -211,5 +201,7 @@ class Simulation:
         self._caps[request.number] = request.cap
         if status == OK:
             self._policy.saw(now, latency_s)
+            if self._steering is not None:
+                self._steering.saw(now, latency_s)
         if len(self._times) < len(self._status):
             self._times.append(now)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.simulation import EXPIRED, OK, SHED, Aimd, Fitted, Fixed, Simulation, to_table
+from benchmarks.asking import Aimd, Fixed
+from benchmarks.simulation import EXPIRED, OK, SHED, Fitted, Simulation, to_table
 from loadtest.arrivals import poisson
 from server.backends.fake import fake_manifest
 
@@ -79,3 +80,20 @@ def test_aimd_halves_when_late_and_climbs_by_one_when_in_time() -> None:
     assert policy.cap(0.25) == 8
     assert policy.cap(0.35) == 9
     assert policy.cap(0.50) == 9
+
+
+def test_a_policy_shrinks_tapes_in_fake_time_as_it_does_on_the_engine() -> None:
+    rate = 1.5 * Simulation(MANIFEST, fitted(), Fixed("all", FULL)).closed_rate(64, 512, WANTED)
+    times = poisson(rate, 1.0, np.random.default_rng(0))
+    steered = Simulation(MANIFEST, fitted(), Fixed("all", FULL), slo_s=0.02).run(times, WANTED)
+    left = Simulation(MANIFEST, fitted(), Fixed("all", FULL)).run(times, WANTED)
+    assert steered.outcomes.attainment(0.02) >= 0.99 > left.outcomes.attainment(0.02)
+    assert 0 < np.mean(steered.caps) < FULL
+
+
+def test_what_the_least_budget_would_answer_late_is_refused_in_fake_time() -> None:
+    rate = 1.5 * Simulation(MANIFEST, fitted(), Fixed("none", 0)).closed_rate(64, 512, WANTED)
+    times = poisson(rate, 0.5, np.random.default_rng(0))
+    outcomes = Simulation(MANIFEST, fitted(), Fixed("all", FULL), slo_s=0.02).run(times, WANTED).outcomes
+    assert SHED in outcomes.status
+    assert (outcomes.status == OK).mean() > 0.4
