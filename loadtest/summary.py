@@ -122,7 +122,8 @@ def wilson(share: float, num_samples: int) -> Interval:
     spread = Z95**2 / num_samples
     middle = (share + spread / 2) / (1 + spread)
     half = Z95 / (1 + spread) * sqrt(share * (1 - share) / num_samples + spread / (4 * num_samples))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    # Rounding must not put an end on the wrong side of the share: whiskers have lengths.
+    return Interval(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
 def _shares(outcomes: Outcomes) -> dict[str, float]:
