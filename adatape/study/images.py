@@ -95,10 +95,9 @@ def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
 
 
 def specs(source: str, num_seeds: int) -> Iterator[Spec]:
-    """Give every run of the study: the models, the ablations, and last the slow models."""
+    """Give every run of the study: seed by seed the models and the ablations, and last the slow models."""
     for seed in range(num_seeds):
         yield from compared(source, seed, (name for name in models() if name not in SLOW))
-    for seed in range(num_seeds):
         for name, (model, build, recipe) in ablations().items():
             yield Spec("images", "ablations", name, seed, source, Preset(model, recipe), build)
     for seed in range(num_seeds):

@@ -14,14 +14,13 @@ from adatape.baselines.pondernet import PonderConfig, PonderNet
 from adatape.configs import Preset, preset
 from adatape.data import Dataset, open_source, parity_strings
 from adatape.model import AdaTape
-from adatape.study.ablation import ABLATIONS, build_ablated
+from adatape.study.ablation import build_ablated
 from adatape.study.mechanism import mechanism_figures
 from adatape.study.quality import quality
 from adatape.study.runs import Spec
 from adatape.transformer import Transformer
 
 LENGTHS = (8, 16, 32, 40)
-LONG_LENGTHS = (64, 128)
 ABLATION_LENGTH = 16
 MAX_STEPS = 4
 """What the depth-adaptive models may take; twice the depth of the others."""
@@ -29,16 +28,18 @@ LONG_TRAINING = 5
 """How many times the steps the plain transformer is given in its second chance."""
 
 
-def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None) -> Preset:
+def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None, depth: int = 2) -> Preset:
     """Return AdaTape for strings of a length; unless said otherwise its tape can hold every symbol."""
     capacity = length // reads if capacity is None else capacity
-    return preset(
-        "parity",
-        {"model.seq_len": length, "tape.capacity": capacity, "tape.halting_threshold": capacity / reads},
-    )
+    changes = {"model.seq_len": length, "model.depth": depth}
+    tape = {"tape.capacity": capacity, "tape.halting_threshold": capacity / reads}
+    return preset("parity", {**changes, **tape})
 
 
 FAST, DEPTH_ADAPTIVE = ("adatape", "transformer", "transformer-flat"), ("ut-act", "pondernet")
+DEEP = ("adatape-deep", "transformer-deep")
+DEEP_BLOCKS, DEEP_EPOCHS = 3, 0.75
+"""One block more, so that two come after the tape, and half as many steps again."""
 
 
 def models(length: int) -> dict[str, tuple[Preset, Any]]:
@@ -50,7 +51,11 @@ def models(length: int) -> dict[str, tuple[Preset, Any]]:
         max_steps=MAX_STEPS, shares_block=True, ponder_weight=0.0
     )  # nor does AdaTape pay for its reads here
     ponder = PonderConfig(max_steps=MAX_STEPS, shares_block=True)
+    deep = deepened(length)
+    deep_tokens = replace(deep, model=replace(deep.model, tape=None, symbol_tokens=True))
     return {
+        "adatape-deep": (deep, AdaTape),
+        "transformer-deep": (deep_tokens, AdaTape),
         "adatape": (chosen, AdaTape),
         "transformer": (tokens, AdaTape),
         "transformer-flat": (flat, AdaTape),
@@ -59,13 +64,23 @@ def models(length: int) -> dict[str, tuple[Preset, Any]]:
     }
 
 
+def deepened(length: int, **changes: Any) -> Preset:
+    """Return the deeper AdaTape, which the ablations change and the longest strings need."""
+    chosen = parity_preset(length, depth=DEEP_BLOCKS, **changes)
+    return replace(chosen, recipe=replace(chosen.recipe, epochs=DEEP_EPOCHS))
+
+
 def specs(num_seeds: int) -> Iterator[Spec]:
     """Give every run of the study, the cheap and telling ones first."""
     seeds = range(num_seeds)
-    for seed in seeds:
-        yield from comparison("fixed", seed, FAST)
+    for name in (DEEP[:1], FAST):
+        for seed in seeds:
+            yield from comparison("fixed", seed, name)
     yield from details(0)
-    for kind, names in (("fixed", DEPTH_ADAPTIVE), ("variable", FAST), ("variable", DEPTH_ADAPTIVE)):
+    for seed in seeds:
+        yield from comparison("variable", seed, DEEP[:1])
+        yield from comparison("fixed", seed, DEEP[1:])
+    for kind, names in (("fixed", DEPTH_ADAPTIVE), ("variable", (*DEEP[1:], *DEPTH_ADAPTIVE))):
         for seed in seeds:
             yield from comparison(kind, seed, names)
     for seed in seeds[1:]:
@@ -89,30 +104,39 @@ def details(seed: int) -> Iterator[Spec]:
 
 
 def ablations(length: int, seed: int) -> Iterator[Spec]:
-    """Give AdaTape with one thing changed: K, what is read, and how it is merged."""
-    group = f"ablation-{length}"
-    for reads in (1, 4):
-        chosen = parity_preset(length, reads=reads)
-        yield Spec("parity", group, f"K={reads}", seed, "parity", chosen, AdaTape)
-    for name in ABLATIONS:
-        build = partial(build_ablated, ablation=name)
-        yield Spec("parity", group, name.replace(" ", "-"), seed, "parity", parity_preset(length), build)
-    changed: dict[str, dict[str, Any]] = {"wide-keys": {"key_split": 1}, "ponder-loss": {"ponder_weight": 0.01}}
-    for name, changes in changed.items():
-        chosen = parity_preset(length)
-        chosen = replace(chosen, model=replace(chosen.model, tape=replace(_tape(chosen), **changes)))
+    """Give the deeper AdaTape with one thing changed: K, what is read, and how it is merged."""
+    group, changed = f"ablation-{length}", deepened(length)
+    yield Spec("parity", group, "K=1", seed, "parity", deepened(length, reads=1), AdaTape)
+    for name in ("no merge", "random entries"):
+        yield _ablated(group, name, seed, changed)
+    tape = changed.model.tape
+    assert tape is not None, "This is a bug."
+    for name, other in {
+        "wide-keys": replace(tape, key_split=1),
+        "ponder-loss": replace(tape, ponder_weight=0.01),
+    }.items():
+        chosen = replace(changed, model=replace(changed.model, tape=other))
         yield Spec("parity", group, name, seed, "parity", chosen, AdaTape)
+    yield Spec("parity", group, "K=4", seed, "parity", deepened(length, reads=4), AdaTape)
+    for name in ("no used mask", "first entries"):
+        yield _ablated(group, name, seed, changed)
+
+
+def _ablated(group: str, name: str, seed: int, changed: Preset) -> Spec:
+    build = partial(build_ablated, ablation=name)
+    return Spec("parity", group, name.replace(" ", "-"), seed, "parity", changed, build)
 
 
 def limits(seed: int) -> Iterator[Spec]:
     """Give a tape too short for the string, longer strings, and a baseline trained for longer."""
-    short = parity_preset(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4)
-    yield Spec("parity", f"limits-{ABLATION_LENGTH}", "half-the-tape", seed, "parity", short, AdaTape)
-    for length in LONG_LENGTHS:
-        yield Spec("parity", f"fixed-{length}", "adatape", seed, "parity", parity_preset(length), AdaTape)
+    group = f"limits-{ABLATION_LENGTH}"
+    short = deepened(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4)
+    yield Spec("parity", group, "half-the-tape", seed, "parity", short, AdaTape)
+    yield Spec("parity", "fixed-64", "adatape-deep", seed, "parity", deepened(64), AdaTape)
     plain, build = models(ABLATION_LENGTH)["transformer"]
     longer = replace(plain, recipe=replace(plain.recipe, epochs=plain.recipe.epochs * LONG_TRAINING))
-    yield Spec("parity", f"limits-{ABLATION_LENGTH}", "transformer-longer", seed, "parity", longer, build)
+    yield Spec("parity", group, "transformer-longer", seed, "parity", longer, build)
+    yield Spec("parity", "fixed-128", "adatape-deep", seed, "parity", deepened(128), AdaTape)
 
 
 def quick_specs() -> Iterator[Spec]:
@@ -125,11 +149,6 @@ def quick_specs() -> Iterator[Spec]:
 
 def _shortened(chosen: Preset) -> Preset:
     return replace(chosen, recipe=replace(chosen.recipe, epochs=0.15, warmup_epochs=0.03))
-
-
-def _tape(chosen: Preset) -> Any:
-    assert chosen.model.tape is not None, "This is a bug."
-    return chosen.model.tape
 
 
 def open_strings(spec: Spec) -> Dataset:

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from adatape.study import charts
 from adatape.study.mechanism import SYMBOLS
-from adatape.study.tables import NOT_RUN, Result, Seeds, gather, percent, table
+from adatape.study.tables import NOT_RUN, Result, Seeds, accuracy, gather, percent, table
 from adatape.study.verdicts import Gathered, Verdict, at_chance, at_least, compare
 
-MODELS = ("adatape", "transformer", "transformer-flat", "ut-act", "pondernet")
+REFERENCE = "adatape-deep"
+MODELS = (REFERENCE, "transformer-deep", "adatape", "transformer", "transformer-flat", "ut-act", "pondernet")
 MEANING = """`adatape` reads the symbols in pairs (K = 2) from an input-driven bank; its main sequence is the whole
-string as one token. `transformer` has a token a symbol, `transformer-flat` the same one token as AdaTape and no tape.
-`ut-act` is a Universal Transformer with adaptive computation time, `pondernet` a PonderNet; both share a block, have
-a token a symbol and pay nothing or little for more steps. All have width 64, the same recipe and the same strings. At
-length 8 there are 6,561 strings, and training meets each of them about twenty times: what is learned there may be
-learned by heart."""
+string as one token. `transformer` has a token a symbol, `transformer-flat` the same one token as AdaTape and no
+tape. `ut-act` is a Universal Transformer with adaptive computation time, `pondernet` a PonderNet; both share a
+block, have a token a symbol and pay nothing or little for more steps. All have width 64, two blocks, the same
+recipe and the same strings; the `deep` ones have three blocks and half as many steps again. At length 8 there are
+6,561 strings, and training meets each of them about twenty times: what is learned there may be learned by heart."""
 MECHANISM = """Equal symbols are read together, for a query that has just read a symbol looks most like it. So a symbol
 whose count is even ends in a pure pair, and one whose count is odd leaves one over, which is merged with another
 symbol into a *mixed* token. Whatever the order of reading, once all is read the number of mixed tokens that hold a
@@ -51,11 +52,11 @@ def _chart(found: Gathered, kind: str, lengths: list[int], out: Path) -> str:
         for name in MODELS
     }
     charts.accuracy_by_length(series, f"Parity, {kind} length", out / f"parity-{kind}.png")
-    longest = max((length for length in lengths if (f"{kind}-{length}", "adatape") in found), default=None)
+    longest = max((length for length in lengths if (f"{kind}-{length}", REFERENCE) in found), default=None)
     text = f"![Accuracy by length](parity-{kind}.png)"
     if longest is None:
         return text
-    several = [found[f"{kind}-{length}", "adatape"] for length in lengths if (f"{kind}-{length}", "adatape") in found]
+    several = [found[f"{kind}-{length}", REFERENCE] for length in lengths if (f"{kind}-{length}", REFERENCE) in found]
     labelled = [Seeds(one.group, one.group, one.results) for one in several]
     charts.learning_curves(labelled, f"AdaTape learning, {kind} length", out / f"parity-{kind}-learning.png")
     return f"{text} ![Learning curves](parity-{kind}-learning.png)"
@@ -64,10 +65,10 @@ def _chart(found: Gathered, kind: str, lengths: list[int], out: Path) -> str:
 def _mechanism(found: Gathered) -> str:
     rows = []
     for (group, variant), seeds in found.items():
-        if variant == "adatape" and group.startswith("fixed"):
+        if variant in ("adatape", "adatape-deep") and group.startswith("fixed"):
             rows += [_mechanism_row(group, result) for result in seeds.results]
-    rows.sort(key=lambda row: (int(row[0]), row[1]))
-    head = ["length", "seed", "all read", "first read", "weight of the first in a mixed token"]
+    rows.sort(key=lambda row: (row[0], int(row[1]), row[2]))
+    head = ["model", "length", "seed", "accuracy", "all read", "first read", "weight of the first in a mixed token"]
     return table([*head, "a mixed token holds it ⇔ odd: " + " / ".join(SYMBOLS), "their number is odd ⇔ odd"], rows)
 
 
@@ -76,8 +77,10 @@ def _mechanism_row(group: str, result: Result) -> list[str]:
     first = max(found["first_read"], key=lambda name: found["first_read"][name])
     weight = found["mixed_weight"]
     return [
+        result["variant"],
         group.partition("-")[2],
         str(result["seed"]),
+        _share(accuracy(result)),
         _share(found["all_read"]),
         f"{first} in {_share(found['first_read'][first])}",
         "none" if weight is None else f"{weight:.2f}",
@@ -91,7 +94,7 @@ def _share(value: float) -> str:
 
 
 def _changes(found: Gathered) -> str:
-    reference = found.get(("fixed-16", "adatape"))
+    reference = found.get(("fixed-16", REFERENCE))
     rows = [["as it is", percent(reference), *_reads(reference)]]
     for (group, variant), seeds in found.items():
         if group.startswith(("ablation", "limits")):
@@ -109,7 +112,7 @@ def _reads(seeds: Seeds | None) -> list[str]:
 
 def _cap_text(found: Gathered, out: Path) -> str:
     several = {
-        group: seeds for (group, variant), seeds in found.items() if variant == "adatape" and group.startswith("fixed")
+        group: seeds for (group, variant), seeds in found.items() if variant == REFERENCE and group.startswith("fixed")
     }
     if not several:
         return ""
@@ -124,18 +127,21 @@ def _cap_text(found: Gathered, out: Path) -> str:
 
 
 def _verdicts(found: Gathered) -> list[Verdict]:
-    fixed = {f"length {n}": found.get((f"fixed-{n}", "adatape")) for n in (8, 16, 32, 40)}
-    variable = {f"length {n}": found.get((f"variable-{n}", "adatape")) for n in (8, 16, 32, 40)}
-    long = {f"length {n}": found.get((f"fixed-{n}", "adatape")) for n in (64, 128)}
+    fixed, shallow = (
+        {f"length {n}": found.get((f"fixed-{n}", name)) for n in (8, 16, 32, 40)} for name in (REFERENCE, "adatape")
+    )
+    variable = {f"length {n}": found.get((f"variable-{n}", REFERENCE)) for n in (8, 16, 32, 40)}
+    long = {f"length {n}": found.get((f"fixed-{n}", REFERENCE)) for n in (64, 128)}
     verdicts = [
         at_least("AdaTape learns parity: at least 99 % at lengths 8 to 40", 0.99, fixed),
-        at_least("The same for strings of variable length", 0.99, variable),
+        at_least("The same with one block after the tape instead of two", 0.99, shallow),
+        at_least("The same, with two, for strings of variable length", 0.99, variable),
         at_least("At least 95 % at lengths 64 and 128", 0.95, long),
     ]
     for length in (8, 16, 32, 40):
-        several = {name: found.get((f"fixed-{length}", name)) for name in MODELS[1:]}
+        several = {name: found.get((f"fixed-{length}", name)) for name in MODELS if not name.startswith("adatape")}
         verdicts.append(at_chance(f"Models without a tape stay at chance at length {length}", several))
-    reference, one = found.get(("fixed-16", "adatape")), found.get(("ablation-16", "K=1"))
+    reference, one = found.get(("fixed-16", REFERENCE)), found.get(("ablation-16", "K=1"))
     longer = {"transformer, 5 times the steps": found.get(("limits-16", "transformer-longer"))}
     verdicts.append(at_chance("Five times the training does not help the Transformer at length 16", longer))
     verdicts.append(compare("Merging reads is what does it: K = 2 beats K = 1 at length 16", reference, one))
