@@ -112,15 +112,16 @@ def _parity() -> Preset:
 
     Keys of few features and no ponder loss keep the weights of a mixed token away from 0 and 1. With all 64 features
     as keys, normalised entries differ by 8 in the softmax; the ponder loss prefers such decided weights. Either way
-    a mixed token is all but pure, and strings of 40 symbols stay at chance.
+    a mixed token is all but pure, and strings of 40 symbols stay at chance. Two blocks after the tape see how many
+    mixed tokens hold a one; a single block may only see whether any does.
     """
     tape = TapeConfig(
         capacity=8, halting_threshold=4.0, query="token", key_split=16, tape_ffn_dim=64, ponder_weight=0.0
     )
     model = ModelConfig(
-        "parity", 2, 64, 2, 2, 128, input="parity", seq_len=16, pooling="token", has_class_token=True, tape=tape
+        "parity", 2, 64, 3, 2, 128, input="parity", seq_len=16, pooling="token", has_class_token=True, tape=tape
     )
-    recipe = Recipe(epochs=0.5, batch_size=128, lr=1e-3, warmup_epochs=0.05, label_smoothing=0)
+    recipe = Recipe(epochs=0.75, batch_size=128, lr=1e-3, warmup_epochs=0.05, label_smoothing=0)
     return Preset(model, recipe)
 
 

@@ -28,18 +28,19 @@ LONG_TRAINING = 5
 """How many times the steps the plain transformer is given in its second chance."""
 
 
-def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None, depth: int = 2) -> Preset:
-    """Return AdaTape for strings of a length; unless said otherwise its tape can hold every symbol."""
+def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None, deep: bool = False) -> Preset:
+    """Return AdaTape for strings of a length; unless said otherwise its tape can hold every symbol.
+
+    `deep` is the preset as it is; else it has one block less, and two thirds of the steps.
+    """
     capacity = length // reads if capacity is None else capacity
-    changes = {"model.seq_len": length, "model.depth": depth}
     tape = {"tape.capacity": capacity, "tape.halting_threshold": capacity / reads}
-    return preset("parity", {**changes, **tape})
+    less = {} if deep else {"model.depth": 2, "recipe.epochs": 0.5}
+    return preset("parity", {"model.seq_len": length, **tape, **less})
 
 
 FAST, DEPTH_ADAPTIVE = ("adatape", "transformer", "transformer-flat"), ("ut-act", "pondernet")
 DEEP = ("adatape-deep", "transformer-deep")
-DEEP_BLOCKS, DEEP_EPOCHS = 3, 0.75
-"""One block more, so that two come after the tape, and half as many steps again."""
 
 
 def models(length: int) -> dict[str, tuple[Preset, Any]]:
@@ -51,7 +52,7 @@ def models(length: int) -> dict[str, tuple[Preset, Any]]:
         max_steps=MAX_STEPS, shares_block=True, ponder_weight=0.0
     )  # nor does AdaTape pay for its reads here
     ponder = PonderConfig(max_steps=MAX_STEPS, shares_block=True)
-    deep = deepened(length)
+    deep = parity_preset(length, deep=True)
     deep_tokens = replace(deep, model=replace(deep.model, tape=None, symbol_tokens=True))
     return {
         "adatape-deep": (deep, AdaTape),
@@ -62,12 +63,6 @@ def models(length: int) -> dict[str, tuple[Preset, Any]]:
         "ut-act": (tokens, partial(ActTransformer, act=act)),
         "pondernet": (tokens, partial(PonderNet, ponder=ponder)),
     }
-
-
-def deepened(length: int, **changes: Any) -> Preset:
-    """Return the deeper AdaTape, which the ablations change and the longest strings need."""
-    chosen = parity_preset(length, depth=DEEP_BLOCKS, **changes)
-    return replace(chosen, recipe=replace(chosen.recipe, epochs=DEEP_EPOCHS))
 
 
 def specs(num_seeds: int) -> Iterator[Spec]:
@@ -105,8 +100,8 @@ def details(seed: int) -> Iterator[Spec]:
 
 def ablations(length: int, seed: int) -> Iterator[Spec]:
     """Give the deeper AdaTape with one thing changed: K, what is read, and how it is merged."""
-    group, changed = f"ablation-{length}", deepened(length)
-    yield Spec("parity", group, "K=1", seed, "parity", deepened(length, reads=1), AdaTape)
+    group, changed = f"ablation-{length}", parity_preset(length, deep=True)
+    yield Spec("parity", group, "K=1", seed, "parity", parity_preset(length, reads=1, deep=True), AdaTape)
     for name in ("no merge", "random entries"):
         yield _ablated(group, name, seed, changed)
     tape = changed.model.tape
@@ -117,7 +112,7 @@ def ablations(length: int, seed: int) -> Iterator[Spec]:
     }.items():
         chosen = replace(changed, model=replace(changed.model, tape=other))
         yield Spec("parity", group, name, seed, "parity", chosen, AdaTape)
-    yield Spec("parity", group, "K=4", seed, "parity", deepened(length, reads=4), AdaTape)
+    yield Spec("parity", group, "K=4", seed, "parity", parity_preset(length, reads=4, deep=True), AdaTape)
     for name in ("no used mask", "first entries"):
         yield _ablated(group, name, seed, changed)
 
@@ -130,13 +125,13 @@ def _ablated(group: str, name: str, seed: int, changed: Preset) -> Spec:
 def limits(seed: int) -> Iterator[Spec]:
     """Give a tape too short for the string, longer strings, and a baseline trained for longer."""
     group = f"limits-{ABLATION_LENGTH}"
-    short = deepened(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4)
+    short = parity_preset(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4, deep=True)
     yield Spec("parity", group, "half-the-tape", seed, "parity", short, AdaTape)
-    yield Spec("parity", "fixed-64", "adatape-deep", seed, "parity", deepened(64), AdaTape)
+    yield Spec("parity", "fixed-64", "adatape-deep", seed, "parity", parity_preset(64, deep=True), AdaTape)
     plain, build = models(ABLATION_LENGTH)["transformer"]
     longer = replace(plain, recipe=replace(plain.recipe, epochs=plain.recipe.epochs * LONG_TRAINING))
     yield Spec("parity", group, "transformer-longer", seed, "parity", longer, build)
-    yield Spec("parity", "fixed-128", "adatape-deep", seed, "parity", deepened(128), AdaTape)
+    yield Spec("parity", "fixed-128", "adatape-deep", seed, "parity", parity_preset(128, deep=True), AdaTape)
 
 
 def quick_specs() -> Iterator[Spec]:

@@ -109,3 +109,12 @@ def test_a_study_runs_and_reports(study: str, tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| claim | verdict | numbers |" in text
     assert list((tmp_path / "report").glob("*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["parity", "images"])
+def test_a_quick_study_runs_whole(study: str, tmp_path: Path) -> None:
+    assert main([study, "--quick", "--states", str(tmp_path)]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "adatape" in text
+    assert len(list((tmp_path / "report").glob("*.png"))) >= 3
