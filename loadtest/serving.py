@@ -86,12 +86,12 @@ class Served:
         """Return every sample of `/metrics` by its name and labels."""
         return parse_metrics(self.get("/metrics"))
 
-    def get(self, path: str) -> str:
+    def get(self, path: str, key: str = "") -> str:
         """Return the body of a page; one try more where it was late, as after a pause of the whole machine."""
         try:
-            return self._get(path)
+            return self._get(path, key)
         except TimeoutError:
-            return self._get(path)
+            return self._get(path, key)
 
     def fetch(self, path: str) -> tuple[int, str]:
         """Return the status and body of a page, whatever the status."""
@@ -100,10 +100,11 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def post(self, path: str, document: object = None) -> tuple[int, str]:
-        """Return the status and body that a JSON call gets."""
+    def post(self, path: str, document: object = None, key: str = "") -> tuple[int, str]:
+        """Return the status and body that a JSON call gets; `key` is the caller's API key."""
         body = b"" if document is None else json.dumps(document).encode()
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310
+        headers = {"Content-Type": "application/json", **_to_header(key)}
+        request = urllib.request.Request(self.url + path, body, headers, method="POST")  # noqa: S310 - our own server
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310  # nosec B310
                 return reply.status, reply.read().decode()
@@ -120,8 +121,9 @@ class Served:
             self.process.kill()
             return self.process.wait()
 
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own  # nosec B310
+    def _get(self, path: str, key: str) -> str:
+        request = urllib.request.Request(self.url + path, headers=_to_header(key))  # noqa: S310 - our own server
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own  # nosec B310
             return str(reply.read().decode())
 
     def join(self) -> None:
@@ -139,6 +141,10 @@ class Served:
                 with self._has_news:
                     self.lines.append(line)
                     self._has_news.notify_all()
+
+
+def _to_header(key: str) -> dict[str, str]:
+    return {"X-API-Key": key} if key else {}
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """`python -m loadtest.soak`: mixed traffic against a server of its own, with every request accounted for at the end.
 
-Calls of every surface at random times, callers that leave, bad input and new versions of the model, for as long as
-asked. Then the client's book, the receipts and the server's counters have to agree to the last FLOP, and memory,
-descriptors and threads have to be flat.
+Calls of every surface at random times, callers that leave, a tenant whose quota is spent, bad input and new versions
+of the model, for as long as asked. Then the client's book, the receipts and the server's counters have to agree to the
+last FLOP, and memory, descriptors and threads have to be flat.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from loadtest.serving import DEFAULT_SERVER, Footprint, Served, Shelf, serving
 from loadtest.soak.book import Book, compare
+from loadtest.soak.tenants import Tenants, make_tenants
 from loadtest.soak.traffic import Traffic
 from loadtest.soak.watch import Growth, fit
 
@@ -44,11 +45,14 @@ def main() -> int:
     options = _parse()
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(options.repository, options.family, Path(folder))
-        with serving("--model-repository", folder, *options.arguments, server=options.server) as served:
-            run = asyncio.run(_soak(served, shelf, options))
-            counts = served.counts()
+        tenants = make_tenants(options.server, Path(folder))
+        arguments = ["--model-repository", folder, *tenants.arguments(), *options.arguments]
+        with serving(*arguments, server=options.server) as served:
+            run = asyncio.run(_soak(served, shelf, tenants, options))
+            counts, usage = served.counts(), json.loads(served.get("/v1/usage", tenants.frugal_key))
             complaints = [line.strip() for line in served.lines if "Traceback" in line or "unexpected" in line]
-    sums = list(compare(run.book, counts))
+    spent = sum(model["useful_flops"] for tenant in usage["tenants"] for model in tenant["models"])
+    sums = [*compare(run.book, counts), ("useful FLOPs of the tenant with a quota", run.book.frugal_flops, spent)]
     growth = fit(run.times_s, run.looks)
     faults = [*run.book.faults, *run.reload_faults, *complaints[:5], *growth.faults]
     faults += [f"{name}; client {mine:.0f}, server {theirs:.0f}" for name, mine, theirs in sums if mine != theirs]
@@ -60,11 +64,11 @@ def main() -> int:
     return int(bool(faults))
 
 
-async def _soak(served: Served, shelf: Shelf, options: argparse.Namespace) -> Run:
+async def _soak(served: Served, shelf: Shelf, tenants: Tenants, options: argparse.Namespace) -> Run:
     model = json.loads(served.get(f"/v1/models/{options.family}"))
     run = Run(Book(fickle_flops=model["min_flops"]))
-    traffic = Traffic(served.url, served.grpc, model, run.book, options.seed)
-    helpers = [asyncio.create_task(_look(served, run)), asyncio.create_task(_reload(served, shelf, run))]
+    traffic = Traffic(served.url, served.grpc, model, run.book, options.seed, tenants.frugal_key)
+    helpers = [asyncio.create_task(_look(served, run)), asyncio.create_task(_reload(served, shelf, tenants, run))]
     end_s = time.monotonic() + options.duration
     async with asyncio.TaskGroup() as calls:
         while time.monotonic() < end_s:
@@ -85,14 +89,15 @@ async def _look(served: Served, run: Run) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _reload(served: Served, shelf: Shelf, run: Run) -> None:
+async def _reload(served: Served, shelf: Shelf, tenants: Tenants, run: Run) -> None:
     """Publish the next version and load it, again and again; the one before the last is taken away."""
     version = 1
     while True:
         await asyncio.sleep(RELOAD_S)
         version += 1
         shelf.publish(version)
-        status, told = await asyncio.to_thread(served.post, f"/v2/repository/models/{shelf.family}/load")
+        path = f"/v2/repository/models/{shelf.family}/load"
+        status, told = await asyncio.to_thread(served.post, path, None, tenants.admin_key)
         run.num_reloads += 1
         if status != 200:
             run.reload_faults.append(f"load of version {version}; got {status} {told}; expected 200")

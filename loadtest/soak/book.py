@@ -32,6 +32,8 @@ class Book:
     fickle: Counter[str] = field(default_factory=Counter)
     useful_flops: int = 0
     num_samples: int = 0
+    frugal_flops: int = 0
+    """What the receipts of the frugal tenant add up to."""
     num_unexpected: int = 0
     faults: list[str] = field(default_factory=list)
 

@@ -30,11 +30,14 @@ _FORM = "multipart/form-data; boundary=b"
 class Traffic:
     """Draws calls, makes them and writes down what comes of them."""
 
-    def __init__(self, url: str, grpc_address: str, model: dict[str, Any], book: Book, seed: int) -> None:
+    def __init__(
+        self, url: str, grpc_address: str, model: dict[str, Any], book: Book, seed: int, frugal_key: str
+    ) -> None:
         self._name = model["name"]
         size = model["preprocessing"]["height"], model["preprocessing"]["width"]
         self._capacity = model["tape_capacity"]
         self._book = book
+        self._frugal = {"X-API-Key": frugal_key}
         self._random = random.Random(seed)
         self._client = Client(url)
         self._host, self._port = url.removeprefix("http://").rsplit(":", 1)
@@ -49,7 +52,7 @@ class Traffic:
         self._pictures = [_to_png(pixels) for pixels in self._pixels]
         self._kinds: dict[Callable[[], Awaitable[None]], int] = {
             self.classify: 30, self.form: 8, self.infer: 20, self.infer_json: 4, self.rpc: 15,
-            self.leave: 8, self.leave_rpc: 4, self.refused: 8, self.late: 2, self.refused_rpc: 1,
+            self.spend: 8, self.leave: 8, self.leave_rpc: 4, self.refused: 8, self.late: 2, self.refused_rpc: 1,
         }  # fmt: skip
 
     async def one(self) -> None:
@@ -102,6 +105,12 @@ class Traffic:
             self._book.add("oip_grpc", 200, 200)
             self._book.answered(1, response.parameters["useful_flops"].int64_param)
 
+    async def spend(self) -> None:
+        """Ask as the tenant whose quota is soon spent: an answer, or 429."""
+        path, either = f"/v1/classify?{self._query()}", (200, 429)
+        document = await self._post(path, self._picture(), "image/png", "classify", either, self._frugal)
+        self._book.frugal_flops += self._receipts(document)
+
     # --- Calls that leave early: at cap 0, so that each costs the same if it is answered all the same ---
 
     async def leave(self) -> None:
@@ -153,21 +162,27 @@ class Traffic:
     # --- Pieces ---
 
     async def _post(
-        self, path: str, body: bytes, kind: str, protocol: str, expected: int, extra: dict[str, str] | None = None
-    ) -> dict[str, Any]:
+        self, path: str, body: bytes, kind: str, protocol: str, expected: int | tuple[int, ...],
+        extra: dict[str, str] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Make a call; a connection that was closed while it was idle costs a second try. Return the answer's JSON."""
+        allowed = expected if isinstance(expected, tuple) else (expected,)
         call = render(path, body, {"Content-Type": kind, **(extra or {})})
         reply = await self._client.ask(call)
         if reply.status == LOST:
             reply = await self._client.ask(call)
-        self._book.add(protocol, reply.status, expected, reply.body.decode("utf-8", "replace"))
-        if reply.status != 200 or expected != 200:
+        fits = reply.status if reply.status in allowed else allowed[0]
+        self._book.add(protocol, reply.status, fits, reply.body.decode("utf-8", "replace"))
+        if reply.status != 200 or 200 not in allowed:
             return {}
         return dict(json.loads(reply.body))
 
-    def _receipts(self, document: dict[str, Any]) -> None:
+    def _receipts(self, document: dict[str, Any]) -> int:
+        """Note an answer's receipts, and return what they add up to."""
         results = document.get("results", [])
-        self._book.answered(len(results), sum(result["receipt"]["useful_flops"] for result in results))
+        useful_flops: int = sum(result["receipt"]["useful_flops"] for result in results)
+        self._book.answered(len(results), useful_flops)
+        return useful_flops
 
     def _parameters(self, document: dict[str, Any]) -> None:
         if document:
