@@ -153,7 +153,7 @@ def serving(*arguments: str, server: str = DEFAULT_SERVER) -> Iterator[Served]:
     ports = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
     command = [*shlex.split(server), *ports, *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ADATAPE_")}
-    served = Served(subprocess.Popen(command, env=kept, stderr=subprocess.PIPE, text=True))
+    served = Served(subprocess.Popen(command, env=kept, stderr=subprocess.PIPE, text=True, errors="replace"))
     try:
         served.wait()
         yield served

@@ -9,10 +9,22 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from server.errors import NotFound
+from server.errors import ModelNotReady, NotFound
 from server.manifest import GraphFile, Manifest
+
+
+class Labels(BaseModel):
+    """Which versions of a family are to answer: `labels.json` in its folder. Without it the newest does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stable: str | None = None
+    """The version that answers; the newest but the canary where it is left out."""
+    canary: str | None = None
+    canary_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the requests without a version that the canary answers."""
 
 
 class Repository:
@@ -26,6 +38,7 @@ class Repository:
         self._builtin = tuple(builtin)
         self._versions: dict[str, dict[str, Manifest]] = {}
         self._broken: dict[str, str] = {}
+        self._labels: dict[str, Labels | str] = {}
         self.scan()
 
     def scan(self) -> None:
@@ -44,6 +57,7 @@ class Repository:
                 broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
             else:
                 versions.setdefault(manifest.family, {})[manifest.version] = manifest
+        self._labels = dict(self._read_labels())
         self._versions, self._broken = versions, broken
 
     def families(self) -> list[str]:
@@ -60,6 +74,25 @@ class Repository:
     def broken(self) -> dict[str, str]:
         """Return the reason for each `family/version` that is on disk but not whole."""
         return dict(self._broken)
+
+    def labels(self, model: str) -> Labels:
+        """Return a family's labels.
+
+        Raises: ModelNotReady if its file cannot be read.
+        """
+        labels = self._labels.get(model, Labels())
+        if isinstance(labels, str):
+            raise ModelNotReady(f"labels of {model}", labels, "an object with stable, canary and canary_share")
+        return labels
+
+    def stable(self, model: str) -> Manifest:
+        """Return the manifest of the version to answer: the one labelled stable, else the newest that is no canary.
+
+        Raises: NotFound; ModelNotReady if the labels cannot be read.
+        """
+        labels = self.labels(model)
+        others = [version for version in self.versions(model) if version != labels.canary]
+        return self.get(model, labels.stable or (others[-1] if others else None))
 
     def default(self) -> str:
         """Return the family for callers that name none: the first by name.
@@ -81,6 +114,16 @@ class Repository:
         if version not in versions:
             raise NotFound(f"version of {model}", version, f"one of: {', '.join(self.versions(model))}")
         return versions[version]
+
+    def _read_labels(self) -> Iterator[tuple[str, Labels | str]]:
+        """Give each family's labels, or what is wrong with them."""
+        for path in sorted(self.root.glob("*/labels.json")) if self.root is not None else []:
+            try:
+                yield path.parent.name, Labels.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                yield path.parent.name, _first_fault(error)
+            except OSError as error:
+                yield path.parent.name, str(error.strerror)
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:

@@ -7,7 +7,7 @@ from server import __version__
 from server.dataplane.asks import DEFAULT_PRIORITY, PRIORITIES
 from server.dataplane.signature import Port, Signature
 from server.engine.families import Family
-from server.engine.shelf import Standing, Status
+from server.engine.statuses import Standing, Status
 from server.metrics import Duration, Statistics
 from server.settings import Settings
 

@@ -216,7 +216,7 @@ class Engine:
         if self._state is not State.READY:
             refusal = Draining if self._state is State.DRAINING else Unavailable
             raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
-        family = self.shelf.find(request.model, request.version)
+        family = self.shelf.route(request.model, request.version)
         family.check_ready()
         family.check(request, self._settings.max_request_samples)
         terms = None

@@ -14,6 +14,7 @@ from server.records import InferRequest
 from server.scheduler import Costs
 
 if TYPE_CHECKING:
+    from server.engine.canary import Trial
     from server.engine.guard import Guard
 
 
@@ -25,6 +26,9 @@ class Family:
 
     pilot: Pilot | None = None
     """Steers the cap where there is a service level."""
+
+    trial: "Trial | None" = None
+    """Compares it with another version, where one of the two is a canary."""
 
     guard: "Guard | None" = None
     """Watches what the caps cost in quality."""

@@ -17,7 +17,6 @@ class FamilyGauges:
     def __init__(self, metrics: Metrics, family: Family, dispatcher: Dispatcher) -> None:
         self._watched: list[tuple[Gauge, Callable[[], float], tuple[str, ...]]] = []
         manifest, costs, size = family.manifest, family.costs, dispatcher.num_instances
-        family.meter.tally.mean_flops = costs.mean_flops
         self._model = model = manifest.family
         self._watch(metrics.models, lambda: 1, model, manifest.version, manifest.precision, family.model.device)
         self._watch(metrics.batch_limit, lambda: costs.max_batch_size, model)

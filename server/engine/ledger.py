@@ -52,6 +52,8 @@ class Ledger:
             self._answer(job)
         else:
             self._fail(job, error)
+        if job.family.trial is not None:
+            job.family.trial.settled(job.family, error)
         job.entries.clear()  # entries and job hold each other, and with them arrays and a family that may be unloaded
         if not self._jobs:
             self._when_empty.set()

@@ -4,18 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from itertools import count
 
 from server.backends.base import Backend
 from server.controller import MakePolicy
+from server.engine.canary import CANARY, STABLE, Trials
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family, load_model
 from server.engine.gauges import FamilyGauges
 from server.engine.guard import Guard
 from server.engine.ledger import Ledger
 from server.engine.pilot import Pilot
+from server.engine.statuses import Standing, Status
 from server.errors import ModelNotReady, ServeError, Unavailable
 from server.manifest import Manifest
 from server.metrics import Metrics
@@ -27,25 +28,6 @@ _log = logging.getLogger("adatape.engine")
 
 Place = tuple[str, str]
 """A family's name and a version of it."""
-
-
-class Standing(StrEnum):
-    """Where a version stands between the disk and the callers."""
-
-    READY = "READY"
-    LOADING = "LOADING"
-    UNLOADING = "UNLOADING"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """One version of one family; `reason` says why it is not served."""
-
-    family: str
-    version: str
-    standing: Standing
-    reason: str = ""
 
 
 class Shelf:
@@ -75,6 +57,7 @@ class Shelf:
         self._faults: dict[Place, str] = {}
         self._gauges: dict[str, FamilyGauges] = {}
         self._numbers = count(1)
+        self.trials = Trials(repository, metrics, partial(self._open, is_canary=True), self._retire)
         self._one_at_a_time = asyncio.Lock()
         # Always the same thread: each has a heap of its own, and what one has freed, the others do not use.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
@@ -85,12 +68,23 @@ class Shelf:
 
         Raises: NotFound, naming what there is; ModelNotReady if it exists but is not loaded.
         """
-        family = self.families.get(model)
-        if family is not None and version in {None, family.manifest.version}:
+        family, trial = self.families.get(model), self.trials.by_model.get(model)
+        if family is not None and version in {None, family.manifest.version, STABLE}:
             return family
+        if trial is not None and version in {trial.family.manifest.version, CANARY}:
+            return trial.family
         manifest = self._repository.get(model, version)
         loaded = f"version {family.manifest.version}, which is loaded" if family else "a family that is loaded"
         raise ModelNotReady("model", f"{manifest.family} version {manifest.version}", loaded)
+
+    def route(self, model: str, version: str | None) -> Family:
+        """Return the loaded family that answers the next request: for its share of those without a version, the canary.
+
+        Raises: as `find`.
+        """
+        if version is None and (trial := self.trials.by_model.get(model)) is not None and trial.takes_next():
+            return trial.family
+        return self.find(model, version)
 
     def manifest(self, model: str, version: str | None = None) -> Manifest:
         """Return the manifest of what answers: the loaded version, or that on disk where it is not loaded.
@@ -98,7 +92,7 @@ class Shelf:
         Raises: NotFound, naming what there is.
         """
         family = self.families.get(model)
-        if family is not None and version in {None, family.manifest.version}:
+        if family is not None and version in {None, family.manifest.version, STABLE}:
             return family.manifest
         return self._repository.get(model, version)
 
@@ -110,12 +104,13 @@ class Shelf:
         """Load every family of the repository; one that cannot be loaded is logged and left out."""
         for name in self._repository.families():
             try:
-                self.families[name] = await self._open(self._repository.get(name))
+                self.families[name] = await self._open(self._repository.stable(name))
+                await self.trials.follow(name, self.families[name])
             except ServeError as error:
                 _log.error("family_not_loaded family=%s reason=%r", name, str(error))
 
     async def load(self, name: str) -> None:
-        """Look at the disk again, then load a family's newest version and let it take over.
+        """Look at the disk again, then load a family's stable version, let it take over, and follow its labels.
 
         The version it replaces finishes what it accepted. A version that is loaded already is left as it is: its
         manifest names the hash of every file, so there is nothing new to load.
@@ -126,13 +121,15 @@ class Shelf:
                 await asyncio.to_thread(self._repository.scan)
             except ValueError as error:
                 raise Unavailable(str(error)) from error
-            manifest, former = self._repository.get(name), self.families.get(name)
-            self._check_newest(manifest)
-            if former is not None and former.manifest == manifest:
-                return
-            self.families[name] = await self._open(manifest)
-            if former is not None:
-                await self._retire(former)
+            manifest, former = self._repository.stable(name), self.families.get(name)
+            if self._repository.labels(name).stable is None:
+                self._check_newest(manifest)
+            if former is None or former.manifest != manifest:
+                self.families[name] = await self._open(manifest)
+                if former is not None:
+                    former.trial = None
+                    await self._retire(former)
+            await self.trials.follow(name, self.families[name])
 
     def _check_newest(self, manifest: Manifest) -> None:
         """Refuse to take an older version for the newest, which is there but not whole.
@@ -150,6 +147,7 @@ class Shelf:
         Raises: NotFound if there is no such family; one that is not loaded is left as it is.
         """
         async with self._one_at_a_time:
+            await self.trials.end(name)
             family = self.families.pop(name, None)
             if family is None:
                 self._repository.get(name)
@@ -160,9 +158,10 @@ class Shelf:
         """Return every version that is on disk or loaded, by name."""
         repository = self._repository
         whole = {(name, version) for name in repository.families() for version in repository.versions(name)}
-        reasons = dict.fromkeys(whole, "it is not loaded") | self._faults
+        reasons = dict.fromkeys(whole, "it is not loaded") | self._faults | self.trials.rejected
         reasons |= {_to_place(path): why for path, why in repository.broken().items()}
         loaded = {(name, family.manifest.version) for name, family in self.families.items()}
+        loaded |= {(name, trial.family.manifest.version) for name, trial in self.trials.by_model.items()}
         standings = dict.fromkeys(reasons, Standing.UNAVAILABLE) | self._changing
         standings |= dict.fromkeys(loaded, Standing.READY)
         return [
@@ -170,7 +169,7 @@ class Shelf:
             for place, standing in sorted(standings.items())
         ]
 
-    async def _open(self, manifest: Manifest) -> Family:
+    async def _open(self, manifest: Manifest, *, is_canary: bool = False) -> Family:
         """Load a version off the event loop, then open its lanes."""
         place, started_s = (manifest.family, manifest.version), self._clock()
         self._changing[place] = Standing.LOADING
@@ -188,7 +187,9 @@ class Shelf:
         family.pilot = self._pilot(family)
         family.guard = self._guard(family)
         self._dispatcher.add_family(family)
-        self._gauges[family.key] = FamilyGauges(self._metrics, family, self._dispatcher)
+        family.meter.tally.mean_flops = costs.mean_flops
+        if not is_canary:  # a canary's would take the place of the stable version's
+            self._gauges[family.key] = FamilyGauges(self._metrics, family, self._dispatcher)
         seconds = self._clock() - started_s
         _log.info("family_loaded family=%s device=%s seconds=%.3f", family.key, model.device, seconds)
         return family
@@ -224,7 +225,8 @@ class Shelf:
         self._dispatcher.remove_family(family)
         if family.guard is not None:
             family.guard.stop()
-        self._gauges.pop(family.key).stop()
+        if (gauges := self._gauges.pop(family.key, None)) is not None:
+            gauges.stop()
         _log.info("family_unloaded family=%s", family.key)
 
 

@@ -139,6 +139,7 @@ class Declared:
         self.controller_moves = Counter(
             "adatape_controller_moves_total", "Changes of the controller's cap", ("model", "direction")
         )
+        self.rollbacks = Counter("adatape_canary_rollbacks_total", "Canaries sent back for doing worse", _MODEL)
         self.recovery = Histogram(
             "adatape_recovery_seconds",
             "From a fault of an execution to the next that ended well, by fault",

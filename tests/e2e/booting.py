@@ -78,7 +78,7 @@ def environment(**extra: str) -> dict[str, str]:
 def booted(*arguments: str, **extra: str) -> Iterator[Running]:
     """Start a server, wait until it serves, stop it."""
     process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=environment(**extra), stderr=subprocess.PIPE, text=True
+        command(*arguments), cwd=ROOT, env=environment(**extra), stderr=subprocess.PIPE, text=True, errors="replace"
     )
     running = Running(process)
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from server.backends.fake import FAMILY, FakeBackend
 from server.engine import Engine
-from server.engine.shelf import Standing, Status
+from server.engine.statuses import Standing, Status
 from server.errors import BackendFailed, ModelNotReady, NotFound, Unavailable
 from server.metrics import Metrics
 from server.repository import Repository
