@@ -1,0 +1,20 @@
+"""Intervals are taken on the monotonic clock: a step of the wall clock changes nothing but what shows a date."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+WALL = re.compile(r"time\.time(_ns)?\(|datetime\.(now|utcnow|today)|date\.today")
+SHOWS_A_DATE = {
+    "server/metrics/statistics.py": "the protocol's last_inference",
+    "server/tracing.py": "where spans lie, for a collector",
+}
+
+
+def test_only_what_shows_a_date_reads_the_wall_clock():
+    readers = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for path in sorted((ROOT / "server").rglob("*.py"))
+        if WALL.search(path.read_text())
+    }
+    assert set(readers) == set(SHOWS_A_DATE)
