@@ -16,6 +16,7 @@ from adatape.study.verdicts import (
     compare,
     difference,
     judge,
+    with_seeds,
 )
 
 ADAPTIVE = ("uvit", "u2t", "a-vit", "pondernet-vit")
@@ -199,7 +200,7 @@ def _at_equal_cost(ours: Seeds | None, theirs: Seeds | None, name: str) -> Verdi
     others, mean = theirs.values(accuracy), sum(best) / len(best)
     variance = mean * (1 - mean) / ours.num_samples + theirs.accuracy * (1 - theirs.accuracy) / theirs.num_samples
     gap, half = mean - theirs.accuracy, 1.96 * math.sqrt(variance)
-    verdict = judge(gap, half, best, others)
+    verdict = with_seeds(judge(gap, half, best, others), ours, theirs)
     numbers = f"{100 * mean:.1f} % against {100 * theirs.accuracy:.1f} % at up to {limit / 1e6:.1f} MFLOPs"
     seeds = f"{len(best)} and {len(others)} seeds"
     return Verdict(claim, verdict, f"{numbers}: {100 * gap:+.1f} ± {100 * half:.1f} points, {seeds}")
@@ -218,6 +219,7 @@ def _knob(seeds: Seeds | None, name: str) -> Verdict:
         if max(f["accuracy"] - n["accuracy"] for n, f in ends) < 0
         else NOT_SHOWN
     )
+    verdict = with_seeds(verdict, seeds)
     numbers = ", ".join(f"{100 * none['accuracy']:.1f} to {100 * full['accuracy']:.1f} %" for none, full in ends)
     return Verdict(claim, verdict, f"cap 0 to full tape, each seed: {numbers}")
 

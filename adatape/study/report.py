@@ -17,8 +17,21 @@ HEAD = """# What AdaTape claims, trained and measured here
 
 Written by `python -m adatape.study report` from the result files beside it; nothing in it is typed by hand. A number
 in percent is the mean over seeds, with the lowest and the highest seed in brackets. *Shown* and *contradicted* need
-an interval that excludes the other outcome and seeds that agree; all else is *not shown*. What failed on the way, and
-what to run next, is in the [log of trials](../LOG.md).
+an interval that excludes the other outcome and seeds that agree; all else is *not shown*. The interval is of the test
+samples, not of training anew: read *one seed* as a hint. What failed on the way, and what to run next, is in the
+[log of trials](../LOG.md); how to repeat it is at the end.
+"""
+
+COMMANDS = """Every run that is not here yet is done, and one that was stopped goes on, with
+
+```text
+python -m adatape.study parity
+python -m adatape.study images --data cifar10.npz --seeds 2
+python -m adatape.study report --results docs/results/data --report docs/results
+```
+
+after their result files are copied from `runs/study/results` to `docs/results/data`; the data is CIFAR-10 in any form
+that training takes. `--quick` shows in minutes that the path works; `--part 1/2` shares the runs between processes.
 """
 
 
@@ -39,7 +52,7 @@ def write_report(results: Path, out: Path) -> Path:
             verdicts += judged
     rows = ([verdict.claim, f"**{verdict.verdict}**", verdict.evidence] for verdict in verdicts)
     summary = f"## Verdicts\n\n{table(['claim', 'verdict', 'numbers'], rows)}\n"
-    ran = f"## What ran\n\n{_what_ran(found)}\n"
+    ran = f"## What ran\n\n{_what_ran(found)}\n\n{COMMANDS}"
     path = out / "report.md"
     path.write_text("\n".join([HEAD, summary, *texts, ran]))
     return path

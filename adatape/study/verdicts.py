@@ -40,7 +40,15 @@ def compare(
         f"{ours.variant} {100 * ours.mean(figure):.1f} %, {theirs.variant} {100 * theirs.mean(figure):.1f} %: "
         f"{100 * gap:+.1f} ± {100 * half:.1f} points, {len(ours.results)} and {len(theirs.results)} seeds"
     )
-    return Verdict(claim, judge(gap, half, ours.values(figure), theirs.values(figure)), evidence)
+    return Verdict(
+        claim, with_seeds(judge(gap, half, ours.values(figure), theirs.values(figure)), ours, theirs), evidence
+    )
+
+
+def with_seeds(verdict: str, *rows: Seeds) -> str:
+    """Return the verdict, saying so where it rests on a single seed of any row."""
+    is_single = any(len(seeds.results) < 2 for seeds in rows)
+    return f"{verdict}, one seed" if is_single and verdict in (SHOWN, CONTRADICTED) else verdict
 
 
 def judge(gap: float, half: float, ours: list[float], theirs: list[float]) -> str:
@@ -60,6 +68,7 @@ def at_least(claim: str, aim: float, several: Mapping[str, Seeds | None]) -> Ver
     evidence = ", ".join(f"{name}: {100 * value:.1f} %" for name, value in worst.items())
     seeds = "/".join(str(len(seeds.results)) for seeds in ran.values())
     missing = ", ".join(name for name in several if name not in ran)
+    verdict = with_seeds(verdict, *ran.values()) if verdict == SHOWN else verdict
     return Verdict(
         claim, verdict, f"worst seed at {evidence}; seeds {seeds}" + f"; {NOT_RUN}: {missing}" * bool(missing)
     )
@@ -76,6 +85,7 @@ def at_chance(claim: str, several: Mapping[str, Seeds | None]) -> Verdict:
     )
     evidence = ", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items())
     missing = ", ".join(name for name in several if name not in ran)
+    verdict = with_seeds(verdict, *ran.values()) if verdict == SHOWN else verdict
     return Verdict(claim, verdict, f"best seed of {evidence}" + f"; {NOT_RUN}: {missing}" * bool(missing))
 
 

@@ -54,6 +54,13 @@ def test_a_comparison_needs_an_interval_and_seeds_that_agree(
     assert compare("", seeds(*ours), seeds(*theirs)).verdict == verdict
 
 
+def test_a_single_seed_is_told() -> None:
+    assert compare("", seeds(0.8), seeds(0.5, 0.5)).verdict == f"{SHOWN}, one seed"
+    assert compare("", seeds(0.5), seeds(0.5)).verdict == NOT_SHOWN
+    assert at_least("", 0.9, {"a": seeds(0.95)}).verdict == f"{SHOWN}, one seed"
+    assert at_chance("", {"a": seeds(0.95)}).verdict == CONTRADICTED, "one is enough"
+
+
 def test_what_did_not_run_is_told() -> None:
     assert compare("", seeds(0.9), None).verdict == "not run"
     partly = at_least("", 0.9, {"a": seeds(0.95), "b": None})
