@@ -79,6 +79,8 @@ def find_target(url: str, model: str | None = None) -> Target:
     except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise Unusable(f"server at {url}", error, "one that runs: make serve") from error
     size = described["preprocessing"]
+    if size is None:
+        raise Unusable(f"model {name}", "a family of symbols", "one that takes images")
     return Target(
         url=url,
         model=described["name"],

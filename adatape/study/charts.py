@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from adatape.study.tables import Seeds
 
@@ -29,19 +30,16 @@ def accuracy_by_length(series: Mapping[str, Mapping[int, Seeds]], title: str, pa
     """Draw each model's accuracy, with its seeds, against the length of the strings."""
     figure, (axes,) = new_figure()
     for marker, (name, by_length) in zip(MARKERS, series.items(), strict=False):
-        axes.plot(
-            list(by_length),
-            [100 * seeds.accuracy for seeds in by_length.values()],
-            marker=marker,
-            label=name,
-            alpha=0.8,
-        )
+        means = [100 * seeds.accuracy for seeds in by_length.values()]
+        (line,) = axes.plot(list(by_length), means, marker=marker, label=name, alpha=0.8)
         for length, seeds in by_length.items():
             values = [100 * result["figures"]["accuracy"] for result in seeds.results]
-            axes.vlines(length, min(values), max(values), alpha=0.5)
+            axes.vlines(length, min(values), max(values), color=line.get_color(), alpha=0.5)
     axes.axhline(50, color="grey", linestyle=":", linewidth=1)
     _label(axes, "length of the string", "test accuracy (%)")
     axes.set_xscale("log", base=2)
+    lengths = sorted({length for by_length in series.values() for length in by_length})
+    axes.set_xticks(lengths, map(str, lengths))
     axes.set_title(title, fontsize=10)
     save(figure, path)
 
@@ -97,8 +95,10 @@ def quality_by_cost(models: Sequence[Seeds], path: Path) -> None:
             )
     _label(by_flops, "mean useful FLOPs an image (millions)", "test accuracy (%)")
     _label(by_speed, "images per CPU second, batches of 32, eager", "test accuracy (%)")
-    by_flops.set_xscale("log")
-    by_speed.set_xscale("log")
+    for axes in (by_flops, by_speed):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(ScalarFormatter())
     save(figure, path)
 
 

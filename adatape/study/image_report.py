@@ -22,6 +22,11 @@ from adatape.study.verdicts import (
 ADAPTIVE = ("uvit", "u2t", "a-vit", "pondernet-vit")
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FULL = "adatape-conv"
+LINEAR = ("adatape-input", "linear-bank-2")
+"""Linear banks of two resolutions; at the border of a convolutional one, entries see its padding."""
+PLACES = """Where it reads: the centre is the middle half of rows and columns, the border the outermost ring; the
+interval is from resampled images of one model. Only linear banks are judged, for at the border of a convolutional
+bank the entries see its padding, and may be shunned for that."""
 MEANING = """All models have the same width, recipe, images and epochs, and six blocks, or one that is run up to six
 times. `vit-P` has patches of P pixels. `adatape-input` and `adatape-learn` have four coarse patches (16 px) and
 read up to 16 tokens from a bank of 64 linear patches of 4 px, or of 64 learned entries; `adatape-input-8` has
@@ -47,7 +52,7 @@ def write(results: list[Result], out: Path) -> tuple[str, list[Verdict]]:
     parts += ["### A frontier from one model\n", _frontiers(models), ""]
     if any(group == "ablations" for group, _ in found):
         parts += ["### One thing changed\n", _ablations(found), ""]
-    parts += ["### What is read\n", _behaviour(found, out), ""]
+    parts += ["### What is read\n", PLACES, "", _behaviour(found, out), ""]
     return "\n".join(parts), _verdicts(found)
 
 
@@ -116,7 +121,7 @@ def _behaviour(found: Gathered, out: Path) -> str:
         if "behaviour" in seeds.results[0]["figures"]
     }
     maps = {name: one["reads_by_entry"] for name, one in readers.items() if "reads_by_entry" in one}
-    chosen = {name: maps[name] for name in ("adatape-input", FULL, "bank-2", "bank-8") if name in maps}
+    chosen = {name: maps[name] for name in (*LINEAR, FULL, "bank-2", "bank-8") if name in maps}
     if not chosen:
         return "No run that reads an input-driven bank."
     charts.heat_maps(chosen, out / "images-reads.png")
@@ -184,7 +189,7 @@ def _verdicts(found: Gathered) -> list[Verdict]:
     capless, claim = found.get(("ablations", "no-caps")), "Random caps in training make a tape of one token better"
     verdicts.append(compare(claim, full, capless, at_cap_one))
     ratios = _ratios(found)
-    return [*verdicts, above_one("Central patches are read more often than those of the border", ratios)]
+    return [*verdicts, above_one("Central patches are read more often than those of the border (linear bank)", ratios)]
 
 
 def _at_equal_cost(ours: Seeds | None, theirs: Seeds | None, name: str) -> Verdict:
@@ -232,8 +237,7 @@ def at_cap_one(result: Result) -> float:
 def _ratios(found: Gathered) -> Mapping[str, tuple[float, float, float]]:
     ratios = {}
     for (_, variant), seeds in found.items():
-        behaviour = seeds.results[0]["figures"].get("behaviour", {})
-        if variant in ("adatape-input", FULL, "bank-2") and "centre_ratio" in behaviour:
-            ratio, low, high = behaviour["centre_ratio"]
-            ratios[variant] = (ratio, low, high)
+        for result in seeds.results if variant in LINEAR else ():
+            ratio, low, high = result["figures"]["behaviour"]["centre_ratio"]
+            ratios[f"{variant} seed {result['seed']}"] = (ratio, low, high)
     return ratios

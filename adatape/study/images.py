@@ -76,7 +76,7 @@ AVIT = AvitConfig(gate_scale=10.0, gate_center=3.0)
 
 
 def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
-    """Return AdaTape with a convolutional bank and one thing changed, by name."""
+    """Return AdaTape with a convolutional bank and one thing changed, by name; last, a finer linear bank."""
     found: dict[str, tuple[ModelConfig, Build, Recipe]] = {
         name.replace(" ", "-"): (with_conv_bank(), partial(build_ablated, ablation=name), RECIPE)
         for name in ("random entries", "first entries")
@@ -91,7 +91,8 @@ def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
         "ponder-0": {"ponder_weight": 0.0},
         "ponder-0.1": {"ponder_weight": 0.1},
     }
-    return {**found, **{name: (with_conv_bank(**changes), AdaTape, RECIPE) for name, changes in changed.items()}}
+    found |= {name: (with_conv_bank(**changes), AdaTape, RECIPE) for name, changes in changed.items()}
+    return {**found, "linear-bank-2": (with_tape(bank_patch=2), AdaTape, RECIPE)}
 
 
 def specs(source: str, num_seeds: int) -> Iterator[Spec]:

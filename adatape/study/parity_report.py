@@ -50,6 +50,7 @@ def _chart(found: Gathered, kind: str, lengths: list[int], out: Path) -> str:
     series = {
         name: {length: found[f"{kind}-{length}", name] for length in lengths if (f"{kind}-{length}", name) in found}
         for name in MODELS
+        if any((f"{kind}-{length}", name) in found for length in lengths)
     }
     charts.accuracy_by_length(series, f"Parity, {kind} length", out / f"parity-{kind}.png")
     longest = max((length for length in lengths if (f"{kind}-{length}", REFERENCE) in found), default=None)
