@@ -9,7 +9,7 @@ from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
 from server.engine.jobs import Entry, names_of
 from server.engine.ledger import Ledger
-from server.engine.watchdog import Hung
+from server.engine.watchdog import HANG
 from server.errors import BackendFailed, DeadlineExceeded, OutOfMemory, ServeError, Unavailable
 from server.records import BudgetReason, Floats
 from server.scheduler import Stage, flops_of
@@ -100,7 +100,7 @@ class Outcomes:
             _log.warning(
                 "execution_unavailable model=%s stage=%s bucket=%d batch=%d requests=%s reason=%r", *place, str(error)
             )
-        elif not isinstance(error, Hung):  # the watchdog has told
+        elif not _is_hang(error):  # the watchdog has told
             _log.error("execution_failed model=%s stage=%s bucket=%d batch=%d requests=%s", *place, exc_info=error)
         for entry in batch.tickets:
             self._ledger.settle(entry.job, _to_failure(error, batch.stage))
@@ -121,7 +121,11 @@ def _fault_of(error: Exception) -> str:
     """Return the kind of fault that an execution met with, as the metrics name it."""
     if is_out_of_memory(error):
         return "memory"
-    return "hang" if isinstance(error, Hung) else "outage" if isinstance(error, Unavailable) else "failure"
+    return HANG if _is_hang(error) else "outage" if isinstance(error, Unavailable) else "failure"
+
+
+def _is_hang(error: Exception) -> bool:
+    return isinstance(error, ServeError) and error.cause == HANG
 
 
 def _to_failure(error: Exception, stage: Stage) -> ServeError:

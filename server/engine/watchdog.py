@@ -18,6 +18,8 @@ from server.metrics import Metrics
 
 _log = logging.getLogger("adatape.engine")
 
+HANG = "hang"
+"""The cause of what was given up."""
 TICK_S = 0.25
 MAX_HANGS = 3
 """Executions of one stage given up with none ending well in between, after which only a new process can help."""
@@ -45,7 +47,7 @@ class Watchdog:
         """By stage, what is at fault and since when: the reader is well while the trunk hangs."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
-        for fault in ("hang", "memory", "outage", "failure"):
+        for fault in (HANG, "memory", "outage", "failure"):
             metrics.recovery.series(fault)
 
     @property
@@ -101,7 +103,9 @@ class Watchdog:
     def _give_up(self, execution: Execution) -> None:
         self._num_hangs[execution.batch.stage] += 1
         expected = f"one within {self.limit_s:g} s"
-        execution.error = Hung(f"{execution.batch.stage} execution", f"no end after {self.limit_s:g} s", expected)
+        execution.error = BackendFailed(
+            f"{execution.batch.stage} execution", f"no end after {self.limit_s:g} s", expected, cause=HANG
+        )
         batch = execution.batch
         place = (batch.model, batch.stage, batch.bucket, len(batch.tickets), names_of(batch.tickets))
         _log.error("execution_hung model=%s stage=%s bucket=%d batch=%d requests=%s", *place)
@@ -111,7 +115,3 @@ class Watchdog:
         seconds = self._clock() - since_s
         self._metrics.recovery.series(fault).observe(seconds)
         _log.info("engine_recovered fault=%s seconds=%.3f", fault, seconds)
-
-
-class Hung(BackendFailed):
-    """An execution that was given up; its thread may still be at it."""

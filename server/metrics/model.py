@@ -53,6 +53,7 @@ class ModelMeter:
 
     def _declare(self) -> None:
         metrics, model = self._metrics, self.model
+        metrics.rollbacks.declare([(model,)])
         metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
         metrics.shed.declare((model, cause) for cause in SHED_CAUSES)
         metrics.expired.declare((model, cause) for cause in EXPIRED_CAUSES)

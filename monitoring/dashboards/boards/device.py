@@ -63,9 +63,10 @@ CONNECTIONS = (
     ),
     _by_instance(
         "Faults overcome",
-        "Executions that failed, hung or lacked memory, a second, by fault, once the next had ended well.",
+        "Executions that failed, hung or lacked memory, a second, once the next had ended well; canaries sent back.",
         "ops",
         Query(rate("adatape_recovery_seconds_count", JOB, "fault"), "{{fault}}"),
+        Query(rate("adatape_canary_rollbacks_total", JOB, "model"), "canary of {{model}}"),
     ),
 )
 
