@@ -118,19 +118,19 @@ class Probe:
     """Asks the worker whether it lives; one that picks its own port, or wants a certificate of us, is believed."""
 
     def __init__(self, settings: Settings) -> None:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound here
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # nosec B104
         place = f"[{host}]" if ":" in host else host
         scheme = "https" if settings.tls_cert is not None else "http"
         is_asked = settings.port != 0 and settings.tls_client_ca is None
         self._url = f"{scheme}://{place}:{settings.port}/healthz" if is_asked else None
-        self._context = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001 - ourselves
+        self._context = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001  # nosec B323
 
     def __call__(self) -> bool:
         """Return whether the worker says that it lives."""
         if self._url is None:
             return True
         try:
-            with urllib.request.urlopen(self._url, timeout=PROBE_TIMEOUT_S, context=self._context):  # noqa: S310
+            with urllib.request.urlopen(self._url, timeout=PROBE_TIMEOUT_S, context=self._context):  # noqa: S310  # nosec B310
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS usage (
 ) STRICT, WITHOUT ROWID;
 """
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
-_ADD_USAGE = f"INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {_ADDED}"  # noqa: S608 - our own names
+_ADD_USAGE = f"INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {_ADDED}"  # noqa: S608  # nosec B608
 _WAIT_S = 5.0
 """How long another server's transaction on the same file may take."""
 _WRITER_DAYS = 7
