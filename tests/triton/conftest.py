@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.images import Pixels, decided_images, own_reading, scenes
+from export.images import Pixels, decided_inputs, own_reading, scenes
 from export.pipeline import Options, export_run
 from server.backends.ort import OrtBackend
 from server.manifest import Manifest
@@ -52,6 +52,6 @@ def embedded(repository: Path, manifest: Manifest):
 def images() -> Pixels:
     """Images whose reading rounding cannot change, and that want tapes of several lengths."""
     model = make_model(CONFIG)
-    candidates_BHWC = decided_images(model, scenes, 8 * MAX_BATCH_SIZE, seed=2)
+    candidates_BHWC = decided_inputs(model, scenes, 8 * MAX_BATCH_SIZE, seed=2)
     by_length_B = own_reading(model, candidates_BHWC, None).wanted_B.argsort()
     return candidates_BHWC[by_length_B[:: len(candidates_BHWC) // MAX_BATCH_SIZE]]
