@@ -145,7 +145,11 @@ def _verdicts(found: Gathered) -> list[Verdict]:
     reference, one = found.get(("fixed-16", REFERENCE)), found.get(("ablation-16", "K=1"))
     longer = {"transformer, 5 times the steps": found.get(("limits-16", "transformer-longer"))}
     verdicts.append(at_chance("Five times the training does not help the Transformer at length 16", longer))
-    verdicts.append(compare("Merging reads is what does it: K = 2 beats K = 1 at length 16", reference, one))
+    verdicts.append(compare("Reading in pairs is what does it: K = 2 beats K = 1 at length 16", reference, one))
+    apart = found.get(("ablation-16", "no-merge"))
+    verdicts.append(
+        compare("Merging a pair into one token is needed: better than keeping its best entry", reference, apart)
+    )
     short = found.get(("limits-16", "half-the-tape"))
     verdicts.append(compare("All symbols must be within reach: half the tape is worse", reference, short))
     return [verdict for verdict in verdicts if verdict.verdict != NOT_RUN or verdict.claim.startswith(("A", "The"))]
