@@ -18,7 +18,7 @@ from server.metrics.model import ModelMeter
 from server.metrics.tally import Tally
 
 PROTOCOLS = ("classify", "oip", "oip_grpc")
-REASONS = tuple(sorted(error.reason for error in all_errors()))
+REASONS = tuple(sorted({error.reason for error in all_errors()}))
 NO_MODEL = "none"
 
 
