@@ -18,9 +18,6 @@ ENV_PREFIX = "ADATAPE_"
 NOT_SETTINGS = {"ADATAPE_DATA"}
 """Variables with our prefix that other commands read."""
 
-LINGER_S = 0.025
-"""Longer than most executions, and short enough for a health check to wait."""
-
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -210,12 +207,6 @@ class Settings(AccessSettings, LimitSettings):
     def device_numbers(self) -> list[int]:
         """Return the numbers of `devices`, each once."""
         return list(dict.fromkeys(map(int, self.devices.split(","))))
-
-    @property
-    def linger_s(self) -> float:
-        """Return how long the event loop waits for each execution: only where the two would share a core."""
-        is_sharing = self.backend != "triton" and self.max_executions == 1 and len(os.sched_getaffinity(0)) == 1
-        return LINGER_S if is_sharing else 0.0
 
     @property
     def num_threads(self) -> int:

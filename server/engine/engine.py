@@ -80,7 +80,7 @@ class Engine:
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
-        instances = instances or ThreadInstances(settings.max_executions, linger_s=settings.linger_s)
+        instances = instances or ThreadInstances(settings.max_executions)
         fairness = None if tenancy is None else Fairness()
         self._dispatcher = Dispatcher(
             instances,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Protocol
 
 from server.engine.execution import Execution
@@ -33,15 +33,11 @@ class Instances(Protocol):
 
 
 class ThreadInstances:
-    """Worker threads that share one backend: its sessions release the interpreter lock while they run.
+    """Worker threads that share one backend: its sessions release the interpreter lock while they run."""
 
-    `linger_s` is how long the event loop waits for each execution (docs/adr/0008-linger-on-one-core.md).
-    """
-
-    def __init__(self, size: int, *, linger_s: float = 0.0) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self._linger_s = linger_s
-        self._work: SimpleQueue[tuple[Execution, Done, Lock | None] | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Execution, Done] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = count()
 
@@ -58,13 +54,7 @@ class ThreadInstances:
         Thread(target=self._serve, args=(self._loop,), name=name, daemon=True).start()
 
     def submit(self, execution: Execution, done: Done) -> None:
-        if self._linger_s == 0:
-            self._work.put((execution, done, None))
-            return
-        running = Lock()
-        running.acquire()
-        self._work.put((execution, done, running))
-        running.acquire(timeout=self._linger_s)
+        self._work.put((execution, done))
 
     def stop(self) -> None:
         for _ in range(self.size):
@@ -72,11 +62,9 @@ class ThreadInstances:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while (work := self._work.get()) is not None:
-            execution, done, running = work
+            execution, done = work
             execution.run()
             if loop.is_closed() or not execution.is_over:
                 return
             loop.call_soon_threadsafe(done, execution)
-            if running is not None:
-                running.release()
             del work, execution, done  # an idle instance holds on to no batch, and to no family
