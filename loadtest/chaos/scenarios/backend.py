@@ -36,24 +36,25 @@ async def _recovery_s(served: Served, fault: str) -> float:
     return seconds / number
 
 
-@scenario
-async def a_batch_that_raises(ground: Ground) -> str:
-    """A batch that raises fails its own requests, with a reason, and no other."""
-    with ground.fake("--fake-faults", "raise") as served:
-        num_calls, num_mates = await _inject(served, "raise")
+async def _fail_batches(ground: Ground, fault: str) -> str:
+    """Hold a fault to its promise: it costs its own batch, and the server recovers."""
+    with ground.fake("--fake-faults", fault) as served:
+        num_calls, num_mates = await _inject(served, fault)
         promise(num_mates <= num_calls * NUM_CALLERS, num_mates, "no more than batch-mates")
         seconds = await _recovery_s(served, "failure")
     return f"{num_calls} faults, {num_mates} batch-mates failed too, recovered after {seconds:.3f} s"
+
+
+@scenario
+async def a_batch_that_raises(ground: Ground) -> str:
+    """A batch that raises fails its own requests, with a reason, and no other."""
+    return await _fail_batches(ground, "raise")
 
 
 @scenario
 async def a_batch_of_the_wrong_shape(ground: Ground) -> str:
     """A backend that returns too few rows fails that batch, and nobody gets another's answer."""
-    with ground.fake("--fake-faults", "shape") as served:
-        num_calls, num_mates = await _inject(served, "shape")
-        promise(num_mates <= num_calls * NUM_CALLERS, num_mates, "no more than batch-mates")
-        seconds = await _recovery_s(served, "failure")
-    return f"{num_calls} faults, {num_mates} batch-mates failed too, recovered after {seconds:.3f} s"
+    return await _fail_batches(ground, "shape")
 
 
 @scenario
