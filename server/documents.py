@@ -1,29 +1,58 @@
 """JSON from strangers: parsed only where parsing it cannot hold up everyone else.
 
 The parser keeps the interpreter to itself while it runs, in whatever thread: 20 MB of `[],[],[],` would stop the event
-loop for two seconds. So what a document will cost is counted first, at a few nanoseconds a byte. Nesting is bounded by
-the parser itself, at 1024 levels.
+loop for two seconds. So what a document will cost is counted first, at a few nanoseconds a byte. How deep it is can be
+seen only afterwards; the parser itself goes no deeper than `DEEPEST_JSON`.
 """
 
 from typing import Any
 
 import orjson
 
-from server.errors import PayloadTooLarge
+from server.errors import BadRequest, PayloadTooLarge
+from server.limit_settings import JsonLimits
 
 STRUCTURE_WEIGHT = 8
 """What a list, an object or a key costs to parse, in values; measured as 8 to 15 times as much as a number."""
+_TOO_DEEP = "depth limit exceeded"
+_NESTING = frozenset({list, dict})
 
 
-def read_json(text: bytes, *, max_values: int) -> Any:
+def read_json(text: bytes, limits: JsonLimits) -> Any:
     """Parse a document.
 
-    Raises: PayloadTooLarge if it holds more than max_values values, where a list, an object or a key counts as
-    `STRUCTURE_WEIGHT`; orjson.JSONDecodeError if it is no JSON.
+    Raises: PayloadTooLarge if it holds more values than it may, where a list, an object or a key counts as
+    `STRUCTURE_WEIGHT`; BadRequest if it is nested deeper than it may be; orjson.JSONDecodeError if it is no JSON.
     """
-    if STRUCTURE_WEIGHT * len(text) > max_values:
+    if STRUCTURE_WEIGHT * len(text) > limits.max_values:
         cost = text.count(b",") + STRUCTURE_WEIGHT * (text.count(b"[") + text.count(b"{") + text.count(b":"))
-        if cost > max_values:
-            expected = f"at most {max_values}, where a list, an object or a key counts as {STRUCTURE_WEIGHT}"
+        if cost > limits.max_values:
+            expected = f"at most {limits.max_values}, where a list, an object or a key counts as {STRUCTURE_WEIGHT}"
             raise PayloadTooLarge("JSON values", cost, f"{expected}: send tensors in binary form, or less at once")
-    return orjson.loads(text)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if error.msg == _TOO_DEEP:
+            raise _too_deep(limits.max_depth) from error
+        raise
+    # Only what opens more lists and objects than that can have so many inside one another.
+    if text.count(b"[") + text.count(b"{") > limits.max_depth and _is_deeper(document, limits.max_depth):
+        raise _too_deep(limits.max_depth)
+    return document
+
+
+def _is_deeper(document: Any, max_depth: int) -> bool:
+    """Say whether a document has more than so many levels; in Python, which lets other threads run meanwhile."""
+    level = [document] if type(document) in _NESTING else []
+    for _ in range(max_depth):
+        inner: list[Any] = []
+        for node in level:
+            inner += [each for each in (node.values() if type(node) is dict else node) if type(each) in _NESTING]
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def _too_deep(max_depth: int) -> BadRequest:
+    return BadRequest("depth of the JSON", f"more than {max_depth}", f"at most {max_depth} levels of lists and objects")

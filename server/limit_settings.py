@@ -1,7 +1,7 @@
 """The knobs of what one caller may cost the server: sizes, times and counts. A part of `settings`."""
 
 from math import inf
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +12,16 @@ Positive = Annotated[int, Field(gt=0)]
 Span = Annotated[float, Field(gt=0)]
 Limit = Positive | Span
 """A whole number, or `inf` for no limit."""
+_SMALL_JSON_VALUES = 4096
+DEEPEST_JSON = 1024
+"""What the parser itself takes."""
+
+
+class JsonLimits(NamedTuple):
+    """What a JSON document may hold: values, where a list, an object or a key counts as 8, and levels of nesting."""
+
+    max_values: int
+    max_depth: int
 
 
 class LimitSettings(BaseSettings):
@@ -32,6 +42,9 @@ class LimitSettings(BaseSettings):
     """Most values in a JSON document; a list, an object or a key counts as 8. Parsing holds up everyone else, so beyond
     this tensors ought to come in binary form. Raise it where callers send large flat arrays as JSON all the same."""
 
+    max_json_depth: Annotated[int, Field(gt=0, le=DEEPEST_JSON)] = 64
+    """Most lists and objects inside one another in a JSON document. Raise it for tensors of very many dimensions."""
+
     max_header_bytes: Positive = 32 * 1024
     """Largest request line and headers together. Raise it for long cookies or tokens."""
 
@@ -50,3 +63,13 @@ class LimitSettings(BaseSettings):
 
     max_connections_per_client: Limit = inf
     """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""
+
+    @property
+    def json_limits(self) -> JsonLimits:
+        """Return the limits of the JSON that inferences come in."""
+        return JsonLimits(self.max_json_values, self.max_json_depth)
+
+    @property
+    def small_json_limits(self) -> JsonLimits:
+        """Return those of documents that hold a few names."""
+        return JsonLimits(min(_SMALL_JSON_VALUES, self.max_json_values), self.max_json_depth)

@@ -45,7 +45,7 @@ class App:
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
-        models = Models(engine)
+        models = Models(engine, settings)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
         view, health = ControllerView(engine, settings), Health(engine, metrics)

@@ -10,6 +10,7 @@ import orjson
 from server.classify.multipart import Part, split
 from server.documents import read_json
 from server.errors import BadRequest
+from server.limit_settings import JsonLimits
 from server.params import PARAMETERS
 
 FILE_NAMES = ("file", "files")
@@ -41,11 +42,11 @@ class Body:
     place: str
 
 
-def read_body(body: bytes, content_type: str, *, max_files: int, max_values: int) -> Body:
+def read_body(body: bytes, content_type: str, *, max_files: int, json_limits: JsonLimits) -> Body:
     """Take a body apart by its content type: JSON, a form, or anything else as one image's bytes.
 
-    Raises: BadRequest if it is malformed, holds no image or more than max_files; PayloadTooLarge if its JSON holds more
-    than max_values.
+    Raises: BadRequest if it is malformed, holds no image or more than max_files; what `read_json` raises for JSON
+    beyond its limits.
     """
     if not body:
         raise BadRequest("the request body is empty", "0 bytes", "an image: raw, in a form, or as base64 in JSON")
@@ -53,7 +54,7 @@ def read_body(body: bytes, content_type: str, *, max_files: int, max_values: int
     if media_type == "multipart/form-data":
         found = _from_form(split(body, content_type, max_parts=max_files + len(PARAMETERS)))
     elif media_type == "application/json":
-        found = _from_json(body, max_values)
+        found = _from_json(body, json_limits)
     else:
         return Body((Upload(body),), {}, "body")
     if len(found.uploads) > max_files:
@@ -77,9 +78,9 @@ def _from_form(parts: list[Part]) -> Body:
     return Body(tuple(uploads), fields, "form")
 
 
-def _from_json(body: bytes, max_values: int) -> Body:
+def _from_json(body: bytes, limits: JsonLimits) -> Body:
     try:
-        document = read_json(body, max_values=max_values)
+        document = read_json(body, limits)
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), 'an object such as {"image": "<base64>"}') from error
     if not isinstance(document, dict):

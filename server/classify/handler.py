@@ -29,6 +29,7 @@ class Classify:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._json_limits = settings.json_limits
         self._decoders = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="decode")
 
     def close(self) -> None:
@@ -54,8 +55,9 @@ class Classify:
         return json_reply(to_answer(answer, manifest, files, placements, options.top_k))
 
     async def _take_apart(self, content: bytes, content_type: str) -> Body:
-        limits = self._settings
-        parse = partial(read_body, content, content_type, max_files=limits.max_files, max_values=limits.max_json_values)
+        parse = partial(
+            read_body, content, content_type, max_files=self._settings.max_files, json_limits=self._json_limits
+        )
         if len(content) <= _QUICK_BYTES:
             return parse()
         return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)

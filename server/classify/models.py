@@ -19,14 +19,13 @@ from server.classify.schemas import (
 from server.documents import read_json
 from server.engine import Engine
 from server.errors import BadRequest
+from server.limit_settings import JsonLimits
 from server.manifest import Manifest
 from server.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
+from server.settings import Settings
 from server.wire import Call, Reply, json_reply
-
-_MAX_JSON_VALUES = 4096
-"""A quote's document holds a few parameters."""
 
 _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}
@@ -35,8 +34,9 @@ QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max
 class Models:
     """Answers questions about the models of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._json_limits = settings.small_json_limits
         self._repository = engine.repository
 
     async def index(self) -> ModelList:
@@ -82,7 +82,7 @@ class Models:
         Raises: ServeError, as classify would for the same ask.
         """
         query, headers = read_query(call, QUOTE_PARAMETERS), read_headers(call, QUOTE_PARAMETERS)
-        fields = read_fields(_read_object(await call.body()), "JSON body", QUOTE_PARAMETERS)
+        fields = read_fields(_read_object(await call.body(), self._json_limits), "JSON body", QUOTE_PARAMETERS)
         options = to_options(query=query, body=fields, headers=headers)
         manifest = self._engine.shelf.manifest(call.scope["path_params"]["model"], options.version)
         budget = BudgetTable(manifest).decide(options.ask)
@@ -145,10 +145,10 @@ def _predict(manifest: Manifest, cap: int) -> PredictedLatency:
     )
 
 
-def _read_object(body: bytes) -> dict[str, object]:
+def _read_object(body: bytes, limits: JsonLimits) -> dict[str, object]:
     """Return the body's JSON object; no body is an empty one."""
     try:
-        document = read_json(body, max_values=_MAX_JSON_VALUES) if body else {}
+        document = read_json(body, limits) if body else {}
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), 'an object such as {"max_tape": 8}') from error
     if not isinstance(document, dict):

@@ -26,7 +26,7 @@ class InferHandler:
     def __init__(self, plane: DataPlane, settings: Settings) -> None:
         self._plane = plane
         self._max_body_bytes = settings.max_body_bytes
-        self._max_json_values = settings.max_json_values
+        self._json_limits = settings.json_limits
 
     async def __call__(self, call: Call, model: str, version: str | None) -> Reply:
         """Answer one call.
@@ -61,8 +61,8 @@ class InferHandler:
         if length == 0:
             return read_raw(body, self._plane.direct_port(model, version))
         if (len(body) if length is None else length) <= _QUICK_BYTES:
-            return read_message(body, length, self._max_json_values)
-        return await self._run(partial(read_message, body, length, self._max_json_values))
+            return read_message(body, length, self._json_limits)
+        return await self._run(partial(read_message, body, length, self._json_limits))
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._plane.threads, work)

@@ -15,6 +15,7 @@ import orjson
 from server.dataplane import Input, Output, Plans, Port
 from server.documents import read_json
 from server.errors import BadRequest
+from server.limit_settings import JsonLimits
 
 Json = dict[str, Any]
 _MAX_DIMS = 8
@@ -78,14 +79,14 @@ class Message(NamedTuple):
     inputs: list[Input]
 
 
-def read_message(body: bytes, header_length: int | None, max_values: int) -> Message:
+def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> Message:
     """Take a body apart.
 
-    Raises: BadRequest, naming the field that is not as the protocol has it; PayloadTooLarge if its JSON holds more than
-    max_values.
+    Raises: BadRequest, naming the field that is not as the protocol has it; what `read_json` raises for JSON beyond its
+    limits.
     """
     end = len(body) if header_length is None else header_length
-    head = read_head(body[:end], max_values)
+    head = read_head(body[:end], limits)
     return Message(head, head.share_out(memoryview(body)[end:]))
 
 
@@ -95,16 +96,16 @@ def read_raw(body: bytes, port: Port) -> Message:
     return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])
 
 
-def read_head(text: bytes, max_values: int) -> Head:
+def read_head(text: bytes, limits: JsonLimits) -> Head:
     """Read the JSON document of a body.
 
     Raises: as `read_message`.
     """
-    return _read_repeated(text, max_values) if len(text) <= _REPEATED_BYTES else _read_head(text, max_values)
+    return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _read_head(text, limits)
 
 
-def _read_head(text: bytes, max_values: int) -> Head:
-    document = _read_document(text, max_values)
+def _read_head(text: bytes, limits: JsonLimits) -> Head:
+    document = _read_document(text, limits)
     parameters = _object(document.get("parameters"), "parameters")
     is_binary_default = parameters.get("binary_data_output", False)
     if not isinstance(is_binary_default, bool):
@@ -128,9 +129,9 @@ def _read_head(text: bytes, max_values: int) -> Head:
 _read_repeated = lru_cache(_NUM_REPEATED)(_read_head)
 
 
-def _read_document(text: bytes, max_values: int) -> Json:
+def _read_document(text: bytes, limits: JsonLimits) -> Json:
     try:
-        document = read_json(text, max_values=max_values)
+        document = read_json(text, limits)
     except orjson.JSONDecodeError as error:
         got = f"{error.msg} at character {error.pos} of {len(text)} bytes"
         raise BadRequest("JSON of the request", got, 'an object such as {"inputs": [...]}') from error

@@ -12,14 +12,13 @@ from starlette.exceptions import HTTPException
 from server.dataplane import DataPlane
 from server.documents import read_json
 from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
+from server.limit_settings import JsonLimits
 from server.oip.infer import InferHandler
 from server.settings import Settings
 from server.wire import Call, Reply, json_reply
 
 Handler = Callable[..., Awaitable[Reply]]
 Names = dict[str, str | None]
-_MAX_JSON_VALUES = 4096
-"""These documents hold a few names."""
 _VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 _MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
 
@@ -50,6 +49,7 @@ class Oip:
     def __init__(self, plane: DataPlane, settings: Settings) -> None:
         self._plane = plane
         self.infer = InferHandler(plane, settings)
+        self._json_limits = settings.small_json_limits
         self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name in _PATHS}
 
     async def __call__(self, call: Call) -> Reply:
@@ -91,17 +91,17 @@ class Oip:
         return json_reply(self._plane.statistics(model, version))
 
     async def repository_index(self, call: Call) -> Reply:
-        only_ready = (await _read_object(call)).get("ready", False)
+        only_ready = (await _read_object(call, self._json_limits)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise BadRequest("ready in the JSON body", only_ready, "true or false")
         return json_reply(self._plane.repository_index(only_ready=only_ready))
 
     async def load(self, call: Call, model: str) -> Reply:
-        await self._plane.load(model, await _read_parameters(call))
+        await self._plane.load(model, await _read_parameters(call, self._json_limits))
         return json_reply({})
 
     async def unload(self, call: Call, model: str) -> Reply:
-        await self._plane.unload(model, await _read_parameters(call))
+        await self._plane.unload(model, await _read_parameters(call, self._json_limits))
         return json_reply({})
 
 
@@ -115,11 +115,11 @@ def _find(path: str) -> tuple[str, str, Names] | None:
     return None
 
 
-async def _read_object(call: Call) -> dict[str, Any]:
+async def _read_object(call: Call, limits: JsonLimits) -> dict[str, Any]:
     """Return the body's JSON object; no body is an empty one."""
     body = await call.body()
     try:
-        document = read_json(body, max_values=_MAX_JSON_VALUES) if body else {}
+        document = read_json(body, limits) if body else {}
     except orjson.JSONDecodeError as error:
         raise BadRequest("JSON body", str(error), "an object, or nothing") from error
     if not isinstance(document, dict):
@@ -127,9 +127,9 @@ async def _read_object(call: Call) -> dict[str, Any]:
     return document
 
 
-async def _read_parameters(call: Call) -> list[str]:
+async def _read_parameters(call: Call, limits: JsonLimits) -> list[str]:
     """Return the names of the parameters in the body."""
-    parameters = (await _read_object(call)).get("parameters", {})
+    parameters = (await _read_object(call, limits)).get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadRequest("parameters in the JSON body", parameters, "an object")
     return list(parameters)

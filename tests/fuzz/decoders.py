@@ -17,6 +17,7 @@ with atheris.instrument_imports(include=["server", "PIL", "python_multipart"]):
     from server.dataplane.signature import Signature
     from server.errors import ServeError
     from server.images import decode
+    from server.limit_settings import JsonLimits
     from server.oip.compression import decompress
     from server.oip.requests import read_header_length, read_message
 
@@ -24,8 +25,8 @@ from tests.fuzz import shapes
 
 MAX_PIXELS = 1 << 16
 MAX_FILES = 4
-MAX_VALUES = 4096
 MAX_BYTES = 1 << 20
+JSON_LIMITS = JsonLimits(max_values=4096, max_depth=16)
 TYPES = ("multipart/form-data; boundary=b", "application/json", "image/png", "multipart/form-data; boundary=")
 _MANIFEST = fake_manifest()
 _SIGNATURE = Signature(_MANIFEST, 4)
@@ -41,7 +42,7 @@ def body(data: bytes) -> None:
     """Take a classify body apart; the first byte picks its content type."""
     if data:
         kind = TYPES[data[0] % len(TYPES)]
-        for upload in read_body(data[1:], kind, max_files=MAX_FILES, max_values=MAX_VALUES).uploads:
+        for upload in read_body(data[1:], kind, max_files=MAX_FILES, json_limits=JSON_LIMITS).uploads:
             upload.to_bytes()
 
 
@@ -49,7 +50,7 @@ def tensor(data: bytes) -> None:
     """Read an infer message, whose first bytes say where its JSON ends, and check it against a signature."""
     length, _, message = data.partition(b";")
     header = length.decode("latin-1") if length else None
-    inputs = read_message(message, read_header_length(header, len(message)), MAX_VALUES).inputs
+    inputs = read_message(message, read_header_length(header, len(message)), JSON_LIMITS).inputs
     _SIGNATURE.arrange(inputs).decode(inputs)
 
 

@@ -106,6 +106,8 @@ CASES = {
     ),
     "rows": lambda: infer(IMAGE % b"[1,1]" + b',"data":[' + ROWS * 4000 + b"[]]}]}"),
     "depth": lambda: infer(b'{"inputs":' + b"[" * 60_000 + b"]" * 60_000 + b"}"),
+    "as deep as may be": lambda: infer(b'{"inputs":[' + (b"[" * 60 + b"]" * 60 + b",") * 980 + b"[]]}"),
+    "deep and flat": lambda: infer(b'{"inputs":[' + b"[1]," * 100 + b"1," * 490_000 + b"1]}"),
     "gzip bomb": lambda: infer(gzip.compress(b" " * (64 << 20)), "Content-Encoding: gzip"),
     "gzip of lists": lambda: infer(gzip.compress(filled(b"[", b"[],", b"1]")), "Content-Encoding: gzip"),
     "text": lambda: to_call("/v1/classify", filled(b'{"image":"', b"\\u0041", b'"}'), "application/json"),

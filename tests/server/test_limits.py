@@ -13,8 +13,7 @@ from uvicorn.server import ServerState
 
 from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
 from server.app.protocol import Protocol
-from server.documents import STRUCTURE_WEIGHT, read_json
-from server.errors import PayloadTooLarge, TooSlow, status_of
+from server.errors import TooSlow, status_of
 from server.metrics import Metrics
 from server.settings import Settings
 from tests.server.test_protocol import App, Caller
@@ -125,17 +124,6 @@ async def test_more_requests_at_once_than_anyone_needs_are_refused():
         await caller.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * (MAX_PIPELINED + 2))
         status, message = await refusal(caller)
         assert (status, message.split(";")[0]) == (400, "pipelined requests")
-
-
-@pytest.mark.parametrize(
-    ("text", "cost"),
-    [(b"[1,2,3]", 2 + 8), (b'{"a":[]}', 3 * 8), (b"[[],[]]", 3 * 8 + 1), (b'["a,b"]', 8 + 1)],
-)
-def test_json_is_counted_before_it_is_parsed(text, cost):
-    assert STRUCTURE_WEIGHT == 8
-    assert read_json(text, max_values=cost) == json.loads(text)
-    with pytest.raises(PayloadTooLarge, match=f"JSON values; got {cost}; expected at most {cost - 1}"):
-        read_json(text, max_values=cost - 1)
 
 
 # --- Number ----------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ async def test_a_wrong_document_is_told_what_is_wrong(client, message, document)
         (b"[]", "JSON of the request; got list; expected an object"),
         (b"\xff\xfe", "JSON of the request; got "),
         (b'{"inputs": [NaN]}', "JSON of the request; got "),
-        (b"[" * 5000, "JSON of the request; got "),
+        (b"[" * 5000, "depth of the JSON; got more than 64; expected "),
         (BODY, "JSON of the request; got "),
     ],
 )
