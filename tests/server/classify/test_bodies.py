@@ -74,7 +74,7 @@ async def test_a_file_name_may_be_in_any_language(client):
         ('{"images": ["aGk=", null]}', "expected base64 texts"),
         ('{"image": "not base64!"}', "base64 of an image; got not base64!"),
         ('{"image": ""}', "the image is empty"),
-        ("[" * 5000, "JSON body; got "),
+        ("[" * 5000, "depth of the JSON; got more than 64; expected at most 64 levels"),
     ],
 )
 async def test_a_wrong_json_body_is_explained(client, document, message):
