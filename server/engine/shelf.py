@@ -15,6 +15,7 @@ from server.engine.families import Family, load_model
 from server.engine.gauges import FamilyGauges
 from server.engine.guard import Guard
 from server.engine.ledger import Ledger
+from server.engine.memory import trim
 from server.engine.pilot import Pilot
 from server.engine.statuses import Standing, Status
 from server.errors import ModelNotReady, ServeError, Unavailable
@@ -25,6 +26,9 @@ from server.scheduler import Costs, LatencyModel
 from server.settings import Settings
 
 _log = logging.getLogger("adatape.engine")
+
+TRIM_DELAY_S = 1.0
+"""By then nobody holds on to a model that is seen out, and what it took is free."""
 
 Place = tuple[str, str]
 """A family's name and a version of it."""
@@ -227,6 +231,8 @@ class Shelf:
             family.guard.stop()
         if (gauges := self._gauges.pop(family.key, None)) is not None:
             gauges.stop()
+        self._metrics.retire(family.manifest)
+        asyncio.get_running_loop().call_later(TRIM_DELAY_S, self._loader.submit, trim)
         _log.info("family_unloaded family=%s", family.key)
 
 

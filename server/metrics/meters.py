@@ -160,6 +160,10 @@ class Histogram:
             series = self._series[labels] = Series(self._edges if edges is None else tuple(edges))
         return series
 
+    def forget(self, *first: str) -> None:
+        """Show no longer the series whose first label values are these."""
+        self._series = {labels: series for labels, series in self._series.items() if labels[: len(first)] != first}
+
     def collect(self) -> Metric:
         family = HistogramMetricFamily(self.name, self.about, labels=self.labels)
         is_signed = min(self._edges, default=0.0) < 0

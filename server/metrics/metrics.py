@@ -15,7 +15,7 @@ from server.metrics.declared import Declared
 from server.metrics.gpu import GpuCollector
 from server.metrics.meters import Counter, Gauge, Histogram
 from server.metrics.model import ModelMeter
-from server.metrics.tally import Tally
+from server.metrics.tallies import Tallies
 
 PROTOCOLS = ("classify", "oip", "oip_grpc")
 REASONS = tuple(sorted({error.reason for error in all_errors()}))
@@ -32,7 +32,7 @@ class Metrics(Declared, Collector):
 
     def __init__(self, slo_s: float | None = None) -> None:
         super().__init__(slo_s)
-        self._tallies: dict[str, Tally] = {}
+        self._tallies = Tallies(self)
         self.build = Gauge("adatape_build_info", "This server", ("version", "python"))
         self.build.watch(lambda: 1, __version__, platform.python_version())
         self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]
@@ -48,7 +48,7 @@ class Metrics(Declared, Collector):
         return self._meters
 
     def collect(self) -> Iterator[Metric]:
-        for tally in self._tallies.values():
+        for tally in self._tallies:
             tally.settle()
         return (meter.collect() for meter in self._meters)
 
@@ -69,19 +69,13 @@ class Metrics(Declared, Collector):
         return self.snapshot().render(accept)
 
     def meter(self, manifest: Manifest) -> ModelMeter:
-        """Return a family's own handle, with every label combination that it can show at 0."""
+        """Return a load's own handle, with every label combination that it can show at 0; in the end, `retire` it."""
         self._declare_outcomes(manifest.family)
-        return ModelMeter(self, manifest, self._tally(manifest))
+        return ModelMeter(self, manifest, self._tallies.open(manifest))
 
-    def _tally(self, manifest: Manifest) -> Tally:
-        """Return the tally of a version: the same for each load of it, or what one load counts could be lost."""
-        key = f"{manifest.family}/{manifest.version}"
-        former = self._tallies.get(key)
-        if former is None or former.manifest != manifest:
-            if former is not None:
-                former.settle()
-            self._tallies[key] = Tally(self, manifest)
-        return self._tallies[key]
+    def retire(self, manifest: Manifest) -> None:
+        """Note that one load of a version is over: its own series are shown for a few versions more, then no longer."""
+        self._tallies.close(manifest)
 
     def _declare_outcomes(self, model: str) -> None:
         self.requests.declare((model, protocol, outcome) for protocol in PROTOCOLS for outcome in ("ok", *REASONS))

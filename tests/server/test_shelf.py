@@ -1,12 +1,16 @@
 """Families come and go while others are served, and the statistics of each are true."""
 
 import asyncio
+import gc
 import shutil
+import weakref
 
 import pytest
 
 from server.backends.fake import FAMILY, FakeBackend
 from server.engine import Engine
+from server.engine.memory import trim
+from server.engine.shelf import TRIM_DELAY_S
 from server.engine.statuses import Standing, Status
 from server.errors import BackendFailed, ModelNotReady, NotFound, Unavailable
 from server.metrics import Metrics
@@ -115,6 +119,33 @@ def test_loading_takes_the_newest_version_and_what_was_accepted_stays_with_its_o
         assert backend.loaded == ["1", "2"]
 
     on_disk(root, scenario)
+
+
+def test_a_version_that_was_replaced_is_let_go_and_then_memory_is_given_back(root, monkeypatch):
+    held = []
+    monkeypatch.setattr("server.engine.shelf.trim", lambda: held.append([former() is not None for former in formers]))
+
+    async def scenario(world, backend):
+        family = world.engine.shelf.families[FAMILY]
+        formers.extend(weakref.ref(each) for each in (family, family.model, family.costs))
+        del family
+        await world.infer(images(100))
+        world.instances.history.clear()
+        write_family(root, version="2", content=b"better graph")
+        await world.engine.shelf.load(FAMILY)
+        await asyncio.sleep(2 * TRIM_DELAY_S)
+
+    formers = []
+    gc.disable()  # or a collection might do what references ought to
+    try:
+        on_disk(root, scenario)
+    finally:
+        gc.enable()
+    assert held == [[False, False, False]]
+
+
+def test_trimming_memory_does_no_harm_on_any_system():
+    trim()
 
 
 def test_loading_what_is_loaded_changes_nothing(root):
