@@ -15,8 +15,8 @@ from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
-NOT_SETTINGS = {"ADATAPE_DATA"}
-"""Variables with our prefix that other commands read."""
+NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_DOWN_SINCE_S"}
+"""Variables with our prefix that are for others: other commands, and what `--supervise` tells the server."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -56,8 +56,9 @@ class Settings(AccessSettings, LimitSettings):
     triton_url: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:8011"
     """gRPC addresses of Tritons that serve the same model repository, as host:port,host:port."""
 
-    triton_timeout_s: Span = 10.0
-    """How long one execution may take there before its requests are refused."""
+    triton_timeout_s: Span = 3.0
+    """How long one execution may take there before its requests are refused; more where it is predicted to be slow, and
+    the first time. Raise it where Tritons have callers of their own that make yours wait."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where graphs run. `auto` takes a GPU if onnxruntime can really use it; `cuda` refuses to start without one."""
@@ -86,9 +87,9 @@ class Settings(AccessSettings, LimitSettings):
     max_execution_s: Span = 0.1
     """Longest execution that batching aims for, as predicted. Lower it where tight deadlines share the device."""
 
-    hang_timeout_s: Span = 3.0
-    """How long an execution may take before its requests fail and its instance is replaced; with `triton`, beside
-    `triton_timeout_s`. Raise it where a device is slow beyond all predictions."""
+    hang_timeout_s: Span = 1.5
+    """How long an execution may take before its requests fail and its instance is replaced; more where it is predicted
+    to be slow; with `triton`, beside `triton_timeout_s`. Raise it where a device pauses for longer."""
 
     max_pending_samples: Limit = 4096
     """Samples admitted but not yet answered; beyond it requests are refused with a time to retry. `inf` refuses
@@ -179,9 +180,14 @@ class Settings(AccessSettings, LimitSettings):
         return self.max_execution_s if self.slo_s is None else min(self.max_execution_s, self.slo_s / 4)
 
     @property
-    def hang_s(self) -> float:
-        """Return how long an execution may take, the time that a Triton is given included."""
-        return self.hang_timeout_s + (self.triton_timeout_s if self.backend == "triton" else 0.0)
+    def patience_s(self) -> float:
+        """Return how long a backend may take for an execution."""
+        return self.triton_timeout_s if self.backend == "triton" else self.hang_timeout_s
+
+    @property
+    def grace_s(self) -> float:
+        """Return how long a backend that calls late executions off by itself may take to do so."""
+        return self.hang_timeout_s if self.backend == "triton" else 0.0
 
     @property
     def floors(self) -> dict[Priority, int]:

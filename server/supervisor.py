@@ -1,6 +1,6 @@
 """`--supervise`: a parent that starts the server anew when it crashes, or no longer says that it lives.
 
-    start ──> serving ── crash, or three probes in vain ──> start again, after a pause that doubles
+    start ──> serving ── crash, "not live" twice, or three probes in vain ──> start again, after a pause that doubles
                 │
                 └── stop signal ──> passed on; its exit status is ours
 
@@ -18,21 +18,37 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 from server.settings import ENV_PREFIX, Settings
 
 _log = logging.getLogger("adatape.supervisor")
 
-PROBE_EVERY_S = 1.0
 FIRST_PROBES_S = 0.2
 """How often it is asked until it serves: what crashes before that is not started again."""
 PROBE_TIMEOUT_S = 2.0
-MAX_FAILED_PROBES = 3
+MAX_DOUBT = 3
+DOWN_SINCE = f"{ENV_PREFIX}DOWN_SINCE_S"
+"""The variable that tells a server since when, on the monotonic clock, the one before it was of no use."""
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 STEADY_S = 30.0
 """After so long without a crash the pause begins anew."""
+
+
+class Word(Enum):
+    """What a probe hears: how soon to ask again, and how much it adds to the doubt."""
+
+    LIVE = (0.5, 0)
+    NOT_LIVE = (0.2, 2)
+    """It says so itself; it may have recovered by the next word."""
+    SILENT = (1.0, 1)
+    """It may only be slow."""
+
+    def __init__(self, again_s: float, doubt: int) -> None:
+        self.again_s = again_s
+        self.doubt = doubt
 
 
 class Worker(Protocol):
@@ -46,18 +62,18 @@ class Worker(Protocol):
 
 
 class Supervisor:
-    """Keeps one worker running. `start` starts it, `is_live` probes it, `pause` waits between two starts."""
+    """Keeps one worker running. `start` starts it, told since when there was none; `probe` asks it; `pause` waits."""
 
     def __init__(
         self,
-        start: Callable[[], Worker],
-        is_live: Callable[[], bool],
+        start: Callable[[float | None], Worker],
+        probe: Callable[[], Word],
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._start = start
-        self._is_live = is_live
+        self._probe = probe
         self._clock = clock
         self._stopping = threading.Event()
         self._pause = pause or self._stopping.wait
@@ -71,12 +87,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep a worker running until it is told to stop; return its exit status."""
-        pause_s, has_served = FIRST_PAUSE_S, False
+        pause_s, has_served, down_since_s = FIRST_PAUSE_S, False, None
         while True:
             started_s = self._clock()
-            self._worker = worker = self._start()
+            self._worker = worker = self._start(down_since_s)
             _log.info("worker_started pid=%d", worker.pid)
-            status, served = self._watch(worker)
+            status, served, down_since_s = self._watch(worker)
             has_served = has_served or served
             if self._stopping.is_set() or not has_served or status == 0:
                 return status
@@ -88,18 +104,20 @@ class Supervisor:
                 return status
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
-    def _watch(self, worker: Worker) -> tuple[int, bool]:
-        """Return the exit status of a worker, and whether it ever served; one that is not live any more is killed."""
-        has_served, num_failed = False, 0
+    def _watch(self, worker: Worker) -> tuple[int, bool, float]:
+        """Return a worker's exit status, whether it ever served, and since when it did not; kill one that is stuck."""
+        has_served, doubt, word, since_s = False, 0, Word.LIVE, 0.0
         while True:
             try:
-                return worker.wait(PROBE_EVERY_S if has_served else FIRST_PROBES_S), has_served
+                status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
+                return status, has_served, since_s if doubt else self._clock()
             except subprocess.TimeoutExpired:
-                is_live = self._is_live()
-            has_served = has_served or is_live
-            num_failed = 0 if is_live or not has_served or self._stopping.is_set() else num_failed + 1
-            if num_failed == MAX_FAILED_PROBES:
-                _log.error("worker_not_live pid=%d probes=%d", worker.pid, num_failed)
+                word = self._probe()
+            has_served = has_served or word is Word.LIVE
+            since_s = since_s if doubt else self._clock()
+            doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
+            if doubt >= MAX_DOUBT > doubt - word.doubt:
+                _log.error("worker_not_live pid=%d word=%s", worker.pid, word.name.lower())
                 worker.kill()
 
 
@@ -107,8 +125,13 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
     """Run the server of these arguments under a supervisor until a stop signal; return the exit status."""
     command = [sys.executable, "-m", "server", *(each for each in arguments if each != "--supervise")]
     environment = {name: value for name, value in os.environ.items() if name.upper() != f"{ENV_PREFIX}SUPERVISE"}
-    # A group of its own: a terminal's Ctrl-C, passed on by us, would reach it twice and cut its drain short.
-    supervisor = Supervisor(lambda: subprocess.Popen(command, env=environment, process_group=0), Probe(settings))
+
+    def start(down_since_s: float | None) -> subprocess.Popen[bytes]:
+        told = {} if down_since_s is None else {DOWN_SINCE: str(down_since_s)}
+        # A group of its own: a terminal's Ctrl-C, passed on by us, would reach it twice and cut its drain short.
+        return subprocess.Popen(command, env=environment | told, process_group=0)
+
+    supervisor = Supervisor(start, Probe(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: supervisor.stop(received))
     return supervisor.run()
@@ -125,12 +148,21 @@ class Probe:
         self._url = f"{scheme}://{place}:{settings.port}/healthz" if is_asked else None
         self._context = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001  # nosec B323
 
-    def __call__(self) -> bool:
-        """Return whether the worker says that it lives."""
+    def __call__(self) -> Word:
+        """Return what the worker says of itself."""
         if self._url is None:
-            return True
+            return Word.LIVE
         try:
             with urllib.request.urlopen(self._url, timeout=PROBE_TIMEOUT_S, context=self._context):  # noqa: S310  # nosec B310
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
+                return Word.LIVE
+        except urllib.error.HTTPError as error:
+            # Whoever is refused for want of a connection is told when to come again, and the server is well.
+            return Word.LIVE if "Retry-After" in error.headers else Word.NOT_LIVE
+        except OSError:
+            return Word.SILENT
+
+
+def take_downtime_s(clock: Callable[[], float] = time.monotonic) -> float | None:
+    """Return for how long there was no server that answered, where this one was started in place of another."""
+    since = os.environ.pop(DOWN_SINCE, None)
+    return None if since is None else clock() - float(since)

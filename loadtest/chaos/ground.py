@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from loadtest.serving import Served, Shelf, serving
+from loadtest.chaos.registry import promise
+from loadtest.serving import Served, Shelf, serving, total
 from loadtest.wire import Client, Reply, render
 
 SIDE_PX = 8
@@ -79,6 +80,20 @@ def picture(mark: str | None = None, level: int = 120) -> bytes:
 def to_call(mark: str | None = None) -> bytes:
     """Return a classify call as bytes."""
     return render("/v1/classify", picture(mark), {"Content-Type": "image/png"})
+
+
+async def until_restarted(served: Served, started_s: float) -> tuple[float, float]:
+    """Wait until a supervisor has started a server anew and it answers.
+
+    Return the seconds since `started_s`, and what the server's own metric says of the time without one.
+    Raises: Broken if either is too long.
+    """
+    await until_answered(served)
+    seconds = time.monotonic() - started_s
+    promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", f"less than {MAX_RECOVERY_S:g} s")
+    metric_s = total(served.counts(), "adatape_recovery_seconds_sum", fault="process")
+    promise(0 < metric_s < MAX_RECOVERY_S, f"{metric_s:.2f} s", f"a recovery of less than {MAX_RECOVERY_S:g} s")
+    return seconds, metric_s
 
 
 async def ask(served: Served, mark: str | None = None) -> Reply:

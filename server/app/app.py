@@ -21,12 +21,15 @@ from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip import Oip
 from server.settings import Settings
+from server.supervisor import take_downtime_s
 from server.tracing import CALLER, refusal_span
 from server.wire import Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
 
+PROCESS = "process"
+"""The fault that a supervisor ends by starting the server anew."""
 _OIP_PREFIX = "/v2"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
@@ -42,6 +45,7 @@ class App:
         self._settings = settings
         self._metrics = metrics
         self._classify = Classify(engine, settings)
+        metrics.recovery.series(PROCESS)
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
@@ -118,6 +122,8 @@ class App:
         if not self.engine.shelf.families:
             await send({"type": "lifespan.startup.failed", "message": "no family could be loaded; see above"})
             return
+        if (downtime_s := take_downtime_s()) is not None:
+            self._metrics.recovery.series(PROCESS).observe(downtime_s)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.engine.drain(self._settings.drain_s)

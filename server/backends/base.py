@@ -5,6 +5,7 @@ D dim, C classes.
 """
 
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,11 @@ _NO_MEMORY = re.compile(r"allocate memory|out of memory|bad[ _]alloc", re.IGNORE
 
 Hidden = NDArray[Any]
 """Activations between the stages, in the graphs' own float type."""
+
+PATIENCE_S: ContextVar[float | None] = ContextVar("patience_s", default=None)
+"""How long the execution that this thread runs may take, for backends that can call off what takes longer."""
+COLD_S = 10.0
+"""How long an execution may take that has not run before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class Engine:
             instances,
             Scheduler(settings.max_queue_delay_s, settings.floors, instances.size, fairness),
             clock,
-            Watchdog(settings.hang_s, metrics, clock),
+            Watchdog(settings.patience_s, metrics, clock, grace_s=settings.grace_s),
         )
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel, tracer=tracer)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)

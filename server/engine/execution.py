@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import Model, Reading
+from server.backends.base import PATIENCE_S, Model, Reading
 from server.engine.families import Family
 from server.engine.jobs import Entry, EntryBatch
 from server.errors import BackendFailed
@@ -32,6 +32,8 @@ class Execution:
         self.family = family
         self._clock = clock
         self.started_s = self.finished_s = 0.0
+        self.patience_s: float | None = None
+        """How long the backend may take, where the watchdog has said."""
         self.reading: Reading | None = None
         self.logits_BC: Floats | None = None
         self.is_finite_B: list[bool] = []
@@ -47,6 +49,7 @@ class Execution:
     def run(self) -> None:
         """Run the batch; whatever goes wrong becomes `error`, for the engine to settle with."""
         self.started_s = self._clock()
+        PATIENCE_S.set(self.patience_s)
         error: Exception | None = None
         try:
             self._run()

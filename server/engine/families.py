@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.backends.base import Backend, Model, warm
+from server.backends.base import COLD_S, PATIENCE_S, Backend, Model, warm
 from server.budget import BudgetTable
 from server.engine.pilot import Pilot
 from server.errors import BadRequest, ModelNotReady, PayloadTooLarge
 from server.manifest import Manifest
 from server.metrics import ModelMeter
 from server.records import InferRequest
-from server.scheduler import Costs
+from server.scheduler import Costs, Place
 
 if TYPE_CHECKING:
     from server.engine.canary import Trial
@@ -43,6 +43,8 @@ class Family:
         flops, lengths = manifest.flops, range(manifest.tape_capacity + 1)
         self.useful_flops = [[flops.useful(length, cap) for length in lengths] for cap in (0, 1)]
         """By whether anything was read, and by tape length."""
+        self.cold: set[Place] = set()
+        """The stages and buckets that have not run yet; loading runs all of them where it can."""
         self._input = manifest.input
         self._dtype = np.dtype(manifest.input.dtype)
 
@@ -77,6 +79,7 @@ def load_model(backend: Backend, manifest: Manifest) -> Model:
 
     Raises: ServeError if the backend cannot load it.
     """
+    PATIENCE_S.set(COLD_S)
     model = backend.load(manifest)
     if model.is_ready:
         warm(model, manifest)

@@ -30,7 +30,7 @@ _log = logging.getLogger("adatape.engine")
 TRIM_DELAY_S = 1.0
 """By then nobody holds on to a model that is seen out, and what it took is free."""
 
-Place = tuple[str, str]
+Shelved = tuple[str, str]
 """A family's name and a version of it."""
 
 
@@ -57,8 +57,8 @@ class Shelf:
         self._ledger = ledger
         self._clock = clock
         self._make_policy = make_policy
-        self._changing: dict[Place, Standing] = {}
-        self._faults: dict[Place, str] = {}
+        self._changing: dict[Shelved, Standing] = {}
+        self._faults: dict[Shelved, str] = {}
         self._gauges: dict[str, FamilyGauges] = {}
         self._numbers = count(1)
         self.trials = Trials(repository, metrics, partial(self._open, is_canary=True), self._retire)
@@ -188,6 +188,7 @@ class Shelf:
         max_batch_size = min(manifest.max_batch_size, self._settings.max_batch_size)
         costs = Costs(manifest, LatencyModel(manifest), max_batch_size, self._settings.execution_bound_s)
         family = Family(manifest, model, self._metrics.meter(manifest), costs, next(self._numbers))
+        family.cold = set() if model.is_ready else set(costs.places)
         family.pilot = self._pilot(family)
         family.guard = self._guard(family)
         self._dispatcher.add_family(family)
@@ -236,6 +237,6 @@ class Shelf:
         _log.info("family_unloaded family=%s", family.key)
 
 
-def _to_place(path: str) -> Place:
+def _to_place(path: str) -> Shelved:
     family, _, version = path.partition("/")
     return family, version

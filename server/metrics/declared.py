@@ -11,7 +11,8 @@ SECONDS = geometric(100e-6, 10.0, per_decade=4)
 FLOPS = geometric(1e6, 1e12, per_decade=4)
 RATIOS = geometric(0.1, 10.0, per_decade=10)
 ERRORS_S = to_signed(geometric(100e-6, 1.0, per_decade=2))
-RECOVERY_S = geometric(1e-3, 100.0, per_decade=3)
+RECOVERY_AIM_S = 5.0
+RECOVERY_S = (*geometric(1e-3, 4.0, per_decade=3), RECOVERY_AIM_S, 10.0, 20.0, 50.0, 100.0)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 _MODEL = ("model",)
@@ -142,7 +143,7 @@ class Declared:
         self.rollbacks = Counter("adatape_canary_rollbacks_total", "Canaries sent back for doing worse", _MODEL)
         self.recovery = Histogram(
             "adatape_recovery_seconds",
-            "From a fault of an execution to the next that ended well, by fault",
+            "From a fault of an execution to the next that ended well, or of the process to the next that serves",
             RECOVERY_S,
             ("fault",),
         )

@@ -3,7 +3,7 @@
 The caller brings the clock: the engine a real one, a simulator its own.
 """
 
-from server.scheduler.costs import Costs
+from server.scheduler.costs import Costs, Place
 from server.scheduler.lanes import Lane, Stage, Ticket, due_s
 from server.scheduler.latency import LatencyModel, flops_of
 from server.scheduler.line import Batch, Line
@@ -18,6 +18,7 @@ __all__ = [
     "Lane",
     "LatencyModel",
     "Line",
+    "Place",
     "Scheduler",
     "Share",
     "Stage",

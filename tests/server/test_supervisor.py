@@ -2,12 +2,25 @@
 
 import signal
 import subprocess
+from email.message import Message
+from urllib.error import HTTPError
 
 import pytest
 
 from server import supervisor as module
 from server.settings import Settings
-from server.supervisor import FIRST_PAUSE_S, MAX_FAILED_PROBES, MAX_PAUSE_S, STEADY_S, Probe, Supervisor
+from server.supervisor import (
+    DOWN_SINCE,
+    FIRST_PAUSE_S,
+    MAX_PAUSE_S,
+    STEADY_S,
+    Probe,
+    Supervisor,
+    Word,
+    take_downtime_s,
+)
+
+LIVE, NOT_LIVE, SILENT = Word
 
 
 class Worker:
@@ -16,11 +29,13 @@ class Worker:
     def __init__(self, num_waits: int, status: int) -> None:
         self.pid, self.num_waits, self.status = 7, num_waits, status
         self.signals: list[int] = []
+        self.waits_s: list[float] = []
 
     def wait(self, timeout=None):
         if self.num_waits == 0:
             return self.status
         self.num_waits -= 1
+        self.waits_s.append(timeout)
         raise subprocess.TimeoutExpired("server", timeout)
 
     def send_signal(self, number):
@@ -32,16 +47,18 @@ class Worker:
 
 
 class World:
-    def __init__(self, *workers: Worker, live=None, lives_s: float = 1.0) -> None:
-        self.workers, self.started, self.pauses = list(workers), [], []
-        self.live = live or (lambda: True)
-        self.now_s, self.lives_s = 0.0, lives_s
-        self.supervisor = Supervisor(self.start, self.is_live, clock=lambda: self.now_s, pause=self.pauses.append)
+    def __init__(self, *workers: Worker, probe=None) -> None:
+        self.workers, self.started, self.pauses, self.down_since_s = list(workers), [], [], []
+        self.probe = probe or (lambda: LIVE)
+        self.now_s = 0.0
+        self.supervisor = Supervisor(self.start, self.ask, clock=lambda: self.now_s, pause=self.pauses.append)
 
-    def is_live(self) -> bool:
-        return self.live()
+    def ask(self) -> Word:
+        self.now_s += 1
+        return self.probe()
 
-    def start(self):
+    def start(self, down_since_s):
+        self.down_since_s.append(down_since_s)
         self.started.append(self.workers.pop(0))
         return self.started[-1]
 
@@ -59,7 +76,7 @@ def test_a_crashed_worker_is_started_anew_until_one_ends_well():
 def test_a_worker_that_never_served_is_not_started_again():
     world = World(Worker(0, 1))
     assert world.run() == 1
-    world = World(Worker(5, 1), live=lambda: False)
+    world = World(Worker(5, 1), probe=lambda: SILENT)
     assert world.run() == 1
     assert world.pauses == []
 
@@ -80,30 +97,56 @@ class Pauses:
 
     def __init__(self, world: World) -> None:
         self.values: list[float] = []
-        world.live = lambda: setattr(world, "now_s", world.now_s + STEADY_S + 1) or True
+        world.probe = lambda: setattr(world, "now_s", world.now_s + STEADY_S + 1) or LIVE
 
     def append(self, seconds: float) -> None:
         self.values.append(seconds)
 
 
-def test_a_worker_that_lives_no_more_is_killed_and_started_anew():
-    answers = iter([True, *[False] * MAX_FAILED_PROBES, True])
-    world = World(Worker(20, 0), Worker(1, 0), live=lambda: next(answers))
+@pytest.mark.parametrize(
+    "words",
+    [
+        (NOT_LIVE, NOT_LIVE),
+        (SILENT, SILENT, SILENT),
+        (SILENT, NOT_LIVE),
+        (NOT_LIVE, LIVE, SILENT, SILENT, LIVE, NOT_LIVE, SILENT),
+    ],
+    ids=str,
+)
+def test_a_worker_that_is_of_no_use_any_more_is_killed_and_started_anew(words):
+    answers = iter([LIVE, *words, LIVE])
+    world = World(Worker(len(words) + 1, 0), Worker(1, 0), probe=lambda: next(answers))
     assert world.run() == 0
     assert world.started[0].status == -signal.SIGKILL
     assert len(world.started) == 2
+    first_bad = max((i for i, word in enumerate(words) if word is LIVE), default=-1) + 1
+    assert world.down_since_s == [None, 2.0 + first_bad]
+
+
+def test_one_that_says_that_it_does_not_live_is_asked_again_soon():
+    answers = iter([LIVE, LIVE, NOT_LIVE, LIVE, SILENT, LIVE])
+    world = World(worker := Worker(6, 0), probe=lambda: next(answers))
+    world.run()
+    assert worker.waits_s[1:] == [each.again_s for each in (LIVE, LIVE, NOT_LIVE, LIVE, SILENT)]
+    assert NOT_LIVE.again_s < LIVE.again_s <= SILENT.again_s
 
 
 def test_one_failed_probe_is_forgiven():
-    answers = iter([True, False, False, True, False, False, True])
-    world = World(Worker(7, 0), live=lambda: next(answers))
+    answers = iter([LIVE, SILENT, SILENT, LIVE, NOT_LIVE, LIVE, SILENT, SILENT, LIVE])
+    world = World(Worker(9, 0), probe=lambda: next(answers))
     assert world.run() == 0
     assert len(world.started) == 1
 
 
+def test_a_server_learns_for_how_long_there_was_none(monkeypatch):
+    monkeypatch.setenv(DOWN_SINCE, "100.5")
+    assert take_downtime_s(lambda: 103.0) == 2.5
+    assert take_downtime_s(lambda: 103.0) is None
+
+
 def test_a_stop_signal_is_passed_on_and_nothing_is_started_after_it():
     world = World(Worker(5, 1), Worker(5, 1))
-    world.live = lambda: world.supervisor.stop(signal.SIGTERM) or True
+    world.probe = lambda: world.supervisor.stop(signal.SIGTERM) or LIVE
     assert world.run() == 0
     assert world.started[0].signals == [signal.SIGTERM]
     assert len(world.started) == 1
@@ -129,10 +172,18 @@ def test_the_worker_is_asked_where_it_listens(settings, url):
     assert Probe(Settings(**settings))._url == url
 
 
-def test_a_worker_that_does_not_answer_is_not_live(monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("refused")
+def test_what_a_probe_hears(monkeypatch):
+    def hear(error) -> Word:
+        def open_(*_, **__):
+            raise error
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", refuse)
-    assert not Probe(Settings(port=9000))()
-    assert Probe(Settings(port=0))()
+        monkeypatch.setattr(module.urllib.request, "urlopen", open_)
+        return Probe(Settings(port=9000))()
+
+    refused = Message()
+    refused["Retry-After"] = "1"
+    assert hear(OSError("refused")) is SILENT
+    assert hear(TimeoutError()) is SILENT
+    assert hear(HTTPError("/healthz", 503, "stuck", Message(), None)) is NOT_LIVE
+    assert hear(HTTPError("/healthz", 503, "too many connections", refused, None)) is LIVE
+    assert Probe(Settings(port=0))() is LIVE

@@ -2,18 +2,19 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from server.backends.base import is_out_of_memory
+from server.backends.base import COLD_S, PATIENCE_S, is_out_of_memory
 from server.backends.fake import FAMILY, FakeModel, fake_manifest
 from server.engine import Engine
-from server.engine.watchdog import MAX_HANGS, MAX_STALL_S, TICK_S, Watchdog
+from server.engine.watchdog import DOUBT_S, HANG_TIMES, MAX_HANGS, MAX_STALL_S, TICK_S, Watchdog
 from server.errors import BackendFailed, OutOfMemory, Unavailable
 from server.metrics import Metrics
 from server.records import InferRequest
 from server.repository import Repository
-from server.scheduler import Costs, LatencyModel, Stage
+from server.scheduler import Batch, Costs, LatencyModel, Stage
 from server.settings import Settings
 from tests.server.simulation import images, open_world, simulate
 
@@ -83,6 +84,83 @@ async def test_an_engine_that_hangs_again_and_again_is_not_live():
     engine.check_live()
     model.release.set()
     await engine.drain(1)
+
+
+class Ran:
+    """An execution as the watchdog sees it."""
+
+    def __init__(self, predicted_s: float = 0.01, *, stage: Stage = Stage.READ, cold=()) -> None:
+        self.batch = Batch("m", stage, 0, [], predicted_s, 0.0)
+        self.family = SimpleNamespace(cold=set(cold))
+        self.started_s = self.patience_s = None
+        self.error: Exception | None = None
+        self.claim = lambda: True
+
+
+def given_up_after_s(runs: list[Ran], limit_s: float = 1.5, grace_s: float = 0.0) -> list[float]:
+    """Return how long each execution, one after another and none of them ending, was waited for."""
+
+    async def scenario() -> list[float]:
+        loop, taken, waits_s = asyncio.get_running_loop(), [], []
+        watchdog = Watchdog(limit_s, Metrics(), loop.time, grace_s=grace_s)
+        watchdog.connect(give_up=taken.append, is_waiting=lambda: False)
+        for number, run in enumerate(runs, 1):
+            started_s = loop.time()
+            watchdog.started(run)
+            while len(taken) < number:  # noqa: ASYNC110 - in fake time
+                await asyncio.sleep(TICK_S)
+            waits_s.append(loop.time() - started_s)
+            watchdog.ended(run)
+        watchdog.stop()
+        return waits_s
+
+    return simulate(scenario())
+
+
+def test_after_a_hang_there_is_less_patience_with_its_stage_alone():
+    first_s, second_s, third_s = given_up_after_s([Ran() for _ in range(MAX_HANGS)])
+    assert first_s == pytest.approx(1.5, abs=2 * TICK_S)
+    assert second_s == third_s == pytest.approx(DOUBT_S, abs=2 * TICK_S)
+    assert first_s + second_s + third_s < 3.1, "the rest of five seconds is for a new process"
+    assert given_up_after_s([Ran(), Ran(stage=Stage.TRUNK)])[1] == pytest.approx(1.5, abs=2 * TICK_S)
+
+
+def test_what_was_predicted_to_be_slow_is_not_given_up_for_being_slow():
+    slow_s = HANG_TIMES * 0.5
+    assert given_up_after_s([Ran(0.5), Ran(0.5)]) == pytest.approx([slow_s, slow_s], abs=2 * TICK_S)
+
+
+def test_what_has_never_run_gets_the_time_that_a_first_run_may_take():
+    cold = {(Stage.READ, 0)}
+    assert given_up_after_s([Ran(cold=cold), Ran(cold=cold)]) == pytest.approx([COLD_S, COLD_S], abs=2 * TICK_S)
+    watchdog, run = Watchdog(1.5, Metrics(), lambda: 0.0), Ran(cold=cold)
+    watchdog.ended(run)
+    assert run.family.cold == set()
+
+
+def test_a_backend_that_calls_off_late_executions_itself_gets_the_time_to_do_so():
+    (seconds,) = given_up_after_s([run := Ran()], limit_s=3.0, grace_s=1.5)
+    assert run.patience_s == 3.0
+    assert seconds == pytest.approx(4.5, abs=2 * TICK_S)
+    assert seconds < 5
+
+
+def test_a_backend_is_told_how_long_it_may_take():
+    told: list[float | None] = []
+
+    class Asking(FakeModel):
+        def read(self, image_BHWC, max_tape_B1):
+            told.append(PATIENCE_S.get())
+            return super().read(image_BHWC, max_tape_B1)
+
+    async def scenario() -> None:
+        engine, _ = await opened(Asking(), hang_timeout_s=7)
+        await engine.infer(request())
+        await engine.drain(1)
+
+    asyncio.run(scenario())
+    assert told[-1] == 7
+    assert set(told[:-1]) == {COLD_S}, "warming runs everything for the first time"
 
 
 def test_work_that_nothing_runs_is_a_stall():

@@ -85,7 +85,7 @@ class Address:
         if status == "StatusCode.DEADLINE_EXCEEDED":
             self.is_up = False
             got = f"no answer of {self.name} for {what}"
-            return Unavailable("Triton", got, f"one within {timeout_s:g} s", retry_after_s=RETRY_S)
+            return Unavailable("Triton", got, f"one within {timeout_s:.3g} s", retry_after_s=RETRY_S)
         if status == "StatusCode.NOT_FOUND":
             return NotTaken(ModelNotReady("Triton", text, f"one that serves {what}", retry_after_s=RETRY_S))
         return BackendFailed("Triton", text, f"an answer of {what}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from server.backends.base import PATIENCE_S
 from server.backends.triton.address import RETRY_S, Address, Arrays, NotTaken
 from server.errors import Unavailable
 
@@ -47,12 +48,13 @@ class Pool:
         once on each other. One that came to no end in time is not: the work may still be going on.
         Raises: Unavailable with a time to retry; ModelNotReady; BackendFailed.
         """
+        timeout_s = PATIENCE_S.get() or self._timeout_s
         tried: list[Address] = []
         failure: Unavailable | None = None
         while (address := self._take(tried)) is not None:
             tried.append(address)
             try:
-                return address.run(model, version, feeds, outputs, self._timeout_s)
+                return address.run(model, version, feeds, outputs, timeout_s)
             except NotTaken as error:
                 failure = error.failure
             finally:
