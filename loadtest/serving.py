@@ -100,13 +100,13 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def post(self, path: str, document: object = None, key: str = "") -> tuple[int, str]:
+    def post(self, path: str, document: object = None, key: str = "", timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
         """Return the status and body that a JSON call gets; `key` is the caller's API key."""
         body = b"" if document is None else json.dumps(document).encode()
         headers = {"Content-Type": "application/json", **_to_header(key)}
         request = urllib.request.Request(self.url + path, body, headers, method="POST")  # noqa: S310 - our own server
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310  # nosec B310
+            with urllib.request.urlopen(request, timeout=timeout_s) as reply:  # noqa: S310  # nosec B310
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
-CONNECT_S = 10.0
+CONNECT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

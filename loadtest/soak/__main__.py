@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from loadtest.serving import DEFAULT_SERVER, Footprint, Served, Shelf, serving
@@ -24,7 +24,10 @@ from loadtest.soak.traffic import Traffic
 from loadtest.soak.watch import Growth, fit
 
 LOOK_S = 1.0
+TELL_S = 60.0
 RELOAD_S = 20.0
+PATIENCE_S = 600.0
+"""How long a reload may take on a machine that has other things to do."""
 SETTLE_S = 2.0
 """How long the last callers that left may take to be noticed."""
 
@@ -38,6 +41,17 @@ class Run:
     looks: list[Footprint] = field(default_factory=list)
     num_reloads: int = 0
     reload_faults: list[str] = field(default_factory=list)
+    helper_faults: list[str] = field(default_factory=list)
+
+    @property
+    def lasted_s(self) -> float:
+        """Return the time from the first look to the last."""
+        return self.times_s[-1] - self.times_s[0]
+
+    def standing(self) -> dict[str, int]:
+        """Return where the run stands."""
+        counts = {"calls": self.book.num_calls, "unexpected": self.book.num_unexpected, "reloads": self.num_reloads}
+        return counts | asdict(self.looks[-1])
 
 
 def main() -> int:
@@ -54,7 +68,7 @@ def main() -> int:
     spent = sum(model["useful_flops"] for tenant in usage["tenants"] for model in tenant["models"])
     sums = [*compare(run.book, counts), ("useful FLOPs of the tenant with a quota", run.book.frugal_flops, spent)]
     growth = fit(run.times_s, run.looks)
-    faults = [*run.book.faults, *run.reload_faults, *complaints[:5], *growth.faults]
+    faults = [*run.book.faults, *run.reload_faults, *run.helper_faults, *complaints[:5], *growth.faults]
     faults += [f"{name}; client {mine:.0f}, server {theirs:.0f}" for name, mine, theirs in sums if mine != theirs]
     lines = _report(options, run, sums, growth, faults)
     print("\n".join(lines))
@@ -68,7 +82,11 @@ async def _soak(served: Served, shelf: Shelf, tenants: Tenants, options: argpars
     model = json.loads(served.get(f"/v1/models/{options.family}"))
     run = Run(Book(fickle_flops=model["min_flops"]))
     traffic = Traffic(served.url, served.grpc, model, run.book, options.seed, tenants.frugal_key)
-    helpers = [asyncio.create_task(_look(served, run)), asyncio.create_task(_reload(served, shelf, tenants, run))]
+    helpers = [
+        asyncio.create_task(_look(served, run, options.record)),
+        asyncio.create_task(_reload(served, shelf, tenants, run)),
+        asyncio.create_task(_tell(run)),
+    ]
     end_s = time.monotonic() + options.duration
     async with asyncio.TaskGroup() as calls:
         while time.monotonic() < end_s:
@@ -76,17 +94,31 @@ async def _soak(served: Served, shelf: Shelf, tenants: Tenants, options: argpars
             await asyncio.sleep(traffic.gap_s(options.rate))
     for helper in helpers:
         helper.cancel()
-    await asyncio.gather(*helpers, return_exceptions=True)
+    for ended in await asyncio.gather(*helpers, return_exceptions=True):
+        if not isinstance(ended, asyncio.CancelledError):
+            run.helper_faults.append(f"a helper of the soak; got {ended!r}; expected it to last")
     await traffic.close()
     await asyncio.sleep(SETTLE_S)
     return run
 
 
-async def _look(served: Served, run: Run) -> None:
+async def _look(served: Served, run: Run, record: Path | None) -> None:
+    """Look at the server again and again, and write down what is seen, for whoever wants to know how far it came."""
+    with (record or Path(os.devnull)).open("w", encoding="utf-8", buffering=1) as log:
+        while True:
+            run.times_s.append(time.monotonic())
+            run.looks.append(served.footprint())
+            log.write(json.dumps({"at_s": round(run.lasted_s, 1), **run.standing()}) + "\n")
+            await asyncio.sleep(LOOK_S)
+
+
+async def _tell(run: Run) -> None:
     while True:
-        run.times_s.append(time.monotonic())
-        run.looks.append(served.footprint())
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(TELL_S)
+        standing = " ".join(f"{name}={value}" for name, value in run.standing().items())
+        print(
+            f"soak: {run.lasted_s:.0f} s: {standing}", *run.book.faults, *run.reload_faults, file=sys.stderr, flush=True
+        )
 
 
 async def _reload(served: Served, shelf: Shelf, tenants: Tenants, run: Run) -> None:
@@ -97,7 +129,7 @@ async def _reload(served: Served, shelf: Shelf, tenants: Tenants, run: Run) -> N
         version += 1
         shelf.publish(version)
         path = f"/v2/repository/models/{shelf.family}/load"
-        status, told = await asyncio.to_thread(served.post, path, None, tenants.admin_key)
+        status, told = await asyncio.to_thread(served.post, path, None, tenants.admin_key, PATIENCE_S)
         run.num_reloads += 1
         if status != 200:
             run.reload_faults.append(f"load of version {version}; got {status} {told}; expected 200")
@@ -151,6 +183,7 @@ def _parse() -> argparse.Namespace:
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
     add("--family", default="adatape_cifar10", help="the family to ask (default: %(default)s)")
     add("--seed", type=int, default=1, help="of the traffic (default: %(default)s)")
+    add("--record", type=Path, metavar="FILE", help="write what each second's look saw there, a JSON object a line")
     add("--report", type=Path, metavar="FILE", help="write the report there")
     add("arguments", nargs="*", help="more arguments of the server, after --")
     return parser.parse_args()
