@@ -5,6 +5,7 @@ E key features, C classes.
 """
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -122,28 +123,39 @@ class BareTrunkHalf(nn.Module):
 def read_all_steps(query_BD: Tensor, bank_BMD: Tensor, tape: TapeConfig, key_dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pick and weigh for every step, halted or not; the tape is the mixing matrix times the bank.
 
-    Seven small operations a step: a scattered row of weights serves the next query and the tape alike.
-    Entries are ruled out by minus infinity, so a bank smaller than N * K is not allowed.
+    Scores are carried from step to step instead of queries: the next query is half the last one and half a mix of
+    keys, so its scores are half the last ones and that mix of the keys' own products. Seven small operations a step.
+    Entries are ruled out by minus infinity, which halving leaves, so a bank smaller than N * K is not allowed.
     Shapes: query_BD and bank_BMD after normalisation; returns mixing_BNM, picks_BNK, weights_BNK.
     """
     keys_BME = bank_BMD[..., :key_dim]
     keys_BEM = (keys_BME * key_dim**-0.5).transpose(1, 2)
-    query_B1E = query_BD[:, None, :key_dim]
-    blank_B1M = torch.zeros_like(query_B1E @ keys_BEM)
-    out_of_reach_B1K = torch.full_like(blank_B1M[..., : tape.reads_per_step], float("-inf"))
-    ruled_out_B1M = blank_B1M
+    scores_B1M = query_BD[:, None, :key_dim] @ keys_BEM
+    products = _key_products(keys_BME, keys_BEM * 0.5 if tape.complex_query else keys_BEM)
+    blank_B1M = torch.zeros_like(scores_B1M)
+    out_of_reach_B1K = torch.full_like(scores_B1M[..., : tape.reads_per_step], float("-inf"))
     mixing, picks, weights = [], [], []
-    for _ in range(tape.capacity):
-        best_B1K, picks_B1K = (query_B1E @ keys_BEM + ruled_out_B1M).topk(tape.reads_per_step, dim=2)
+    for step in range(tape.capacity):
+        best_B1K, picks_B1K = scores_B1M.topk(tape.reads_per_step, dim=2)
         weights_B1K = best_B1K.softmax(dim=2)
         mixing_B1M = blank_B1M.scatter(2, picks_B1K, weights_B1K)
-        ruled_out_B1M = ruled_out_B1M.scatter(2, picks_B1K, out_of_reach_B1K)
-        new_key_B1E = mixing_B1M @ keys_BME
-        query_B1E = (query_B1E + new_key_B1E) * 0.5 if tape.complex_query else new_key_B1E
         mixing.append(mixing_B1M)
         picks.append(picks_B1K)
         weights.append(weights_B1K)
+        if step + 1 < tape.capacity:
+            left_B1M = scores_B1M.scatter(2, picks_B1K, out_of_reach_B1K)
+            mixed_B1M = functools.reduce(torch.matmul, products, mixing_B1M)
+            if tape.complex_query:
+                scores_B1M = left_B1M * 0.5 + mixed_B1M
+            else:
+                scores_B1M = torch.where(left_B1M.isneginf(), left_B1M, mixed_B1M)
     return torch.cat(mixing, 1), torch.cat(picks, 1), torch.cat(weights, 1)
+
+
+def _key_products(keys_BME: Tensor, keys_BEM: Tensor) -> list[Tensor]:
+    """Return what turns a mix of entries into scores: their Gram matrix, or its factors where those are smaller."""
+    bank_size, key_dim = keys_BME.shape[1:]
+    return [keys_BME @ keys_BEM] if bank_size <= 2 * key_dim else [keys_BME, keys_BEM]
 
 
 def wanted_length(weights_BNK: Tensor, tape: TapeConfig) -> Tensor:

@@ -31,6 +31,11 @@ def count_nodes(graph: onnx.GraphProto) -> int:
     return len(graph.node) + sum(map(count_nodes, inner))
 
 
+def branch_of(graph: onnx.GraphProto, name: str) -> onnx.GraphProto:
+    (branch,) = [node for node in graph.node if node.op_type == "If"]
+    return next(attribute.g for attribute in branch.attribute if attribute.name == name)
+
+
 def test_old_runtimes_can_read_every_graph(repository, names):
     for model in names.graphs:
         graph = load(repository, names, model)
@@ -65,17 +70,26 @@ def test_trunks_fix_the_tape_dimension_and_nothing_else(repository, names):
 
 
 def test_reading_is_skipped_by_a_branch_that_computes_nothing(repository, names):
-    (branch,) = [node for node in load(repository, names, names.reader).graph.node if node.op_type == "If"]
-    skip = next(attribute.g for attribute in branch.attribute if attribute.name == "else_branch")
+    skip = branch_of(load(repository, names, names.reader).graph, "else_branch")
     assert {node.op_type for node in skip.node} <= {"Shape", "Concat", "ConstantOfShape", "Expand", "Identity"}
 
 
-def test_a_step_of_reading_is_eleven_nodes_at_most(repository, names):
+def test_a_step_of_reading_is_seven_nodes(repository, names):
     graph = load(repository, names, names.reader).graph
-    (branch,) = [node for node in graph.node if node.op_type == "If"]
-    read = next(attribute.g for attribute in branch.attribute if attribute.name == "then_branch")
+    read = branch_of(graph, "then_branch")
     assert sum(node.op_type == "TopK" for node in read.node) == TAPE.capacity
-    assert count_nodes(read) <= 11 * TAPE.capacity + 50
+    assert count_nodes(read) <= 7 * TAPE.capacity + 60
+
+
+def test_weights_stand_in_the_branch_that_alone_uses_them(repository, names):
+    graph = load(repository, names, names.reader).graph
+    read, skip = branch_of(graph, "then_branch"), branch_of(graph, "else_branch")
+    inside = {tensor.name for tensor in read.initializer}
+    bank = {name for node in read.node if node.op_type == "Conv" for name in node.input[1:]}
+    assert bank
+    assert bank <= inside
+    used = [{name for node in each.node for name in node.input} for each in (graph, skip)]
+    assert not inside & set().union(*used)
 
 
 def test_normalisation_is_one_node_and_batch_norm_none(repository, names):

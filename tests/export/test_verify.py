@@ -50,9 +50,9 @@ def test_changed_weights_of_one_bucket_are_found(run: Run, copy: Path, names: Na
 def test_a_reader_that_halts_elsewhere_is_found(run: Run, copy: Path, names: Names):
     path = copy / names.path(names.reader)
     graph = onnx.load(path)
-    thresholds = [
-        tensor for tensor in graph.graph.initializer if not tensor.dims and numpy_helper.to_array(tensor) == 2.0
-    ]
+    (branch,) = [node for node in graph.graph.node if node.op_type == "If"]
+    weights = [tensor for attribute in branch.attribute for tensor in attribute.g.initializer]
+    thresholds = [tensor for tensor in weights if not tensor.dims and numpy_helper.to_array(tensor) == 2.0]
     for tensor in thresholds:
         tensor.CopyFrom(numpy_helper.from_array(np.float32(1.2), tensor.name))
     assert thresholds

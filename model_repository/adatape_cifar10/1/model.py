@@ -43,6 +43,7 @@ class TritonPythonModel:
         self.capacity: int = manifest["tape_capacity"]
         self.buckets: list[int] = manifest["buckets"]
         self.reader: str = manifest["reader"]["name"]
+        self.input = "symbols" if manifest.get("symbols") else "image"
         self.trunks: list[str] = [trunk["name"] for trunk in manifest["trunks"]]
         self.flops: dict[str, Any] = manifest["flops"]
 
@@ -54,9 +55,9 @@ class TritonPythonModel:
         return [_refusal(parts) if isinstance(parts, Refused) else next(answers) for parts in parsed]
 
     def _parsed(self, request: Any) -> tuple[Any, Any] | Refused:
-        """Return a request's images and the cap of each."""
-        image_BHWC = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
-        cap_B = np.full(len(image_BHWC), self.capacity)
+        """Return a request's samples and the cap of each."""
+        inputs_BX = pb_utils.get_input_tensor_by_name(request, self.input).as_numpy()
+        cap_B = np.full(len(inputs_BX), self.capacity)
         asked = pb_utils.get_input_tensor_by_name(request, "max_tape")
         if asked is not None:
             cap_B = np.minimum(cap_B, asked.as_numpy()[:, 0])
@@ -66,29 +67,29 @@ class TritonPythonModel:
         cap_B = np.minimum(cap_B, parameter)
         if cap_B.min() < 0:
             return Refused(f"max_tape; got {cap_B.min()}; expected an integer of 0 or more")
-        return image_BHWC, cap_B
+        return inputs_BX, cap_B
 
     async def _answers(self, accepted: list[tuple[Any, Any]]) -> list[Any]:
         """Return one response a request, in order."""
-        image_BHWC = np.concatenate([image for image, _ in accepted])
+        inputs_BX = np.concatenate([inputs for inputs, _ in accepted])
         cap_B = np.concatenate([caps for _, caps in accepted])
         errors: dict[int, str] = {}
-        reading = await self._read(image_BHWC, cap_B, errors)
+        reading = await self._read(inputs_BX, cap_B, errors)
         answer = await self._run_trunks(reading, errors) if reading else {}
         outputs = self._outputs(answer["logits"], reading, cap_B) if answer else {}
         responses, start = [], 0
-        for image, _ in accepted:
-            rows = range(start, start + len(image))
+        for inputs, _ in accepted:
+            rows = range(start, start + len(inputs))
             responses.append(_response(outputs, rows, errors))
             start = rows.stop
         return responses
 
-    async def _read(self, image_BHWC: Any, cap_B: Any, errors: dict[int, str]) -> Arrays:
+    async def _read(self, inputs_BX: Any, cap_B: Any, errors: dict[int, str]) -> Arrays:
         """Run the reader, once for the rows that read and once for those that do not."""
         groups = _groups(cap_B > 0, range(len(cap_B)))
         max_tape_B1 = cap_B[:, None].astype(np.int32)
         calls = [
-            self._call(self.reader, {"image": image_BHWC[rows], "max_tape": max_tape_B1[rows]}, READING)
+            self._call(self.reader, {self.input: inputs_BX[rows], "max_tape": max_tape_B1[rows]}, READING)
             for rows in groups.values()
         ]
         return await _merged(groups.values(), calls, len(cap_B), errors)
