@@ -44,21 +44,20 @@ class Repository:
     def scan(self) -> None:
         """Look at the disk again: reads and hashes every file that a manifest names.
 
-        Raises: ValueError if there is no such folder.
+        Raises: ValueError if there is no such folder, or the disk does not give it; then all is as before.
         """
         versions: dict[str, dict[str, Manifest]] = {}
         broken: dict[str, str] = {}
         for manifest in self._builtin:
             versions.setdefault(manifest.family, {})[manifest.version] = manifest
-        for path in self._manifest_paths():
+        for path in self._find("*/*/manifest.json"):
             try:
                 manifest = _load(path)
             except ValueError as error:
                 broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
             else:
                 versions.setdefault(manifest.family, {})[manifest.version] = manifest
-        self._labels = dict(self._read_labels())
-        self._versions, self._broken = versions, broken
+        self._labels, self._versions, self._broken = dict(self._read_labels()), versions, broken
 
     def families(self) -> list[str]:
         """Return the names of the families that can be served, sorted."""
@@ -117,24 +116,32 @@ class Repository:
 
     def _read_labels(self) -> Iterator[tuple[str, Labels | str]]:
         """Give each family's labels, or what is wrong with them."""
-        for path in sorted(self.root.glob("*/labels.json")) if self.root is not None else []:
+        for path in self._find("*/labels.json"):
             try:
                 yield path.parent.name, Labels.model_validate_json(path.read_bytes())
             except ValidationError as error:
                 yield path.parent.name, _first_fault(error)
             except OSError as error:
-                yield path.parent.name, str(error.strerror)
+                yield path.parent.name, _told(error)
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:
             raise NotFound("model", model, f"one of: {', '.join(self.families()) or '(the repository is empty)'}")
         return self._versions[model]
 
-    def _manifest_paths(self) -> Iterator[Path]:
-        if self.root is not None:
+    def _find(self, pattern: str) -> list[Path]:
+        """Return the paths of this form.
+
+        Raises: ValueError if there is no such folder, or the disk does not give it.
+        """
+        if self.root is None:
+            return []
+        try:
             if not self.root.is_dir():
                 raise ValueError(f"model repository; got {self.root}; expected a folder")
-            yield from sorted(self.root.glob("*/*/manifest.json"))
+            return sorted(self.root.glob(pattern))
+        except OSError as error:
+            raise ValueError(f"model repository; got {_told(error)}; expected a folder that can be read") from error
 
 
 def _load(path: Path) -> Manifest:
@@ -147,12 +154,17 @@ def _load(path: Path) -> Manifest:
     except ValidationError as error:
         raise ValueError(_first_fault(error)) from error
     except OSError as error:
-        raise ValueError(f"manifest.json; got {error.strerror}; expected a readable file") from error
+        raise ValueError(f"manifest.json; got {_told(error)}; expected a readable file") from error
     _check_place(manifest, path)
     root = path.parents[2].resolve()
     for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
         _check_file(root, file)
     return manifest
+
+
+def _told(error: Exception) -> str:
+    """Return what the system said."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -168,18 +180,18 @@ def _check_place(manifest: Manifest, path: Path) -> None:
 
 
 def _check_file(root: Path, file: GraphFile) -> None:
-    path = (root / file.path).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
-    if not path.is_file():
-        raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
     try:
+        path = (root / file.path).resolve()
+        if not path.is_relative_to(root):
+            raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
+        if not path.is_file():
+            raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
         size = path.stat().st_size
         if size != file.size_bytes:
             raise ValueError(f"{file.path}; got {size} bytes; expected {file.size_bytes}")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"{file.path}; got {error.strerror}; expected a readable file") from error
+    except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
+        raise ValueError(f"{file.path}; got {_told(error)}; expected a readable file") from error
     if digest != file.sha256:
         raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")

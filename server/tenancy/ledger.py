@@ -16,7 +16,7 @@ from typing import TypeVar
 from server.errors import Unavailable
 from server.metrics import Metrics
 from server.tenancy.accounts import Account
-from server.tenancy.store import Batch, Store, Usage, open_store
+from server.tenancy.store import Batch, Moment, Store, Usage, open_store, read_boot
 
 _log = logging.getLogger("adatape.tenancy")
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class QuotaLedger:
         self._metrics = metrics
         self._clock = clock
         self._wall_clock = wall_clock
+        self._boot = read_boot()
         self._store: Store | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._lock = asyncio.Lock()
@@ -96,7 +97,8 @@ class QuotaLedger:
             while True:
                 is_retry = self._unsent is not None
                 batch = self._unsent = self._unsent or self._cut()
-                levels = await self._run(self._store.sync, batch, self._wall_clock())
+                moment = Moment(self._wall_clock(), self._clock(), self._boot)
+                levels = await self._run(self._store.sync, batch, moment)
                 self._unsent = None
                 if not is_retry:
                     break

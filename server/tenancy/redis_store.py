@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 import redis
 
 from server.errors import Unavailable
-from server.tenancy.store import COUNTS, Batch, Usage
+from server.tenancy.store import COUNTS, Batch, Moment, Usage
 
 _PREFIX = "{adatape}:"
 """The braces put all keys into one slot of a cluster, as one script needs."""
 _WAIT_S = 2.0
 _WRITER_S = 7 * 86_400
 
-# Redis has the clock that its servers share. Levels travel as text, for Lua would cut them to whole numbers.
+# Redis has the clock that its servers share; where it steps back a quota refills from then on, and where it steps
+# forward it refills once, to its burst at most. Levels travel as text, for Lua would cut them to whole numbers.
 _SYNC = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -32,7 +33,7 @@ for _ = 1, tonumber(ARGV[3]) do
     local level, since = tonumber(kept[1] or burst), tonumber(kept[2] or now)
     if is_new then
         level = math.min(burst, level + rate * math.max(0, now - since)) - flops
-        local text, stamp = string.format('%.17g', level), string.format('%.6f', math.max(now, since))
+        local text, stamp = string.format('%.17g', level), string.format('%.6f', now)
         redis.call('HSET', KEYS[1], tenant .. '|level', text, tenant .. '|at_s', stamp)
     end
     levels[#levels + 1] = string.format('%.17g', level)
@@ -65,7 +66,7 @@ class RedisStore:
         with self._explained():
             self._redis.ping()
 
-    def sync(self, batch: Batch, now_s: float) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
+    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
         spends = [part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst)]
         usages = [
             part

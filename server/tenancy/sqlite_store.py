@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from server.errors import Unavailable
-from server.tenancy.store import COUNTS, Batch, Spend, Usage, refilled
+from server.tenancy.store import COUNTS, Batch, Moment, Spend, Usage, refilled
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS quotas (tenant TEXT PRIMARY KEY, level REAL NOT NULL, at_s REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS levels (
+    tenant TEXT PRIMARY KEY, level REAL NOT NULL, wall_s REAL NOT NULL, steady_s REAL NOT NULL, boot TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS writers (writer TEXT PRIMARY KEY, number INTEGER NOT NULL, at_s REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS usage (
     tenant TEXT, model TEXT, day TEXT,
@@ -43,13 +45,13 @@ class SqliteStore:
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
 
-    def sync(self, batch: Batch, now_s: float) -> dict[str, float]:
+    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:
         with self._transaction():
-            if self._is_new(batch, now_s):
-                levels = {spend.tenant: self._pay(spend, now_s) for spend in batch.spends}
+            if self._is_new(batch, now.wall_s):
+                levels = {spend.tenant: self._pay(spend, now) for spend in batch.spends}
                 self._db.executemany(_ADD_USAGE, [_to_row(usage) for usage in batch.usages])
                 return levels
-            return {spend.tenant: self._level(spend.tenant, spend.burst)[0] for spend in batch.spends}
+            return {spend.tenant: self._level(spend, now)[0] for spend in batch.spends}
 
     def usage(self, tenants: Sequence[str] | None, since: str) -> list[Usage]:
         with self._explained():
@@ -66,16 +68,18 @@ class SqliteStore:
         self._db.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", (batch.writer, batch.number, now_s))
         return found is None or found[0] < batch.number
 
-    def _pay(self, spend: Spend, now_s: float) -> float:
-        level, at_s = self._level(spend.tenant, spend.burst, now_s)
-        level = refilled(level, at_s, spend, now_s)
-        row = (spend.tenant, level, max(at_s, now_s))
-        self._db.execute("INSERT OR REPLACE INTO quotas VALUES (?, ?, ?)", row)
+    def _pay(self, spend: Spend, now: Moment) -> float:
+        level, since = self._level(spend, now)
+        level = refilled(level, now.since_s(since), spend)
+        row = (spend.tenant, level, now.wall_s, now.steady_s, now.boot)
+        self._db.execute("INSERT OR REPLACE INTO levels VALUES (?, ?, ?, ?, ?)", row)
         return level
 
-    def _level(self, tenant: str, burst: float, now_s: float = 0.0) -> tuple[float, float]:
-        found = self._db.execute("SELECT level, at_s FROM quotas WHERE tenant = ?", (tenant,)).fetchone()
-        return (burst, now_s) if found is None else (found[0], found[1])
+    def _level(self, spend: Spend, now: Moment) -> tuple[float, Moment]:
+        """Return what was left of a quota, and when."""
+        query = "SELECT level, wall_s, steady_s, boot FROM levels WHERE tenant = ?"
+        found = self._db.execute(query, (spend.tenant,)).fetchone()
+        return (spend.burst, now) if found is None else (found[0], Moment(*found[1:]))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -5,7 +5,10 @@ All methods block, so they are called from a thread of their own, never on the e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,39 @@ class Batch:
     usages: Sequence[Usage]
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time on two clocks: the wall's, which may step, and one that only counts since the machine's start `boot`.
+
+    Units: Unix seconds; seconds since any one moment that all processes of the machine share.
+    """
+
+    wall_s: float
+    steady_s: float
+    boot: str
+
+    def since_s(self, other: "Moment") -> float:
+        """Return the seconds since another moment; the wall clock is asked only across a start of the machine."""
+        if self.boot == other.boot and self.steady_s >= other.steady_s:
+            return self.steady_s - other.steady_s
+        return max(0.0, self.wall_s - other.wall_s)
+
+
+def read_boot() -> str:
+    """Return what tells this start of the machine from others; empty where the system does not say."""
+    return _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
+
+
 class Store(Protocol):
     """Remembers; several servers may share one.
 
     Raises: Unavailable where it cannot be reached or written.
     """
 
-    def sync(self, batch: Batch, now_s: float) -> dict[str, float]:
+    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:
         """Take a batch in, all of it or nothing; return what is left of each quota that it names.
 
-        A quota refills, then pays; one that is new is full.
-        Units: `now_s` is Unix time, for stores without a clock of their own.
+        A quota refills, then pays; one that is new is full. `now` is for stores without a clock of their own.
         """
         ...
 
@@ -69,9 +94,9 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def refilled(level: float, at_s: float, spend: Spend, now_s: float) -> float:
-    """Return what is left of a quota after it refilled and paid; a clock that went back refills nothing."""
-    return min(spend.burst, level + spend.rate * max(0.0, now_s - at_s)) - spend.flops
+def refilled(level: float, seconds: float, spend: Spend) -> float:
+    """Return what is left of a quota after it refilled for some seconds and paid."""
+    return min(spend.burst, level + spend.rate * seconds) - spend.flops
 
 
 def open_store(url: str) -> Store:

@@ -4,10 +4,16 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WALL = re.compile(r"time\.time(_ns)?\(|datetime\.(now|utcnow|today)|date\.today")
+WALL = re.compile(
+    r"\btime\.(time|time_ns|localtime|gmtime|ctime|strftime)\b|from time import|CLOCK_REALTIME"
+    r"|\b(utcnow|today|fromtimestamp)\(|\bdatetime\.now\("
+)
 SHOWS_A_DATE = {
     "server/metrics/statistics.py": "the protocol's last_inference",
     "server/tracing.py": "where spans lie, for a collector",
+    "server/logs.py": "when a line was logged",
+    "server/tenancy/tenancy.py": "the day of usage; quotas across a start of the machine",
+    "server/tenancy/ledger.py": "the same: it hands the store both clocks",
 }
 
 

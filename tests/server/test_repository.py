@@ -6,7 +6,7 @@ import os
 import pytest
 
 from server.backends.fake import FAMILY, fake_manifest
-from server.errors import NotFound
+from server.errors import ModelNotReady, NotFound
 from server.repository import Repository
 
 
@@ -139,6 +139,53 @@ def test_a_file_that_the_disk_does_not_give_is_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(hashlib, "file_digest", fail)
     reason = Repository(tmp_path).broken()[f"{FAMILY}/1"]
     assert reason == f"{FAMILY}/1/model.onnx; got Input/output error; expected a readable file"
+
+
+def link_manifest_to_a_bad_sector(folder):
+    """Reading the start of a process's memory fails as a disk does, for real."""
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").symlink_to("/proc/self/mem")
+
+
+def link_in_a_ring(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to(folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (link_manifest_to_a_bad_sector, "manifest.json; got Input/output error; expected a readable file"),
+        (link_in_a_ring, "expected a readable file"),
+    ],
+)
+def test_a_version_that_cannot_be_read_leaves_the_others(tmp_path, damage, reason):
+    write_family(tmp_path, version="1")
+    damage(write_family(tmp_path, version="2"))
+    (tmp_path / FAMILY / "labels.json").symlink_to("/proc/self/mem")
+    repository = Repository(tmp_path)
+    assert repository.versions(FAMILY) == ["1"]
+    assert reason in repository.broken()[f"{FAMILY}/2"]
+    with pytest.raises(ModelNotReady, match="labels of adatape_fake; got Input/output error"):
+        repository.labels(FAMILY)
+
+
+@pytest.mark.parametrize("call", ["is_dir", "is_file", "glob"])
+def test_a_folder_that_the_disk_does_not_give_changes_nothing(tmp_path, monkeypatch, call):
+    write_family(tmp_path)
+    repository = Repository(tmp_path)
+
+    def fail(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(tmp_path), call, fail)
+    if call == "is_file":
+        repository.scan()
+        assert "got Permission denied; expected a readable file" in repository.broken()[f"{FAMILY}/1"]
+    else:
+        with pytest.raises(ValueError, match="model repository; got Permission denied"):
+            repository.scan()
+        assert repository.families() == [FAMILY]
 
 
 def test_a_link_out_of_the_repository_is_refused(tmp_path):

@@ -11,10 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.errors import Unavailable
-from server.tenancy.store import Batch, Spend, Usage, open_store, refilled
+from server.tenancy.store import Batch, Moment, Spend, Usage, open_store, read_boot, refilled
 
 DAY = "2026-11-24"
 SPEND = Spend("acme", 30.0, 10.0, 100.0)
+
+
+def at(steady_s: float, *, stepped_s: float = 0.0, boot: str = "boot") -> Moment:
+    """Return a moment at which the wall clock has been stepped by so much."""
+    return Moment(1.7e9 + steady_s + stepped_s, steady_s, boot)
 
 
 def usage(tenant="acme", model="m", day=DAY, **counts):
@@ -75,27 +80,27 @@ def store(url):
 
 
 def test_a_new_quota_is_full_and_pays(store):
-    assert store.sync(Batch("a", 1, [SPEND], []), 1000.0)["acme"] == 70
+    assert store.sync(Batch("a", 1, [SPEND], []), at(1000.0))["acme"] == 70
 
 
 def test_quotas_of_several_tenants_are_apart(store):
     other = Spend("zeta", -5.0, 1.5, 10.25)
-    assert store.sync(Batch("a", 1, [SPEND, other], []), 1000.0) == {"acme": 70, "zeta": 15.25}
+    assert store.sync(Batch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 15.25}
 
 
 def test_a_batch_that_comes_again_counts_once(store):
     batch = Batch("a", 1, [SPEND], [usage(num_requests=1, useful_flops=7)])
-    first = store.sync(batch, 1000.0)
-    assert store.sync(batch, 1000.0) == first
-    store.sync(Batch("b", 1, [], [usage(num_requests=1)]), 1000.0)
+    first = store.sync(batch, at(1000.0))
+    assert store.sync(batch, at(1000.0)) == first
+    store.sync(Batch("b", 1, [], [usage(num_requests=1)]), at(1000.0))
     (seen,) = store.usage(None, "")
     assert (seen.num_requests, seen.useful_flops) == (2, 7)
 
 
 def test_usage_adds_up_by_tenant_model_and_day(store):
     large = 2**53 + 1  # a float would round it
-    store.sync(Batch("a", 1, [], [usage(executed_flops=large), usage(model="n|o", wasted_flops=2)]), 0.0)
-    store.sync(Batch("a", 2, [], [usage(executed_flops=1), usage("zeta", day="2026-11-25", num_samples=3)]), 0.0)
+    store.sync(Batch("a", 1, [], [usage(executed_flops=large), usage(model="n|o", wasted_flops=2)]), at(0.0))
+    store.sync(Batch("a", 2, [], [usage(executed_flops=1), usage("zeta", day="2026-11-25", num_samples=3)]), at(0.0))
     assert store.usage(None, "") == [
         usage(executed_flops=large + 1),
         usage(model="n|o", wasted_flops=2),
@@ -107,10 +112,10 @@ def test_usage_adds_up_by_tenant_model_and_day(store):
 
 def test_all_of_it_outlives_a_restart(url):
     store = open_store(url)
-    store.sync(Batch("a", 1, [Spend("acme", 60.5, 1e-9, 100.0)], [usage(num_requests=1)]), 1000.0)
+    store.sync(Batch("a", 1, [Spend("acme", 60.5, 1e-9, 100.0)], [usage(num_requests=1)]), at(1000.0))
     store.close()
     store = open_store(url)
-    assert store.sync(Batch("b", 1, [Spend("acme", 0.0, 1e-9, 100.0)], []), 1000.0)["acme"] == pytest.approx(39.5)
+    assert store.sync(Batch("b", 1, [Spend("acme", 0.0, 1e-9, 100.0)], []), at(1000.0))["acme"] == pytest.approx(39.5)
     assert store.usage(None, "") == [usage(num_requests=1)]
     store.close()
 
@@ -118,9 +123,9 @@ def test_all_of_it_outlives_a_restart(url):
 def test_two_servers_share_a_quota(url):
     one, other = open_store(url), open_store(url)
     slow = Spend("acme", 40.0, 1e-9, 100.0)
-    assert one.sync(Batch("a", 1, [slow], []), 1000.0)["acme"] == pytest.approx(60)
-    assert other.sync(Batch("b", 1, [slow], []), 1000.0)["acme"] == pytest.approx(20)
-    assert one.sync(Batch("a", 2, [slow], []), 1000.0)["acme"] == pytest.approx(-20)
+    assert one.sync(Batch("a", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(60)
+    assert other.sync(Batch("b", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(20)
+    assert one.sync(Batch("a", 2, [slow], []), at(1000.0))["acme"] == pytest.approx(-20)
     one.close()
     other.close()
 
@@ -140,19 +145,50 @@ def test_both_stores_do_the_same_sums(redis_url, spends, burst):
         store, level = open_store(url), burst
         for number, spent in enumerate(spends, start=1):
             spend = Spend("acme", spent, 1e-300, burst)
-            level = refilled(level, 0.0, spend, 0.0)
-            left = store.sync(Batch("a", number, [spend], []), 0.0)
+            level = refilled(level, 0.0, spend)
+            left = store.sync(Batch("a", number, [spend], []), at(0.0))
             assert left == {"acme": pytest.approx(level, rel=1e-15, abs=1e-290)}
         store.close()
 
 
 def test_a_quota_refills_with_time(tmp_path):
     store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
-    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), 1000.0)
+    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
     still = Spend("acme", 0.0, 10.0, 100.0)
-    levels = [store.sync(Batch("a", n, [still], []), now)["acme"] for n, now in ((2, 1003.0), (3, 1001.0), (4, 2000.0))]
+    levels = [
+        store.sync(Batch("a", n, [still], []), at(now))["acme"] for n, now in ((2, 1003.0), (3, 1001.0), (4, 2000.0))
+    ]
     assert levels == [30, 30, 100]
     store.close()
+
+
+HOURS_S = 6 * 3600.0
+
+
+@pytest.mark.parametrize("stepped_s", [HOURS_S, -HOURS_S])
+def test_a_step_of_the_wall_clock_neither_fills_a_quota_nor_stops_it(tmp_path, stepped_s):
+    store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
+    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
+    still = Spend("acme", 0.0, 10.0, 100.0)
+    moments = [at(1003.0, stepped_s=stepped_s), at(1004.0, stepped_s=stepped_s), at(1005.0)]
+    assert [store.sync(Batch("a", n, [still], []), now)["acme"] for n, now in enumerate(moments, 2)] == [30, 40, 50]
+    store.close()
+
+
+def test_across_a_start_of_the_machine_the_wall_clock_has_to_do(tmp_path):
+    store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
+    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
+    still = Spend("acme", 0.0, 10.0, 100.0)
+    later = at(2.0, stepped_s=1001.0, boot="another")
+    assert store.sync(Batch("b", 1, [still], []), later)["acme"] == 30
+    back = at(1.0, stepped_s=-HOURS_S, boot="a third")
+    assert store.sync(Batch("c", 1, [still], []), back)["acme"] == 30
+    assert store.sync(Batch("c", 2, [still], []), at(3.0, stepped_s=-HOURS_S, boot="a third"))["acme"] == 50
+    store.close()
+
+
+def test_a_start_of_the_machine_is_named_where_the_system_names_it():
+    assert read_boot() == read_boot()
 
 
 @pytest.mark.parametrize("place", ["sqlite:no/such/folder/x.sqlite3", "redis://:hunter2@127.0.0.1:1/0"])
