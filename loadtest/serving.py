@@ -93,10 +93,10 @@ class Served:
         except TimeoutError:
             return self._get(path, key)
 
-    def fetch(self, path: str) -> tuple[int, str]:
+    def fetch(self, path: str, key: str = "") -> tuple[int, str]:
         """Return the status and body of a page, whatever the status."""
         try:
-            return 200, self.get(path)
+            return 200, self.get(path, key)
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
@@ -148,11 +148,14 @@ def _to_header(key: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(*arguments: str, server: str = DEFAULT_SERVER) -> Iterator[Served]:
+def serving(
+    *arguments: str, server: str = DEFAULT_SERVER, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Start a server on free ports, wait until it serves, and stop it in the end."""
     ports = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
     command = [*shlex.split(server), *ports, *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ADATAPE_")}
+    kept = dict(environment or kept)
     served = Served(subprocess.Popen(command, env=kept, stderr=subprocess.PIPE, text=True, errors="replace"))
     try:
         served.wait()
@@ -188,11 +191,11 @@ class Shelf:
             shutil.copytree(part, folder / part.name)
         self._first = json.loads((folder / family / "1" / "manifest.json").read_text(encoding="utf-8"))
 
-    def publish(self, version: int) -> Path:
-        """Publish a version with the graphs of the first; return its folder."""
+    def publish(self, version: int, *, in_place: bool = False) -> Path:
+        """Publish a version with the graphs of the first, all of it at once unless `in_place`; return its folder."""
         folder = self.root / self.family / str(version)
         folder.mkdir()
-        partial = folder / "manifest.partial"
+        partial = folder / ("manifest.json" if in_place else "manifest.partial")
         partial.write_text(json.dumps({**self._first, "version": str(version)}), encoding="utf-8")
         partial.rename(folder / "manifest.json")
         return folder

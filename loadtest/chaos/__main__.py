@@ -12,10 +12,11 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from loadtest.chaos.ground import Ground
-from loadtest.chaos.registry import Broken, Scenario, all_scenarios
+from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
 from loadtest.serving import DEFAULT_SERVER
 
 
@@ -30,13 +31,14 @@ def main() -> int:
     for each in chosen:
         rows.append(_play(each, Ground(options.server, options.repository, options.family)))
         print("  ".join(rows[-1]), flush=True)
-    num_failed = sum(verdict == "FAIL" for verdict, *_ in rows)
-    verdict = "FAIL" if num_failed or not rows else "PASS"
-    summary = f"chaos: {verdict}: {len(rows) - num_failed} of {len(rows)} scenarios"
+    verdicts = Counter(verdict for verdict, *_ in rows)
+    is_failed = bool(verdicts["FAIL"]) or not verdicts["PASS"]
+    skipped = f", {verdicts['SKIP']} skipped" if verdicts["SKIP"] else ""
+    summary = f"chaos: {'FAIL' if is_failed else 'PASS'}: {verdicts['PASS']} of {len(rows)} scenarios{skipped}"
     print(summary)
     if options.report is not None:
         _write(options.report, rows, summary)
-    return int(bool(num_failed) or not rows)
+    return int(is_failed)
 
 
 def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
@@ -44,8 +46,13 @@ def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
     started_s = time.monotonic()
     try:
         verdict, told = "PASS", asyncio.run(each.play(ground))
+    except Skipped as reason:
+        verdict, told = "SKIP", str(reason)
     except (Broken, OSError, EOFError, SystemExit, ExceptionGroup) as error:
-        verdict, told = "FAIL", f"{type(error).__name__}: {error}"
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        verdict, told = "FAIL", f"{type(cause).__name__}: {cause}"
     return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", told
 
 

@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.registry import promise
 from loadtest.serving import Served, Shelf, serving, total
 from loadtest.wire import Client, Reply, render
@@ -23,6 +24,8 @@ MARK = (250, 251)
 MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5}
 """How the fake backend is asked for a fault: the first pixel of an image."""
 NUM_CALLERS = 4
+ROOM_BYTES = 4_000_000
+"""What is free on a small disk at first."""
 MAX_RECOVERY_S = 5.0
 _POLL_S = 0.05
 
@@ -49,13 +52,13 @@ class Ground:
     """One scenario's ground: `server` starts its servers, `repository` and `family` are what real ones serve."""
 
     def __init__(self, server: str, repository: Path, family: str) -> None:
-        self._server = server
+        self.server = server
         self.repository, self.family = repository, family
 
     @contextmanager
-    def fake(self, *arguments: str) -> Iterator[Served]:
+    def fake(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
         """Give a server of the fake backend."""
-        with serving("--backend", "fake", *arguments, server=self._server) as served:
+        with serving("--backend", "fake", *arguments, server=self.server, environment=environment) as served:
             yield served
 
     @contextmanager
@@ -63,8 +66,20 @@ class Ground:
         """Give a server of a copy of the family, and the copy."""
         with tempfile.TemporaryDirectory() as folder:
             shelf = Shelf(self.repository, self.family, Path(folder))
-            with serving("--model-repository", folder, *arguments, server=self._server) as served:
+            with serving("--model-repository", folder, *arguments, server=self.server) as served:
                 yield served, shelf
+
+    @contextmanager
+    def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Served, Shelf, SmallDisk]]:
+        """Give a server whose copy of the family, and whatever else is there, lies on a small disk of its own."""
+        with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as folder:
+            shelf = Shelf(self.repository, self.family, Path(source))
+            size_bytes = sum(path.stat().st_size for path in shelf.root.rglob("*")) + ROOM_BYTES
+            disk = SmallDisk(Path(folder), shelf.root, size_bytes)
+            places = [each.format(disk=folder) for each in arguments]
+            with serving("--model-repository", folder, *places, server=disk.command(self.server)) as served:
+                shelf.root = disk.reach(served)
+                yield served, shelf, disk
 
 
 def picture(mark: str | None = None, level: int = 120) -> bytes:
@@ -77,9 +92,10 @@ def picture(mark: str | None = None, level: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def to_call(mark: str | None = None) -> bytes:
-    """Return a classify call as bytes."""
-    return render("/v1/classify", picture(mark), {"Content-Type": "image/png"})
+def to_call(mark: str | None = None, *, query: str = "", key: str = "") -> bytes:
+    """Return a classify call as bytes; `key` is the caller's API key."""
+    known = {"X-API-Key": key} if key else {}
+    return render(f"/v1/classify{query}", picture(mark), {"Content-Type": "image/png", **known})
 
 
 async def until_restarted(served: Served, started_s: float) -> tuple[float, float]:

@@ -17,6 +17,10 @@ class Broken(Exception):
     """A promise that the server did not keep."""
 
 
+class Skipped(Exception):
+    """What this machine does not have, so that a scenario cannot be played."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     name: str

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from loadtest.serving import DEFAULT_SERVER, Footprint, Served, Shelf, serving
 from loadtest.soak.book import Book, compare
-from loadtest.soak.tenants import Tenants, make_tenants
 from loadtest.soak.traffic import Traffic
 from loadtest.soak.watch import Growth, fit
+from loadtest.tenants import Tenants, make_tenants
 
 LOOK_S = 1.0
 TELL_S = 60.0

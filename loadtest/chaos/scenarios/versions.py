@@ -65,6 +65,19 @@ def _no_file(folder: Path, shelf: Shelf) -> None:
     _edit(folder, lambda file: file.update(path=f"{shelf.family}/1"))
 
 
+def _bad_sector(folder: Path, _: Shelf) -> None:
+    """Let reading the manifest fail as a broken disk does: so does, for real, the start of a process's memory."""
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").symlink_to("/proc/self/mem")
+
+
+def _ring(folder: Path, shelf: Shelf) -> None:
+    """Name a file that is a link to itself."""
+    (shelf.root / "ring.onnx").unlink(missing_ok=True)
+    (shelf.root / "ring.onnx").symlink_to(shelf.root / "ring.onnx")
+    _edit(folder, lambda file: file.update(path="ring.onnx"))
+
+
 def _no_graph(folder: Path, shelf: Shelf) -> None:
     """Name a whole file, its hash right, that is no graph."""
     junk = b"no graph" * 100
@@ -75,7 +88,7 @@ def _no_graph(folder: Path, shelf: Shelf) -> None:
 
 DAMAGES = {
     "half-written": _half_written, "corrupt": _corrupt, "missing": _missing, "unreadable": _no_file,
-    "no graph": _no_graph,
+    "on a bad sector": _bad_sector, "a ring of links": _ring, "no graph": _no_graph,
 }  # fmt: skip
 
 

@@ -1,13 +1,17 @@
 """The chaos harness: quick scenarios pass against this server, and a broken promise fails."""
 
+import asyncio
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from loadtest.chaos import __main__ as command
+from loadtest.chaos import clock
 from loadtest.chaos.ground import MARK, MARKS, picture
-from loadtest.chaos.registry import Broken, Scenario, all_scenarios, promise
+from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios, promise
 from server.backends import faults
 from tests.e2e.booting import ROOT
 
@@ -51,6 +55,49 @@ def test_playing_nothing_is_no_pass(monkeypatch, capsys):
     assert "chaos: FAIL: 0 of 0 scenarios" in capsys.readouterr().out
 
 
+def test_what_cannot_be_played_is_told_and_neither_passes_nor_fails(monkeypatch, capsys):
+    async def skip(ground) -> str:
+        raise Skipped("no such thing here")
+
+    async def play(ground) -> str:
+        return "played"
+
+    scenarios = [Scenario("skipped", "It skips.", skip), Scenario("played", "It plays.", play)]
+    monkeypatch.setattr(command, "all_scenarios", lambda: scenarios)
+    assert run(monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "SKIP  skipped" in out
+    assert "no such thing here" in out
+    assert "chaos: PASS: 1 of 2 scenarios, 1 skipped" in out
+    assert run(monkeypatch, "--only", "skipped") == 1
+
+
+def test_the_first_cause_is_told(monkeypatch, capsys):
+    async def play(ground) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+        return "unreachable"
+
+    async def fail() -> None:
+        promise(False, "this", "that")
+
+    monkeypatch.setattr(command, "all_scenarios", lambda: [Scenario("broken", "It breaks.", play)])
+    assert run(monkeypatch) == 1
+    assert "Broken: got this; expected that" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("libraries", [clock._LIBRARIES, ()], ids=["as installed", "replaced"])
+def test_a_wall_clock_is_stepped_and_the_monotonic_one_is_not(tmp_path, monkeypatch, libraries):
+    monkeypatch.setattr(clock, "_LIBRARIES", libraries)
+    wall = clock.WallClock(tmp_path)
+    wall.step(-7200)
+    code = "import time; print(time.time(), time.monotonic())"
+    told = subprocess.run([sys.executable, "-c", code], env=dict(wall.environment), capture_output=True, check=True)
+    wall_s, steady_s = map(float, told.stdout.split())
+    assert wall_s - time.time() == pytest.approx(-7200, abs=60)
+    assert steady_s == pytest.approx(time.monotonic(), abs=60)
+
+
 def test_promises():
     promise(True, 1, "1")
     with pytest.raises(Broken, match="got 1; expected 2"):
@@ -60,7 +107,7 @@ def test_promises():
 def test_scenarios_are_listed_with_their_statements(monkeypatch, capsys):
     assert run(monkeypatch, "--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(all_scenarios()) >= 14
+    assert len(lines) == len(all_scenarios()) >= 16
     assert all(line.endswith(".") for line in lines)
 
 

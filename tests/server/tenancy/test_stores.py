@@ -191,6 +191,21 @@ def test_a_start_of_the_machine_is_named_where_the_system_names_it():
     assert read_boot() == read_boot()
 
 
+def test_a_full_disk_is_named_and_nothing_is_lost_or_counted_twice(tmp_path):
+    store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
+    batch = Batch("a", 1, [SPEND], [usage(f"tenant{n}", num_requests=1) for n in range(2000)])
+    (num_pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {num_pages}")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"got .*database or disk is full; expected a file"):
+            store.sync(batch, at(1000.0))
+    assert store.usage(None, "") == []
+    store._db.execute("PRAGMA max_page_count = 100000")
+    assert store.sync(batch, at(1000.0))["acme"] == 70
+    assert len(store.usage(None, "")) == 2000
+    store.close()
+
+
 @pytest.mark.parametrize("place", ["sqlite:no/such/folder/x.sqlite3", "redis://:hunter2@127.0.0.1:1/0"])
 def test_a_store_that_cannot_be_opened_is_named_without_its_password(place):
     with pytest.raises(Unavailable, match="quota store; got ") as failure:

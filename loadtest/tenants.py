@@ -23,14 +23,17 @@ class Tenants:
         return ["--tenants-file", str(self.path), "--quota-store", f"sqlite:{self.path.with_name('quota.sqlite3')}"]
 
 
-def make_tenants(server: str, folder: Path) -> Tenants:
-    """Let the server's own command make the keys, and write the tenants file."""
+def make_tenants(server: str, folder: Path, *, flops_per_s: float = FRUGAL_FLOPS_PER_S, quota: str = "") -> Tenants:
+    """Let the server's own command make the keys, and write the tenants file; `quota` adds lines to the frugal one's.
+
+    Units: FLOPs a second.
+    """
     admin_key, admin_line = _make_key(server, "--admin")
     frugal_key, frugal_line = _make_key(server)
     path = folder / "tenants.toml"
     path.write_text(
         f'[tenants.operators]\nkeys = ["{admin_line}"]\n\n'
-        f'[tenants.frugal]\nkeys = ["{frugal_line}"]\nflops_per_s = {FRUGAL_FLOPS_PER_S:g}\n',
+        f'[tenants.frugal]\nkeys = ["{frugal_line}"]\nflops_per_s = {flops_per_s:g}\n{quota}\n',
         encoding="utf-8",
     )
     return Tenants(admin_key, frugal_key, path)
