@@ -10,6 +10,9 @@ REFRESH_EVERY = 16
 """Executions between two looks at what they taught; predictions move slowly, looking costs about as much as one."""
 KNEE_TOLERANCE = 0.25
 """How much more a sample may cost in a batch kept small for a deadline's sake."""
+TURN_S = 1e-3
+"""What an execution costs beside its graphs: a turn of the event loop that finds its caches full of weights, and what
+that turn leaves for the graphs. Where two sizes run as fast, it speaks for the larger."""
 CAUTION = 2.0
 """Spreads by which a deadline's plan may be wrong."""
 HURRY = 2.0
@@ -114,7 +117,7 @@ class Costs:
             most = self._max_batches.get(place, self.max_batch_size)
             limit = max(1, self.latency.fit(*place, self._max_execution_s, most))
             if place not in self._splits or self._splits[place].limit != limit:
-                self._splits[place] = Splits(self.latency.table(*place, limit))
+                self._splits[place] = Splits(self.latency.table(*place, limit), TURN_S)
         reach = self.mix.reach()
         share_s = self.share_s = {place: self._share_s(*place, reach) for place in self.places}
         trunk_s = [share_s[Stage.TRUNK, bucket] for bucket in self.bucket_of]

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 class Splits:
     """The first execution of the cheapest split, for any number of waiting samples.
 
-    `costs` are seconds by batch size, from 1 up to the largest allowed. Only their ratios matter.
+    `costs` are the graphs' seconds by batch size, from 1 up to the largest allowed; each execution costs `fixed_s`
+    more, whatever its size.
     """
 
-    def __init__(self, costs: Sequence[float]) -> None:
+    def __init__(self, costs: Sequence[float], fixed_s: float = 0.0) -> None:
         self.limit = len(costs)
-        self._costs = costs
+        self._graph_costs = costs
+        self._costs = costs = [cost + fixed_s for cost in costs]
         self._totals = [0.0]
         self._firsts = [0]
         self.best = max(range(1, len(costs) + 1), key=lambda size: (-costs[size - 1] / size, size))
@@ -26,9 +28,9 @@ class Splits:
         return self._firsts[num_waiting]
 
     def knee(self, size: int, tolerance: float) -> int:
-        """Return the smallest size at which a sample costs at most `tolerance` more than at `size`."""
-        allowed = (1 + tolerance) * self._costs[size - 1] / size
-        return next(rows for rows in range(1, size + 1) if self._costs[rows - 1] <= allowed * rows)
+        """Return the smallest size at which the graphs cost a sample at most `tolerance` more than at `size`."""
+        allowed = (1 + tolerance) * self._graph_costs[size - 1] / size
+        return next(rows for rows in range(1, size + 1) if self._graph_costs[rows - 1] <= allowed * rows)
 
     def _extend(self) -> None:
         num_rows = len(self._totals)

@@ -32,9 +32,10 @@ def cheapest(table, num_rows):
     return min(table[size - 1] + cheapest(table, num_rows - size) for size in sizes)
 
 
-@given(tables, st.integers(1, 10))
-def test_following_the_first_piece_costs_no_more_than_the_cheapest_split(table, num_rows):
-    splits, spent, left = Splits(table), 0.0, num_rows
+@given(tables, st.integers(1, 10), st.sampled_from([0.0, 0.5, 4.0]))
+def test_following_the_first_piece_costs_no_more_than_the_cheapest_split(graphs, num_rows, fixed_s):
+    splits, spent, left = Splits(graphs, fixed_s), 0.0, num_rows
+    table = [cost + fixed_s for cost in graphs]
     while left:
         size = splits.first(left)
         assert 1 <= size <= min(left, len(table))
@@ -58,6 +59,14 @@ def test_the_knee_is_where_samples_begin_to_cost_more():
     splits = Splits([1 + 0.1 * rows for rows in range(1, 17)])  # 0.1625 a sample at 16
     assert splits.knee(16, 0.25) == 10
     assert splits.knee(1, 0.25) == 1
+
+
+def test_what_executions_cost_beside_their_graphs_speaks_for_larger_ones_and_moves_no_knee():
+    graphs = [1 + 0.1 * rows if rows <= 4 else 0.36 * rows for rows in range(1, 9)]  # 0.35 a sample at 4, 0.36 at 8
+    plain, fixed = Splits(graphs), Splits(graphs, 0.2)
+    assert (plain.best, plain.first(8)) == (4, 4)
+    assert (fixed.best, fixed.first(8)) == (8, 8)
+    assert plain.knee(8, 0.25) == fixed.knee(8, 0.25)
 
 
 # --- Mix -----------------------------------------------------------------------------------------
