@@ -142,13 +142,14 @@ sbom: $(TRAIN_READY) ## write what the image holds as a CycloneDX bill of materi
 
 CASES    ?= 100000
 DURATION ?= 600
+RATE     ?= 30
 HARNESS_SERVER = --server ".venv/bin/python -m server"
 
 fuzz: $(TRAIN_READY) ## fuzz every surface and decoder; ends in PASS or FAIL with its figures (CASES, ARGS)
 	@.venv-train/bin/python -m tests.fuzz --cases $(CASES) $(ARGS)
 
-soak: $(SERVER_READY) $(CLIENT_READY) ## mixed traffic for DURATION seconds, every request accounted for; ends in PASS or FAIL (ARGS)
-	@.venv-client/bin/python -m loadtest.soak --duration $(DURATION) $(HARNESS_SERVER) $(ARGS)
+soak: $(SERVER_READY) $(CLIENT_READY) ## mixed traffic for DURATION seconds at RATE calls a second, every request accounted for; ends in PASS or FAIL (ARGS)
+	@.venv-client/bin/python -m loadtest.soak --duration $(DURATION) --rate $(RATE) $(HARNESS_SERVER) $(ARGS)
 
 chaos: $(SERVER_READY) $(CLIENT_READY) ## play scripted faults, each with PASS or FAIL (ARGS)
 	@.venv-client/bin/python -m loadtest.chaos $(HARNESS_SERVER) $(ARGS)

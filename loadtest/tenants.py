@@ -1,4 +1,4 @@
-"""Two tenants with keys: an admin, who reloads, and a frugal one, whose quota is soon spent."""
+"""Three tenants with keys: an admin, who reloads, a steady one under a ceiling, and a frugal one that is soon spent."""
 
 import re
 import shlex
@@ -7,16 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FRUGAL_FLOPS_PER_S = 5e6
-"""A few small images a second."""
+"""A few small images a minute."""
+ADMIN, STEADY, FRUGAL = "operators", "steady", "frugal"
+STEADY_CEILING = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
-    """The keys, and the file that makes them known."""
+    """The keys by tenant, and the file that makes them known."""
 
-    admin_key: str
-    frugal_key: str
+    keys: dict[str, str]
     path: Path
+
+    @property
+    def admin_key(self) -> str:
+        return self.keys[ADMIN]
+
+    @property
+    def frugal_key(self) -> str:
+        return self.keys[FRUGAL]
 
     def arguments(self) -> list[str]:
         """Return what tells the server of them."""
@@ -28,15 +37,12 @@ def make_tenants(server: str, folder: Path, *, flops_per_s: float = FRUGAL_FLOPS
 
     Units: FLOPs a second.
     """
-    admin_key, admin_line = _make_key(server, "--admin")
-    frugal_key, frugal_line = _make_key(server)
+    made = {ADMIN: _make_key(server, "--admin"), STEADY: _make_key(server), FRUGAL: _make_key(server)}
+    more = {STEADY: f"max_tape = {STEADY_CEILING}\nweight = 2", FRUGAL: f"flops_per_s = {flops_per_s:g}\n{quota}"}
+    tables = [f'[tenants.{name}]\nkeys = ["{line}"]\n{more.get(name, "")}\n' for name, (_, line) in made.items()]
     path = folder / "tenants.toml"
-    path.write_text(
-        f'[tenants.operators]\nkeys = ["{admin_line}"]\n\n'
-        f'[tenants.frugal]\nkeys = ["{frugal_line}"]\nflops_per_s = {flops_per_s:g}\n{quota}\n',
-        encoding="utf-8",
-    )
-    return Tenants(admin_key, frugal_key, path)
+    path.write_text("\n".join(tables), encoding="utf-8")
+    return Tenants({name: key for name, (key, _) in made.items()}, path)
 
 
 def _make_key(server: str, *options: str) -> tuple[str, str]:

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from loadtest.serving import Footprint, Shelf, parse_metrics, total
-from loadtest.soak.book import STATUS_OF, Book, compare
-from loadtest.soak.watch import fit
+from loadtest.serving import Shelf, parse_metrics, total
+from loadtest.soak.book import ANONYMOUS, STATUS_OF, Book, Usage, compare
 from server.errors import STATUS, all_errors, status_of
 
 EXPOSITION = """
@@ -17,8 +16,17 @@ adatape_requests_total{model="none",outcome="bad_request",protocol="classify"} 2
 adatape_inferences_total{model="m"} 7.0
 adatape_flops_total{kind="useful",model="m"} 730.0
 adatape_flops_total{kind="padding",model="m"} 1.0
+adatape_executed_flops_total{model="m",stage="trunk",bucket="0"} 731.0
+adatape_pending_samples 0.0
+adatape_executions_running 0.0
+adatape_open_connections 1.0
 adatape_ready 1.0
 """
+USAGE = {
+    "anonymous": {"num_samples": 5, "useful_flops": 330, "executed_flops": 400},
+    "steady": {"num_samples": 2, "useful_flops": 400, "executed_flops": 410},
+    "operators": {"num_samples": 0, "useful_flops": 0, "executed_flops": 0},
+}
 
 
 def book() -> Book:
@@ -29,17 +37,18 @@ def book() -> Book:
     for _ in range(2):
         made.add("classify", 400, 400)
         made.left("classify")
-    made.answered(6, 630)
+    made.answered(ANONYMOUS, 4, 230, 300)
+    made.answered("steady", 2, 400, 410)
     return made
 
 
-def differences(made: Book, text: str = EXPOSITION) -> set[str]:
-    return {name for name, mine, theirs in compare(made, parse_metrics(text)) if mine != theirs}
+def differences(made: Book, text: str = EXPOSITION, usage: Usage = USAGE) -> set[str]:
+    return {each.name for each in compare(made, parse_metrics(text), usage) if each.expected != each.counted}
 
 
 def test_books_that_agree():
     assert differences(book()) == set()
-    assert len(list(compare(book(), parse_metrics(EXPOSITION)))) == 5
+    assert len(list(compare(book(), parse_metrics(EXPOSITION), USAGE))) == 14
     assert (book().num_calls, book().num_unexpected) == (8, 0)
 
 
@@ -49,18 +58,68 @@ def test_books_that_agree():
         ('"ok",protocol="classify"} 5', '"ok",protocol="classify"} 4', {"classify calls", "classify calls that left"}),
         ('"cancelled",protocol="classify"} 1', '"cancelled",protocol="classify"} 2', {"classify calls"}),
         ("bad_request", "deadline", {"classify 400", "classify 504"}),
-        ("730.0", "731.0", {"useful FLOPs"}),
+        ("730.0", "731.0", {"useful FLOPs", "FLOPs by execution, and by what they were for"}),
         ('inferences_total{model="m"} 7', 'inferences_total{model="m"} 8', {"samples answered"}),
+        ("pending_samples 0", "pending_samples 1", {"samples pending at the end"}),
+        ("executions_running 0", "executions_running 1", {"executions running at the end"}),
+        ("connections 1", "connections 2", {"connections at the end: that which asks"}),
     ],
 )
 def test_books_that_disagree(theirs, instead, shown):
     assert shown <= differences(book(), EXPOSITION.replace(theirs, instead))
 
 
+@pytest.mark.parametrize(
+    ("tenant", "name", "shown"),
+    [
+        ("anonymous", "num_samples", "samples of anonymous"),
+        ("anonymous", "useful_flops", "useful FLOPs of anonymous"),
+        ("steady", "executed_flops", "executed FLOPs of steady"),
+        ("operators", "num_samples", "samples of operators"),
+    ],
+)
+def test_bills_that_disagree_with_receipts(tenant, name, shown):
+    wrong = {**USAGE, tenant: {**USAGE[tenant], name: USAGE[tenant][name] + 1}}
+    assert differences(book(), usage=wrong) == {shown}
+
+
+def test_a_tenant_that_nobody_billed_shows():
+    assert "samples of steady" in differences(book(), usage={"anonymous": USAGE["anonymous"]})
+
+
+def test_few_cancelled_rpcs_may_stay_unread_and_not_more():
+    for num_unread, expected in ((10, set()), (11, {"oip_grpc calls that left"})):
+        made = Book(fickle_flops=100)
+        for _ in range(100):
+            made.left("oip_grpc")
+        text = f'adatape_requests_total{{model="m",outcome="cancelled",protocol="oip_grpc"}} {100 - num_unread}'
+        names = {
+            name.partition(" (")[0] for name in differences(made, text, {}) if name.startswith("oip_grpc calls that")
+        }
+        assert names == expected
+
+
+def test_an_answer_that_is_lost_shows_though_others_left():
+    made = book()
+    made.statuses["classify", 200] -= 1
+    made.add("classify", 0, 200)
+    assert "classify calls that left" in differences(made)
+
+
 def test_an_unexpected_answer_is_kept():
     made = book()
     made.add("oip", 500, 200, "the server failed")
     assert (made.num_unexpected, made.faults) == (1, ["oip; got 500 the server failed; expected 200"])
+
+
+def test_the_same_question_takes_the_same_flops():
+    made = book()
+    for flops in (70, 70, 70):
+        made.costs((1, "image/png", 8), flops)
+    made.costs((1, "image/png", 9), 80)
+    assert (made.num_alike, made.num_asked, made.faults) == (2, 2, [])
+    made.costs((1, "image/png", 8), 71)
+    assert made.faults == ["FLOPs of (1, 'image/png', 8); got 71; expected 70, as before"]
 
 
 def test_every_outcome_of_the_server_has_its_status():
@@ -74,22 +133,6 @@ def test_metrics_are_read():
     assert total(counts, "adatape_flops_total") == 731
     assert total(counts, "adatape_flops_total", kind="useful", model="m") == 730
     assert total(counts, "no_such_metric") == 0
-
-
-def look(megabytes: float, descriptors: int = 20, threads: int = 9) -> Footprint:
-    return Footprint(int(megabytes * 1e6), descriptors, threads)
-
-
-def test_a_flat_run_has_no_slope():
-    growth = fit(range(100), [*[look(50)] * 20, *[look(80)] * 80])
-    assert abs(growth.slope_bytes_per_h) < 1
-    assert growth.faults == []
-
-
-def test_growth_after_warm_up_is_a_fault():
-    growth = fit(range(100), [look(80 + second / 10, 20 + second // 10, 9 + second // 10) for second in range(100)])
-    assert growth.slope_bytes_per_h == pytest.approx(360e6)
-    assert [fault.split(";")[0] for fault in growth.faults] == ["memory", "descriptors", "threads"]
 
 
 def test_a_version_is_published_whole(tmp_path):

@@ -1,0 +1,34 @@
+"""A soak of a few seconds against the shipped models: memory is not judged, all else is."""
+
+import json
+import subprocess
+import sys
+
+from tests.e2e.booting import ROOT
+
+
+def test_every_request_is_accounted_for(tmp_path):
+    report = tmp_path / "soak.md"
+    options = ["--duration", "6", "--rate", "30", "--reload-every", "2", "--report", str(report)]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.soak",
+        *options,
+        "--",
+        "--hang-timeout-s",
+        "60",
+        "--max-pending-s",
+        "600",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert ended.stdout.splitlines()[-1].startswith("soak: PASS: "), told
+    document = json.loads(report.with_suffix(".json").read_text())
+    sums = {each["name"]: each["counted"] for each in document["sums"]}
+    assert document["num_reloads"] >= 1
+    assert {"classify calls that left", "oip calls that left", "oip_grpc calls"} < set(sums)
+    assert sums["samples answered"] > 100
+    assert document["num_answers_as_before"] > 0
+    assert report.read_text() == ended.stdout
