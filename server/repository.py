@@ -7,12 +7,15 @@ Everything else that a version needs is named, with its size and hash, in its ma
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import ModelNotReady, NotFound
 from server.manifest import GraphFile, Manifest
+
+VERDICT = "verdict.json"
 
 
 class Labels(BaseModel):
@@ -27,6 +30,26 @@ class Labels(BaseModel):
     """Share of the requests without a version that the canary answers."""
 
 
+class Verdict(BaseModel):
+    """Why a canary was sent back: `verdict.json` in its family's folder, beside the labels that it answered by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str
+    manifest_sha256: str
+    labels: Labels
+    reason: str
+
+    @classmethod
+    def on(cls, manifest: Manifest, labels: Labels, reason: str) -> "Verdict":
+        """Return a verdict on the version of a manifest."""
+        return cls(version=manifest.version, manifest_sha256=_digest(manifest), labels=labels, reason=reason)
+
+    def holds(self, manifest: Manifest, labels: Labels) -> bool:
+        """Say whether it is about this very version, and nobody has asked for another trial by changing the labels."""
+        return self.labels == labels and self.manifest_sha256 == _digest(manifest)
+
+
 class Repository:
     """The families that are complete and hash-valid, by name and version.
 
@@ -39,6 +62,7 @@ class Repository:
         self._versions: dict[str, dict[str, Manifest]] = {}
         self._broken: dict[str, str] = {}
         self._labels: dict[str, Labels | str] = {}
+        self._verdicts: dict[str, Verdict] = {}
         self.scan()
 
     def scan(self) -> None:
@@ -57,7 +81,8 @@ class Repository:
                 broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
             else:
                 versions.setdefault(manifest.family, {})[manifest.version] = manifest
-        self._labels, self._versions, self._broken = dict(self._read_labels()), versions, broken
+        labels, verdicts = dict(self._read_labels()), dict(self._read_verdicts())
+        self._versions, self._broken, self._labels, self._verdicts = versions, broken, labels, verdicts
 
     def families(self) -> list[str]:
         """Return the names of the families that can be served, sorted."""
@@ -93,6 +118,22 @@ class Repository:
         others = [version for version in self.versions(model) if version != labels.canary]
         return self.get(model, labels.stable or (others[-1] if others else None))
 
+    def verdict(self, model: str) -> Verdict | None:
+        """Return the last verdict on a canary of a family that was found or kept."""
+        return self._verdicts.get(model)
+
+    def keep_verdict(self, model: str, verdict: Verdict) -> None:
+        """Write a verdict beside the labels, so that it outlives a restart; blocks.
+
+        Raises: OSError if the disk does not take it.
+        """
+        self._verdicts[model] = verdict
+        if self.root is not None:
+            path = self.root / model / VERDICT
+            partial = path.with_suffix(".partial")
+            partial.write_text(verdict.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
+
     def default(self) -> str:
         """Return the family for callers that name none: the first by name.
 
@@ -123,6 +164,12 @@ class Repository:
                 yield path.parent.name, _first_fault(error)
             except OSError as error:
                 yield path.parent.name, _told(error)
+
+    def _read_verdicts(self) -> Iterator[tuple[str, Verdict]]:
+        """Give each family's verdict; one that cannot be read is none, for a trial finds out again."""
+        for path in self._find(f"*/{VERDICT}"):
+            with suppress(ValidationError, OSError):
+                yield path.parent.name, Verdict.model_validate_json(path.read_bytes())
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:
@@ -160,6 +207,10 @@ def _load(path: Path) -> Manifest:
     for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
         _check_file(root, file)
     return manifest
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
 
 
 def _told(error: Exception) -> str:

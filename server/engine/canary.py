@@ -3,7 +3,7 @@
     labels.json of a family:  {"stable": "1", "canary": "2", "canary_share": 0.1}
 
 It does worse if more of its requests fail, or if its capped answers agree with full tape less often. A canary that was
-sent back stays out until its labels are changed.
+sent back stays out, over restarts too, until its labels are changed or the verdict beside them is taken away.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from server.engine.guard import MIN_COMPARED, Guard
 from server.errors import BackendFailed, ModelNotReady, ServeError
 from server.manifest import Manifest
 from server.metrics import Metrics
-from server.repository import Labels, Repository
+from server.repository import Repository, Verdict
 
 _log = logging.getLogger("adatape.engine")
 
@@ -108,7 +108,8 @@ class Trials:
         self.by_model: dict[str, Trial] = {}
         self.rejected: dict[tuple[str, str], str] = {}
         """By family and version, why a canary was sent back."""
-        self._rejected_labels: dict[str, Labels] = {}
+        self._unkept: dict[str, Verdict] = {}
+        """Verdicts that the disk does not have: not yet, or it did not take them."""
         self._repository = repository
         self._metrics = metrics
         self._open = open_
@@ -121,14 +122,17 @@ class Trials:
         Raises: ServeError if the canary is not whole, cannot be loaded, or differs in what callers see.
         """
         labels, trial = self._repository.labels(name), self.by_model.get(name)
-        if labels != self._rejected_labels.get(name):
-            self._rejected_labels.pop(name, None)
-            self.rejected = {place: why for place, why in self.rejected.items() if place[0] != name}
-        is_wanted = labels.canary is not None and labels.canary_share > 0 and name not in self._rejected_labels
-        if not is_wanted or labels.canary == stable.manifest.version:
+        self.rejected = {place: why for place, why in self.rejected.items() if place[0] != name}
+        if labels.canary is None or labels.canary_share == 0 or labels.canary == stable.manifest.version:
             await self.end(name)
             return
         manifest = self._repository.get(name, labels.canary)
+        verdict = self._unkept.get(name) or self._repository.verdict(name)
+        if verdict is not None and verdict.holds(manifest, labels):
+            self.rejected[name, manifest.version] = verdict.reason
+            await self.end(name)
+            return
+        self._unkept.pop(name, None)
         _check_alike(manifest, stable.manifest)
         if trial is None or trial.family.manifest != manifest:
             await self.end(name)
@@ -150,14 +154,26 @@ class Trials:
         _log.info("canary_on_trial model=%s canary=%s stable=%s share=%g", *place)
 
     def _send_back(self, name: str, reason: str) -> None:
-        version = self.by_model[name].family.manifest.version
-        _log.error("canary_sent_back model=%s version=%s reason=%r", name, version, reason)
-        self.rejected[name, version] = f"sent back as a canary: {reason}"
-        self._rejected_labels[name] = self._repository.labels(name)
+        manifest = self.by_model[name].family.manifest
+        _log.error("canary_sent_back model=%s version=%s reason=%r", name, manifest.version, reason)
+        verdict = Verdict.on(manifest, self._repository.labels(name), f"sent back as a canary: {reason}")
+        self.rejected[name, manifest.version] = verdict.reason
+        self._unkept[name] = verdict
         self._metrics.rollbacks.add(1, name)
-        task = asyncio.create_task(self.end(name))
+        task = asyncio.create_task(self._see_out(name, verdict))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _see_out(self, name: str, verdict: Verdict) -> None:
+        """End a trial, and have the disk remember why; where it does not, this server does while it lives."""
+        await self.end(name)
+        try:
+            await asyncio.to_thread(self._repository.keep_verdict, name, verdict)
+        except OSError as error:
+            _log.warning("canary_verdict_not_kept model=%s reason=%r", name, error.strerror)
+        else:
+            if self._unkept.get(name) is verdict:
+                del self._unkept[name]
 
 
 def _check_alike(canary: Manifest, stable: Manifest) -> None:

@@ -95,10 +95,10 @@ class Shelf:
 
         Raises: NotFound, naming what there is.
         """
-        family = self.families.get(model)
-        if family is not None and version in {None, family.manifest.version, STABLE}:
-            return family.manifest
-        return self._repository.get(model, version)
+        try:
+            return self.find(model, version).manifest
+        except ModelNotReady:
+            return self._repository.get(model, version)
 
     def loaded(self) -> list[Family]:
         """Return the loaded families, by name."""

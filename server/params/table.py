@@ -109,9 +109,10 @@ PARAMETERS = (
     Parameter(
         "version",
         _to_text,
-        "the number of a version",
+        "the number of a version, stable or canary",
         {"type": "string", "minLength": 1},
-        "Which version of the model answers; the newest if you name none.",
+        "Which version of the model answers: its number, or its label, `stable` or `canary`. Without it the stable one "
+        "does, which is the newest unless labels say otherwise, and a canary its share.",
         "1",
     ),
     Parameter(

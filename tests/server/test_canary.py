@@ -1,7 +1,10 @@
 """Labels, shares and trials: who answers, and when a canary is sent back."""
 
 import asyncio
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from server.engine.canary import MIN_FAILED, Trial
 from server.engine.statuses import Standing
 from server.errors import BackendFailed, BadRequest, ModelNotReady
 from server.metrics import Metrics
-from server.repository import Repository
+from server.repository import VERDICT, Repository
 from server.settings import Settings
 from tests.server.simulation import SimulatedInstances, World, images, simulate
 from tests.server.test_repository import edit_manifest, write_family
@@ -124,6 +127,85 @@ def test_a_canary_that_fails_is_sent_back_and_stays_out_until_its_labels_change(
         assert set(await versions_of(world, 20)) == {"1", "2"}
 
     play(root, scenario)
+
+
+def send_back(root) -> None:
+    """Run a server until it sends its canary back, and stop it."""
+
+    async def scenario(world, backend):
+        backend.models["2"].is_well = False
+        assert "failed" in [await settle(world) for _ in range(60)]
+
+    label(root, canary="2", canary_share=0.5)
+    play(root, scenario)
+
+
+def test_a_canary_that_was_sent_back_stays_out_after_a_restart(root):
+    async def scenario(world, backend):
+        assert set(await versions_of(world, 40)) == {"1"}
+        assert list(backend.models) == ["1"], "it is not even loaded"
+        (status,) = [each for each in world.engine.shelf.statuses() if each.version == "2"]
+        assert "sent back as a canary: 100.0% of its requests fail" in status.reason
+        await world.engine.shelf.load(FAMILY)
+        assert set(await versions_of(world, 40)) == {"1"}
+
+    send_back(root)
+    play(root, scenario)
+
+
+def change_labels(root) -> None:
+    label(root, canary="2", canary_share=0.4)
+
+
+def take_the_verdict_away(root) -> None:
+    (root / FAMILY / VERDICT).unlink()
+
+
+def damage_the_verdict(root) -> None:
+    (root / FAMILY / VERDICT).write_text("{")
+
+
+def publish_another_build(root) -> None:
+    edit_manifest(root / FAMILY / "2", lambda manifest: manifest["source"].update(run="another"))
+
+
+@pytest.mark.parametrize(
+    "ask", [change_labels, take_the_verdict_away, damage_the_verdict, publish_another_build], ids=lambda f: f.__name__
+)
+def test_an_operator_gets_another_trial(root, ask):
+    async def at_a_start(world, _):
+        assert set(await versions_of(world, 40)) == {"1", "2"}
+
+    async def at_a_load(world, _):
+        ask(root)
+        await world.engine.shelf.load(FAMILY)
+        assert set(await versions_of(world, 40)) == {"1", "2"}
+        assert [each.standing for each in world.engine.shelf.statuses()] == [Standing.READY] * 2
+
+    send_back(root)
+    play(root, at_a_load)
+    play(root, at_a_start)
+
+
+def test_a_verdict_that_the_disk_does_not_take_holds_while_the_server_lives(root, monkeypatch, caplog):
+    async def scenario(world, backend):
+        backend.models["2"].is_well = False
+        assert "failed" in [await settle(world) for _ in range(60)]
+        await world.engine.shelf.load(FAMILY)
+        assert set(await versions_of(world, 20)) == {"1"}
+        label(root, canary="2", canary_share=0.4)
+        await world.engine.shelf.load(FAMILY)
+        backend.models["2"].is_well = True
+        assert set(await versions_of(world, 20)) == {"1", "2"}
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    label(root, canary="2", canary_share=0.5)
+    monkeypatch.setattr(Path, "replace", fail)
+    play(root, scenario)
+    assert "canary_verdict_not_kept model=adatape_fake reason='No space left on device'" in caplog.text
+    assert not (root / FAMILY / VERDICT).exists()
 
 
 async def settle(world) -> str:
