@@ -4,7 +4,7 @@ Shape legend: B batch, M bank, K reads a step, D dim.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adatape.config import ModelConfig
 from adatape.model import AdaTape
@@ -39,6 +39,13 @@ ABLATIONS = {
 }
 
 
+class Silence(nn.Module):
+    """Nothing of what comes in; its gradient is zero, not absent, so the optimiser treats all weights alike."""
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return x_BD * 0
+
+
 def build_ablated(config: ModelConfig, ablation: str) -> AdaTape:
     """Return an AdaTape whose readers do one thing differently, in training and in evaluation."""
     model = AdaTape(config)
@@ -46,4 +53,14 @@ def build_ablated(config: ModelConfig, ablation: str) -> AdaTape:
     for reader in model.readers:
         assert isinstance(reader, TapeReader), "This is a bug."
         setattr(reader, attribute, function)
+    return model
+
+
+def build_blind(config: ModelConfig, ablation: str | None = None) -> AdaTape:
+    """Return an AdaTape whose main tokens say nothing of the input, so that only its tape can; or one ablated as well.
+
+    The positions and the class token remain, and the bank is as it was.
+    """
+    model = build_ablated(config, ablation) if ablation else AdaTape(config)
+    model.embedding = nn.Sequential(model.embedding, Silence())
     return model

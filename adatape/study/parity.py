@@ -3,7 +3,7 @@
 `fixed` strings have the length of their table; `variable` ones any length up to it, filled up with blanks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -11,19 +11,24 @@ from typing import Any
 
 from adatape.baselines.act import ActConfig, ActTransformer
 from adatape.baselines.pondernet import PonderConfig, PonderNet
+from adatape.config import ModelConfig
 from adatape.configs import Preset, preset
-from adatape.data import Dataset, open_source, parity_strings
+from adatape.data import PARITY_SIZES, Dataset, open_source, parity_strings
 from adatape.model import AdaTape
-from adatape.study.ablation import build_ablated
+from adatape.study.ablation import build_ablated, build_blind
 from adatape.study.mechanism import mechanism_figures
 from adatape.study.quality import quality
 from adatape.study.runs import Spec
 from adatape.transformer import Transformer
 
+FIXED, VARIABLE, SHORT = "parity", "parity-variable", "parity-short"
+"""Strings of one length, of any length, and of any length up to half of what the model has room for."""
 LENGTHS = (8, 16, 32, 40)
-ABLATION_LENGTH = 16
+ABLATION_LENGTH, ROOM = 16, 32
 MAX_STEPS = 4
 """What the depth-adaptive models may take; twice the depth of the others."""
+LONG_STRINGS, LONG_STRING_EPOCHS = 32, 1.5
+"""Above this length the deep models are given twice the steps of the preset."""
 LONG_TRAINING = 5
 """How many times the steps the plain transformer is given in its second chance."""
 
@@ -31,12 +36,14 @@ LONG_TRAINING = 5
 def parity_preset(length: int, *, reads: int = 2, capacity: int | None = None, deep: bool = False) -> Preset:
     """Return AdaTape for strings of a length; unless said otherwise its tape can hold every symbol.
 
-    `deep` is the preset as it is; else it has one block less, and two thirds of the steps.
+    `deep` is the preset as it is, with twice its steps for long strings; else it has one block less, and two thirds
+    of the preset's steps.
     """
     capacity = length // reads if capacity is None else capacity
     tape = {"tape.capacity": capacity, "tape.halting_threshold": capacity / reads}
-    less = {} if deep else {"model.depth": 2, "recipe.epochs": 0.5}
-    return preset("parity", {"model.seq_len": length, **tape, **less})
+    shallow = {"model.depth": 2, "recipe.epochs": 0.5}
+    longer = {"recipe.epochs": LONG_STRING_EPOCHS} if length > LONG_STRINGS else {}
+    return preset("parity", {"model.seq_len": length, **tape, **(longer if deep else shallow)})
 
 
 FAST, DEPTH_ADAPTIVE = ("adatape", "transformer", "transformer-flat"), ("ut-act", "pondernet")
@@ -84,7 +91,7 @@ def specs(num_seeds: int) -> Iterator[Spec]:
 
 def comparison(kind: str, seed: int, names: Iterable[str]) -> Iterator[Spec]:
     """Give these models at every length."""
-    source = "parity" if kind == "fixed" else "parity-variable"
+    source = FIXED if kind == "fixed" else VARIABLE
     for length in LENGTHS:
         compared = models(length)
         for name in names:
@@ -101,7 +108,7 @@ def details(seed: int) -> Iterator[Spec]:
 def ablations(length: int, seed: int) -> Iterator[Spec]:
     """Give the deeper AdaTape with one thing changed: K, what is read, and how it is merged."""
     group, changed = f"ablation-{length}", parity_preset(length, deep=True)
-    yield Spec("parity", group, "K=1", seed, "parity", parity_preset(length, reads=1, deep=True), AdaTape)
+    yield Spec("parity", group, "K=1", seed, FIXED, parity_preset(length, reads=1, deep=True), AdaTape)
     for name in ("no merge", "random entries"):
         yield _ablated(group, name, seed, changed)
     tape = changed.model.tape
@@ -111,35 +118,44 @@ def ablations(length: int, seed: int) -> Iterator[Spec]:
         "ponder-loss": replace(tape, ponder_weight=0.01),
     }.items():
         chosen = replace(changed, model=replace(changed.model, tape=other))
-        yield Spec("parity", group, name, seed, "parity", chosen, AdaTape)
-    yield Spec("parity", group, "K=4", seed, "parity", parity_preset(length, reads=4, deep=True), AdaTape)
+        yield Spec("parity", group, name, seed, FIXED, chosen, AdaTape)
+    yield Spec("parity", group, "K=4", seed, FIXED, parity_preset(length, reads=4, deep=True), AdaTape)
     for name in ("no used mask", "first entries"):
         yield _ablated(group, name, seed, changed)
+    for label, ablation in {"blind": None, "no-merge-blind": "no merge"}.items():
+        yield Spec("parity", group, label, seed, FIXED, changed, partial(build_blind, ablation=ablation))
 
 
 def _ablated(group: str, name: str, seed: int, changed: Preset) -> Spec:
     build = partial(build_ablated, ablation=name)
-    return Spec("parity", group, name.replace(" ", "-"), seed, "parity", changed, build)
+    return Spec("parity", group, name.replace(" ", "-"), seed, FIXED, changed, build)
 
 
 def limits(seed: int) -> Iterator[Spec]:
-    """Give a tape too short for the string, longer strings, and a baseline trained for longer."""
+    """Give a tape too short for the string, longer strings, and a baseline trained for longer.
+
+    Longer than what the model is made for, and longer than what it met in training.
+    """
     group = f"limits-{ABLATION_LENGTH}"
     short = parity_preset(ABLATION_LENGTH, capacity=ABLATION_LENGTH // 4, deep=True)
-    yield Spec("parity", group, "half-the-tape", seed, "parity", short, AdaTape)
-    yield Spec("parity", "fixed-64", "adatape-deep", seed, "parity", parity_preset(64, deep=True), AdaTape)
+    yield Spec("parity", group, "half-the-tape", seed, FIXED, short, AdaTape)
+    yield Spec("parity", "fixed-64", "adatape-deep", seed, FIXED, parity_preset(64, deep=True), AdaTape)
     plain, build = models(ABLATION_LENGTH)["transformer"]
     longer = replace(plain, recipe=replace(plain.recipe, epochs=plain.recipe.epochs * LONG_TRAINING))
-    yield Spec("parity", group, "transformer-longer", seed, "parity", longer, build)
-    yield Spec("parity", "fixed-128", "adatape-deep", seed, "parity", parity_preset(128, deep=True), AdaTape)
+    yield Spec("parity", group, "transformer-longer", seed, FIXED, longer, build)
+    yield Spec("parity", "fixed-128", "adatape-deep", seed, FIXED, parity_preset(128, deep=True), AdaTape)
+    roomy = parity_preset(ROOM, deep=True)
+    builders: dict[str, Callable[[ModelConfig], Transformer]] = {"adatape-deep": AdaTape, "blind": build_blind}
+    for name, builder in builders.items():
+        yield Spec("parity", f"short-{ROOM}", name, seed, SHORT, roomy, builder)
 
 
 def quick_specs() -> Iterator[Spec]:
     """Give a study small enough for a test: one length, one seed, few steps."""
     for name, (chosen, build) in models(8).items():
-        yield Spec("parity", "fixed-8", name, 0, "parity", _shortened(chosen), build)
+        yield Spec("parity", "fixed-8", name, 0, FIXED, _shortened(chosen), build)
     reads_one = _shortened(parity_preset(8, reads=1))
-    yield Spec("parity", "ablation-8", "K=1", 0, "parity", reads_one, AdaTape)
+    yield Spec("parity", "ablation-8", "K=1", 0, FIXED, reads_one, AdaTape)
 
 
 def _shortened(chosen: Preset) -> Preset:
@@ -148,7 +164,11 @@ def _shortened(chosen: Preset) -> Preset:
 
 def open_strings(spec: Spec) -> Dataset:
     """Return the strings of a run."""
-    return open_source(spec.data, image_size=0, seq_len=spec.chosen.model.seq_len)
+    width = spec.chosen.model.seq_len
+    if spec.data != SHORT:
+        return open_source(spec.data, image_size=0, seq_len=width)
+    splits = (parity_strings(count, seed, 1, width // 2, width=width) for count, seed in PARITY_SIZES.values())
+    return Dataset(SHORT, ("even", "odd"), *splits)
 
 
 def measure(spec: Spec, model: Transformer, data: Dataset) -> dict[str, Any]:
@@ -160,7 +180,7 @@ def measure(spec: Spec, model: Transformer, data: Dataset) -> dict[str, Any]:
         caps = sorted({0, 1, 2, capacity // 4, capacity // 2, capacity - 1, capacity})
         figures["by_cap"] = {str(cap): quality(model, split, cap)["accuracy"] for cap in caps}
         figures["mechanism"] = mechanism_figures(model, split)
-    if spec.data == "parity-variable":
+    if spec.data != FIXED:
         figures["by_length"] = {
             f"{low + 1}-{high}": quality(model, parity_strings(1000, 44, low + 1, high, width=model.config.seq_len))[
                 "accuracy"

@@ -23,6 +23,8 @@ from adatape.transformer import Transformer
 
 ROW_STEPS = 100
 """Training steps that a row of the learning curve averages over."""
+SETTLED_ROWS, SETTLED_ACCURACY = 5, 0.9995
+"""A run ends early when the last rows of its learning curve are all as good as this: nothing is left to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +82,36 @@ def run_all(
 
 
 def train(trainer: Trainer[Transformer], folder: Path, label: str, *, save_every_s: float) -> list[dict[str, float]]:
-    """Train to the end from the last saved state; return the learning curve, with the CPU seconds it took."""
+    """Train to the end, or until it has settled, from the last saved state; return the learning curve.
+
+    Its rows say how many CPU seconds it took so far.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = resume_from(folder, trainer.state)
     figures: list[dict[str, float]] = []
     started_s, saved_s = time.process_time() - (rows[-1]["cpu_s"] if rows else 0.0), time.monotonic()
     with tqdm(total=trainer.schedule.total_steps, initial=trainer.state.step, desc=label, mininterval=5) as bar:
-        while not trainer.is_done:
+        while not _has_ended(trainer, rows):
             figures.append(trainer.step())
             bar.update()
             if trainer.state.step % ROW_STEPS == 0 or trainer.is_done:
                 rows.append({**_row(trainer.state.step, figures), "cpu_s": round(time.process_time() - started_s, 1)})
                 figures = []
                 bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", accuracy=f"{rows[-1]['accuracy']:.3f}")
-                if time.monotonic() - saved_s > save_every_s or trainer.is_done:
+                if time.monotonic() - saved_s > save_every_s or _has_ended(trainer, rows):
                     save_state(folder, trainer.state, rows)
                     saved_s = time.monotonic()
     return rows
+
+
+def _has_ended(trainer: Trainer[Transformer], rows: list[dict[str, float]]) -> bool:
+    return trainer.is_done or is_settled(rows)
+
+
+def is_settled(rows: list[dict[str, float]]) -> bool:
+    """Say whether a learning curve has reached its end before its training has."""
+    last = rows[-SETTLED_ROWS:]
+    return len(last) == SETTLED_ROWS and all(row["accuracy"] >= SETTLED_ACCURACY for row in last)
 
 
 def _row(step: int, figures: list[dict[str, float]]) -> dict[str, float]:

@@ -1,14 +1,16 @@
 """What the studies measure, against hand-made readings."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from adatape.data import PAD, Split, parity_strings
 from adatape.model import AdaTape
-from adatape.study.ablation import ABLATIONS, build_ablated, choose_again, choose_first, choose_random
+from adatape.study.ablation import ABLATIONS, build_ablated, build_blind, choose_again, choose_first, choose_random
 from adatape.study.behaviour import centre_ratio, correlation, entry_counts
-from adatape.study.mechanism import mechanism_figures, mixed_tokens
+from adatape.study.mechanism import best_guess, mechanism_figures, mixed_tokens, swapped_accuracy
 from adatape.study.parity import parity_preset
 from adatape.study.quality import quality
 
@@ -16,9 +18,9 @@ from adatape.study.quality import quality
 def test_a_token_is_mixed_when_its_symbols_differ() -> None:
     symbols_BL = torch.tensor([[2, 2, 2, 0]])
     picks_BNK = torch.tensor([[[0, 1], [2, 3], [-1, -1]]])
-    mixed_BN, holds_BN3 = mixed_tokens(symbols_BL, picks_BNK)
+    mixed_BN, holds_BN4 = mixed_tokens(symbols_BL, picks_BNK)
     assert mixed_BN.tolist() == [[False, True, False]]
-    assert holds_BN3[0].tolist() == [[False, False, True], [True, False, True], [False, False, False]]
+    assert holds_BN4[0].int().tolist() == [[0, 0, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
 
 
 def test_an_odd_count_leaves_an_odd_number_of_mixed_tokens() -> None:
@@ -30,6 +32,41 @@ def test_an_odd_count_leaves_an_odd_number_of_mixed_tokens() -> None:
     assert figures["all_read"] > 0.5
     if figures["all_read"] == 1:
         assert set(figures["odd_when_odd"].values()) == {1.0}
+
+
+def test_a_best_guess_gives_all_that_look_alike_one_answer() -> None:
+    is_odd_B = torch.tensor([True, True, False, False, False])
+    assert best_guess(torch.tensor([[1], [1], [1], [2], [2]]), is_odd_B) == pytest.approx(0.8)
+    assert best_guess(torch.tensor([[1], [1], [2], [2], [3]]), is_odd_B) == 1
+
+
+def test_a_tape_of_merged_pairs_tells_the_parity_and_one_of_best_entries_does_not() -> None:
+    split = parity_strings(500, 1, 8, 8)
+    for build, least, most in (
+        (build_blind, 1.0, 1.0),
+        (partial(build_blind, ablation="no merge"), 0.5, 0.8),
+    ):
+        torch.manual_seed(0)
+        figures = mechanism_figures(build(parity_preset(8).model).eval(), split)
+        assert figures["all_read"] == 1, "the bound is of a tape that holds all"
+        assert least <= figures["tells"]["tape"] <= most
+
+
+def test_a_blind_model_sees_its_tape_only() -> None:
+    torch.manual_seed(0)
+    split = parity_strings(50, 1, 8, 8)
+    blind, sighted = (build(parity_preset(8).model).eval() for build in (build_blind, AdaTape))
+    inputs = torch.nn.functional.one_hot(torch.from_numpy(split.x).long(), 3).float()
+    is_alike = [(model.embed(inputs)[0] == model.embed(inputs)[1]).all() for model in (blind, sighted)]
+    assert is_alike == [True, False]
+    assert not torch.equal(*blind(inputs).reads[0].tape_BND[:2])
+
+
+def test_another_main_token_does_not_move_a_blind_model() -> None:
+    torch.manual_seed(0)
+    split, model = parity_strings(50, 1, 8, 8), build_blind(parity_preset(8).model).eval()
+    torch.nn.init.normal_(model.head.weight)
+    assert swapped_accuracy(model, split) == pytest.approx(quality(model, split)["accuracy"])
 
 
 def test_short_strings_are_filled_up() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adatape.data import Dataset, Split, open_source
+from adatape.data import PAD, Dataset, Split, open_source
 from adatape.model import AdaTape
 from adatape.study import images, parity
 from adatape.study.__main__ import main
@@ -74,6 +74,27 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: p
     assert [row["step"] for row in rows] == [2, 4]
     pairs = zip(whole.state.model.parameters(), resumed.state.model.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_a_run_ends_early_when_nothing_is_left_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adatape.study.runs.ROW_STEPS", 1)
+    monkeypatch.setattr("adatape.study.runs.SETTLED_ROWS", 2)
+    spec = tiny_spec()
+    trainer = Trainer(spec.chosen, tiny_data(spec), AdaTape, seed=0, device="cpu")
+    monkeypatch.setattr("adatape.study.runs.SETTLED_ACCURACY", 0.0)
+    rows = train(trainer, tmp_path, "", save_every_s=60)
+    assert [row["step"] for row in rows] == [1, 2]
+    again = Trainer(spec.chosen, tiny_data(spec), AdaTape, seed=0, device="cpu")
+    assert train(again, tmp_path, "", save_every_s=60) == rows, "it stays ended when the command runs again"
+    monkeypatch.setattr("adatape.study.runs.SETTLED_ACCURACY", 1.1)
+    assert [row["step"] for row in train(again, tmp_path, "", save_every_s=60)] == [1, 2, 3, 4]
+
+
+def test_short_strings_leave_the_longer_half_unseen() -> None:
+    spec = next(spec for spec in parity.specs(1) if spec.data == parity.SHORT)
+    data = parity.open_strings(spec)
+    assert data.train.x.shape[1] == parity.ROOM
+    assert ((data.train.x != PAD).sum(1).max(), (data.test.x != PAD).sum(1).min()) == (parity.ROOM // 2, 1)
 
 
 @pytest.mark.parametrize(
