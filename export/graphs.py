@@ -41,7 +41,7 @@ def reader_graph(model: AdaTape) -> onnx.ModelProto:
     inputs_BX = torch.zeros(TRACED_BATCH, *shape, dtype=dtype)
     max_tape_B1 = torch.ones(TRACED_BATCH, 1, dtype=torch.int32)
     inputs = (INPUT_NAMES[config.input], "max_tape")
-    return _export(ReaderHalf(model), inputs, READER_OUTPUTS, (inputs_BX, max_tape_B1))
+    return export_module(ReaderHalf(model), inputs, READER_OUTPUTS, (inputs_BX, max_tape_B1))
 
 
 def trunk_graph(model: AdaTape, bucket: int | None = None) -> onnx.ModelProto:
@@ -49,15 +49,15 @@ def trunk_graph(model: AdaTape, bucket: int | None = None) -> onnx.ModelProto:
     config = model.config
     hidden_BSD = torch.zeros(TRACED_BATCH, config.num_tokens, config.dim)
     if bucket == 0:
-        return _export(BareTrunkHalf(model), TRUNK_INPUTS[:1], TRUNK_OUTPUTS, (hidden_BSD,))
+        return export_module(BareTrunkHalf(model), TRUNK_INPUTS[:1], TRUNK_OUTPUTS, (hidden_BSD,))
     num_slots = bucket or max(2, config.capacity)
     tape_BTD = torch.zeros(TRACED_BATCH, num_slots, config.dim)
     tape_length_B1 = torch.ones(TRACED_BATCH, 1, dtype=torch.int32)
     arguments = (hidden_BSD, tape_BTD, tape_length_B1)
-    return _export(TrunkHalf(model), TRUNK_INPUTS, TRUNK_OUTPUTS, arguments, is_symbolic=bucket is None)
+    return export_module(TrunkHalf(model), TRUNK_INPUTS, TRUNK_OUTPUTS, arguments, is_symbolic=bucket is None)
 
 
-def _export(
+def export_module(
     half: nn.Module,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -65,6 +65,7 @@ def _export(
     *,
     is_symbolic: bool = False,
 ) -> onnx.ModelProto:
+    """Return a module as a graph of whatever batch; with `is_symbolic`, of whatever tape as well."""
     batch = torch.export.Dim("batch", min=1, max=2**20)
     shapes: list[dict[int, Any]] = [{0: batch} for _ in arguments]
     if is_symbolic:
