@@ -11,7 +11,8 @@ from adatape.study import images, parity
 from adatape.study.report import write_report
 from adatape.study.runs import Folders, Spec, run_all
 
-SEEDS = 3
+SEEDS, IMAGE_SEEDS = 3, 2
+"""Seeds of a whole study; an image run takes longer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.study != "report":
             run(args)
-        print(f"wrote {write_report(args.results, args.report)} and its charts")
+        print(f"wrote {write_report(args.results, args.report, planned(quick=args.quick))} and its charts")
     except (ValueError, OSError) as error:
         print(f"adatape.study: {error}", file=sys.stderr)
         return 1
@@ -41,14 +42,21 @@ def run(args: argparse.Namespace) -> None:
     run_all(_share(_specs(args), args), open_data, measure, folders, save_every_s=args.save_every_s)
 
 
+def planned(*, quick: bool) -> list[Spec]:
+    """Return all runs of both studies, whether they were asked for or not."""
+    if quick:
+        return [*parity.quick_specs(), *images.quick_specs()]
+    return [*parity.specs(SEEDS), *images.specs("", IMAGE_SEEDS)]
+
+
 def _specs(args: argparse.Namespace) -> list[Spec]:
     if args.study == "parity":
-        return list(parity.quick_specs() if args.quick else parity.specs(args.seeds))
+        return list(parity.quick_specs() if args.quick else parity.specs(args.seeds or SEEDS))
     if args.quick:
         return list(images.quick_specs())
     if args.data is None:
         raise ValueError("--data; got none; expected a source of 32 px images, for example a CIFAR-10 archive")
-    return list(images.specs(args.data, args.seeds))
+    return list(images.specs(args.data, args.seeds or IMAGE_SEEDS))
 
 
 def _share(specs: list[Spec], args: argparse.Namespace) -> list[Spec]:
@@ -69,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", choices=("parity", "images", "report"))
     parser.add_argument("--data", metavar="SOURCE", help="images: as for training; --quick needs none")
     parser.add_argument("--quick", action="store_true", help="a study small enough for a test")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each run")
+    parser.add_argument("--seeds", type=int, help=f"seeds of each run; default: {SEEDS}, images {IMAGE_SEEDS}")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name holds this text")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="of several processes, which one")
     parser.add_argument("--states", type=Path, help="folder of resumable states; default: runs/study, or -quick")

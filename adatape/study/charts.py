@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from adatape.study.tables import Seeds
+from adatape.study.tables import Result, Seeds, Speeds, best_rate
 
 DPI = 110
 MARKERS = "osD^vP*X<>"
@@ -75,15 +75,23 @@ def accuracy_by_cap(several: Mapping[str, Seeds], path: Path) -> None:
     save(figure, path)
 
 
-def quality_by_cost(models: Sequence[Seeds], path: Path) -> None:
-    """Draw accuracy against FLOPs, with AdaTape's frontiers, and against measured speed."""
+def cpu_rate(result: Result) -> float:
+    """Return the images a CPU second in batches of 32 that were measured behind a run."""
+    return float(result["figures"]["images_per_s"]["32"])
+
+
+def quality_by_cost(models: Sequence[Seeds], speeds: Speeds, path: Path) -> None:
+    """Draw accuracy against FLOPs, with AdaTape's frontiers, and against speed, measured side by side or else alone."""
     figure, (by_flops, by_speed) = new_figure(2)
     for marker, seeds in zip(MARKERS * 2, models, strict=False):
         figures = [result["figures"] for result in seeds.results]
         flops = [one["flops"] / 1e6 for one in figures]
         accuracies = [100 * one["accuracy"] for one in figures]
         (points,) = by_flops.plot(flops, accuracies, marker, label=seeds.variant)
-        by_speed.plot([one["images_per_s"]["32"] for one in figures], accuracies, marker, label=seeds.variant)
+        rate = best_rate(speeds, seeds.variant, 32)
+        if rate or not speeds:
+            rates = [rate.median if rate else cpu_rate(result) for result in seeds.results]
+            by_speed.plot(rates, accuracies, marker, label=seeds.variant, color=points.get_color())
         for one in figures:
             frontier = one.get("frontier", [])
             by_flops.plot(
@@ -94,7 +102,8 @@ def quality_by_cost(models: Sequence[Seeds], path: Path) -> None:
                 alpha=0.6,
             )
     _label(by_flops, "mean useful FLOPs an image (millions)", "test accuracy (%)")
-    _label(by_speed, "images per CPU second, batches of 32, eager", "test accuracy (%)")
+    unit = "images per second, batches of 32" if speeds else "images per CPU second, batches of 32, torch"
+    _label(by_speed, unit, "test accuracy (%)")
     for axes in (by_flops, by_speed):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ScalarFormatter())

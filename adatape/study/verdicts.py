@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adatape.curve import Z_95
-from adatape.study.tables import NOT_RUN, Result, Seeds, accuracy
+from adatape.study.tables import NOT_RUN, Rate, Result, Seeds, accuracy
 
 Gathered = Mapping[tuple[str, str], Seeds]
 SHOWN, NOT_SHOWN, CONTRADICTED = "shown", "not shown", "contradicted"
@@ -15,11 +15,17 @@ CHANCE_MARGIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim, what became of it, and the numbers."""
+    """A claim, what became of it, and the numbers; `number` is that of the authors' claim it belongs to."""
 
     claim: str
     verdict: str
     evidence: str
+    number: str = ""
+
+
+def numbered(number: str, *verdicts: Verdict) -> list[Verdict]:
+    """Return verdicts as belonging to a claim of the authors."""
+    return [replace(verdict, number=number) for verdict in verdicts]
 
 
 def difference(ours: Seeds, theirs: Seeds, figure: Callable[[Result], float] = accuracy) -> tuple[float, float]:
@@ -58,12 +64,14 @@ def judge(gap: float, half: float, ours: list[float], theirs: list[float]) -> st
     return CONTRADICTED if gap < -half and max(ours) < min(theirs) else NOT_SHOWN
 
 
-def at_least(claim: str, aim: float, several: Mapping[str, Seeds | None]) -> Verdict:
+def at_least(
+    claim: str, aim: float, several: Mapping[str, Seeds | None], figure: Callable[[Result], float] = accuracy
+) -> Verdict:
     """Judge that every seed of every row reaches an accuracy; rows that were not run are told."""
     ran = {name: seeds for name, seeds in several.items() if seeds is not None}
     if not ran:
         return Verdict(claim, NOT_RUN, "")
-    worst = {name: min(seeds.values(accuracy)) for name, seeds in ran.items()}
+    worst = {name: min(seeds.values(figure)) for name, seeds in ran.items()}
     verdict = CONTRADICTED if min(worst.values()) < aim else SHOWN if len(ran) == len(several) else NOT_SHOWN
     evidence = ", ".join(f"{name}: {100 * value:.1f} %" for name, value in worst.items())
     seeds = "/".join(str(len(seeds.results)) for seeds in ran.values())
@@ -87,6 +95,19 @@ def at_chance(claim: str, several: Mapping[str, Seeds | None]) -> Verdict:
     missing = ", ".join(name for name in several if name not in ran)
     verdict = with_seeds(verdict, *ran.values()) if verdict == SHOWN else verdict
     return Verdict(claim, verdict, f"best seed of {evidence}" + f"; {NOT_RUN}: {missing}" * bool(missing))
+
+
+def faster(claim: str, ours: Rate | None, theirs: Mapping[str, Rate | None]) -> Verdict:
+    """Judge that our slowest measurement beats the fastest of every other; what was not measured is told."""
+    measured = {name: rate for name, rate in theirs.items() if rate is not None}
+    if ours is None or not measured:
+        return Verdict(claim, NOT_RUN, "")
+    is_ahead = all(ours.low > rate.high for rate in measured.values())
+    is_behind = all(ours.high < rate.low for rate in measured.values())
+    verdict = SHOWN if is_ahead and len(measured) == len(theirs) else CONTRADICTED if is_behind else NOT_SHOWN
+    evidence = f"{ours} images/s against " + ", ".join(f"{name} {rate}" for name, rate in measured.items())
+    missing = ", ".join(name for name in theirs if name not in measured)
+    return Verdict(claim, verdict, evidence + f"; {NOT_RUN}: {missing}" * bool(missing))
 
 
 def above_one(claim: str, ratios: Mapping[str, tuple[float, float, float]]) -> Verdict:

@@ -20,7 +20,7 @@ from adatape.transformer import Transformer
 from benchmarks.study_graphs import compiled, eager
 from benchmarks.study_speed import Contestant, measure, trained
 
-SMALL = ModelConfig("small", 10, 24, 3, 3, 48, image_size=16, patch=8)
+SMALL = ModelConfig("small", 10, 24, 2, 3, 48, image_size=16, patch=8)
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
 
 
@@ -39,8 +39,8 @@ def roused(model: Transformer) -> Transformer:
     [
         AdaTape(SMALL),
         ActTransformer(SMALL, ActConfig(3, shares_block=True)),
-        ActTransformer(SMALL, ActConfig(3, shares_block=False)),
-        PonderNet(SMALL, PonderConfig(3, shares_block=False)),
+        ActTransformer(SMALL, ActConfig(2, shares_block=False)),
+        PonderNet(SMALL, PonderConfig(2, shares_block=False)),
     ],
     ids=["vit", "u2t", "uvit", "pondernet"],
 )

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from adatape.study.__main__ import main
-from adatape.study.tables import Seeds, gather, percent, table
+from adatape.checkpoint import write_json
+from adatape.study import parity
+from adatape.study.__main__ import main, planned
+from adatape.study.report import write_report
+from adatape.study.tables import Rate, Seeds, best_rate, gather, percent, read_speeds, table
 from adatape.study.verdicts import (
     CONTRADICTED,
     NOT_SHOWN,
@@ -16,6 +19,7 @@ from adatape.study.verdicts import (
     at_chance,
     at_least,
     compare,
+    faster,
 )
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
@@ -75,6 +79,40 @@ def test_aims_are_held_by_the_worst_seed() -> None:
     assert at_chance("", {"a": seeds(0.5, 0.99)}).verdict == CONTRADICTED
 
 
+def test_speeds_are_compared_by_their_worst_measurements() -> None:
+    slow, fast, between = Rate(10, 9, 11), Rate(20, 18, 22), Rate(12, 10, 19)
+    assert faster("", fast, {"a": slow}).verdict == SHOWN
+    assert faster("", fast, {"a": slow, "b": between}).verdict == NOT_SHOWN
+    assert faster("", fast, {"a": slow, "b": None}).verdict == NOT_SHOWN
+    assert faster("", slow, {"a": fast}).verdict == CONTRADICTED
+    assert faster("", None, {"a": fast}).verdict == "not run"
+
+
+def test_speeds_are_read_and_graphs_are_preferred(tmp_path: Path) -> None:
+    rate = {"median": 2.0, "low": 1.0, "high": 3.0}
+    models = [
+        {"variant": name, "runtime": runtime, "images_per_s": {"32": {**rate, "median": median}}}
+        for name, runtime, median in (("a", "torch", 5.0), ("a", "onnxruntime", 9.0), ("b", "torch", 4.0))
+    ]
+    write_json(tmp_path / "speeds.json", {"models": models})
+    speeds = read_speeds(tmp_path / "speeds.json")
+    found = {name: best_rate(speeds, name, 32) for name in "abc"}
+    assert {name: rate and rate.median for name, rate in found.items()} == {"a": 9, "b": 4, "c": None}
+    assert read_speeds(tmp_path / "none.json") == {}
+
+
+def test_planned_runs_without_a_result_are_listed(tmp_path: Path) -> None:
+    results = tmp_path / "results" / "parity"
+    results.mkdir(parents=True)
+    name = "fixed-8--adatape--seed0.json"
+    (results / name).write_bytes((RESULTS / "data" / "parity" / name).read_bytes())
+    path = write_report(tmp_path / "results", tmp_path, planned(quick=True))
+    text = path.read_text()
+    assert f"{len(list(parity.quick_specs())) - 1} of the planned runs" in text
+    assert "ut-act (seed 0)" in text
+    assert "images |" not in text, "a study without any result is not told as missing"
+
+
 def test_ratios_are_held_by_their_interval() -> None:
     assert above_one("", {"a": (1.2, 1.1, 1.3)}).verdict == SHOWN
     assert above_one("", {"a": (1.2, 1.1, 1.3), "b": (1.0, 0.9, 1.1)}).verdict == NOT_SHOWN
@@ -84,6 +122,7 @@ def test_ratios_are_held_by_their_interval() -> None:
 def test_tables_are_markdown() -> None:
     assert table(["a", "b"], [["1", "2"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2 |"]
     assert percent(seeds(0.5, 0.6)) == "55.0 (50.0 to 60.0)"
+    assert percent(seeds(0.5)) == "50.0 ± 1.2"
     assert percent(None) == "not run"
 
 
@@ -114,7 +153,7 @@ def test_a_study_runs_and_reports(study: str, tmp_path: Path) -> None:
         == 0
     )
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| claim | verdict | numbers |" in text
+    assert "| verdict | numbers |" in text
     assert list((tmp_path / "report").glob("*.png"))
 
 
