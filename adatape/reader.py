@@ -87,36 +87,37 @@ class TapeReader(nn.Module):
         keys_BME, q_BE = bank_BMD[..., :key_dim], query_BD[:, :key_dim]
         weight_B = query_BD.new_zeros(len(query_BD))  # accumulated
         ponder_B, wanted_B = torch.zeros_like(weight_B), torch.zeros_like(weight_B, dtype=torch.long)
-        rows, picks, weights = [], [], []
+        picks, weights = [], []
         for _ in range(steps):
             is_reading_B = weight_B < threshold
             scores_BM = torch.einsum("be,bme->bm", q_BE, keys_BME)
             picks_BK = self.choose(scores_BM.detach(), used_BM, config.reads_per_step)
             w_BK = (scores_BM.gather(1, picks_BK) * key_dim**-0.5).softmax(dim=1)
-            token_BD = self.merge(w_BK, gather_entries(bank_BMD, picks_BK))
             ponder_B = ponder_B + is_reading_B * _uncertainty(w_BK, config)
             wanted_B = wanted_B + is_reading_B
             # Assigning the threshold, not adding the rest, keeps rounding from ever asking for one more step.
             weight_B = (weight_B + is_reading_B * w_BK[:, 0].detach()).clamp(max=threshold)
             used_BM = used_BM.scatter_add(1, picks_BK, torch.ones_like(w_BK).detach())
-            new_key_BE = token_BD[:, :key_dim]
+            new_key_BE = self.merge(w_BK, gather_entries(keys_BME, picks_BK))
             q_BE = (q_BE + new_key_BE) / 2 if config.complex_query else new_key_BE
-            rows.append(token_BD * is_reading_B[:, None])
             picks.append(torch.where(is_reading_B[:, None], picks_BK, -1))
             weights.append(w_BK * is_reading_B[:, None])
-        raw_BND = torch.stack(rows, 1) if rows else bank_BMD[:, :0]
         empty_B0K = (len(query_BD), 0, config.reads_per_step)
-        return TapeRead(
-            raw_BND,
-            raw_BND,
-            wanted_B,
-            wanted_B,
-            ponder_B,
-            torch.stack(picks, 1) if picks else wanted_B.new_empty(empty_B0K),
-            torch.stack(weights, 1) if weights else query_BD.new_empty(empty_B0K),
-            query_BD,
-            bank_BMD,
-        )
+        picks_BNK = torch.stack(picks, 1) if picks else wanted_B.new_empty(empty_B0K)
+        weights_BNK = torch.stack(weights, 1) if weights else query_BD.new_empty(empty_B0K)
+        raw_BND = self._merged(bank_BMD, picks_BNK, weights_BNK)
+        return TapeRead(raw_BND, raw_BND, wanted_B, wanted_B, ponder_B, picks_BNK, weights_BNK, query_BD, bank_BMD)
+
+    def _merged(self, bank_BMD: Tensor, picks_BNK: Tensor, weights_BNK: Tensor) -> Tensor:
+        """Return the tokens of all steps, [B,N,D]; those of steps that did not run are zero.
+
+        All at once, for the gradient of a gather is as large as the bank, and this takes one instead of one a step.
+        """
+        batch, steps, k = picks_BNK.shape
+        entries_BRD = gather_entries(bank_BMD, picks_BNK.clamp(min=0).flatten(1))
+        tokens_TD = self.merge(weights_BNK.flatten(0, 1), entries_BRD.reshape(batch * steps, k, -1))
+        has_run_BN1 = picks_BNK[..., :1] >= 0
+        return tokens_TD.reshape(batch, steps, -1) * has_run_BN1
 
     def _slots(self, read: TapeRead) -> Tensor:
         """[B,N], 1 where a slot holds a token."""
