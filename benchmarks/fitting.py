@@ -3,10 +3,11 @@
 from dataclasses import replace
 from statistics import median
 
+from benchmarks.asking import Fixed
 from benchmarks.command import Bench, closed_run
 from benchmarks.direct import BATCHES, Direct
 from benchmarks.inputs import binary_requests
-from benchmarks.simulation import Fitted, Fixed, Simulation, to_table
+from benchmarks.simulation import Fitted, Simulation, to_table
 
 SATURATION, FEW = 128, 8
 """Callers that fill batches, and callers that leave them small, where what each execution costs shows."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,10 @@ def test_a_command_prints_writes_and_exits_by_its_aims(tmp_path: Path) -> None:
     assert done.returncode == (0 if all(aim["is_met"] for aim in written["aims"]) else 1), done.stderr
     assert done.stdout.splitlines()[-1].startswith(written["aims"][-1]["name"])
     assert len(written["rows"]) == 6
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_command_can_be_imported(path: Path) -> None:
+    if path.stem == "gpu":
+        pytest.importorskip("onnx")
+    import_module(f"benchmarks.{path.stem}")
