@@ -11,8 +11,8 @@ REFRESH_EVERY = 16
 KNEE_TOLERANCE = 0.25
 """How much more a sample may cost in a batch kept small for a deadline's sake."""
 TURN_S = 1e-3
-"""What an execution costs beside its graphs: a turn of the event loop that finds its caches full of weights, and what
-that turn leaves for the graphs. Where two sizes run as fast, it speaks for the larger."""
+"""What an execution costs beside its graphs at the least, whatever has been seen: a turn of the event loop that finds
+its caches full of weights, and what that turn leaves for the graphs. It speaks for the larger of two equal sizes."""
 CAUTION = 2.0
 """Spreads by which a deadline's plan may be wrong."""
 HURRY = 2.0
@@ -48,6 +48,8 @@ class Costs:
         self._max_execution_s = max_execution_s
         self.places: list[Place] = [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, b) for b in self.buckets)]
         self._splits: dict[Place, Splits] = {}
+        self._shapes: dict[Place, tuple[int, float]] = {}
+        """What the splits were worked out for: the largest batch, and what each takes beside its rows."""
         self._num_observed = 0
         self._max_batches: dict[Place, int] = {}
         self.refresh()
@@ -116,8 +118,10 @@ class Costs:
         for place in self.places:
             most = self._max_batches.get(place, self.max_batch_size)
             limit = max(1, self.latency.fit(*place, self._max_execution_s, most))
-            if place not in self._splits or self._splits[place].limit != limit:
-                self._splits[place] = Splits(self.latency.table(*place, limit), TURN_S)
+            fixed_s = max(TURN_S, self.latency.overhead_in_steps_s)
+            if self._shapes.get(place) != (limit, fixed_s):
+                self._shapes[place] = (limit, fixed_s)
+                self._splits[place] = Splits(self.latency.table(*place, limit), fixed_s)
         reach = self.mix.reach()
         share_s = self.share_s = {place: self._share_s(*place, reach) for place in self.places}
         trunk_s = [share_s[Stage.TRUNK, bucket] for bucket in self.bucket_of]

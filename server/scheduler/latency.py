@@ -10,7 +10,10 @@ Key = tuple[str, int]
 
 CORRECTION_RATE = 0.05
 CORRECTION_LIMITS = (0.1, 10.0)
-"""One outlier (a page fault, a paused machine) must not teach the model nonsense."""
+OUTLIER = 3.0
+"""How much dearer or cheaper than predicted one execution may count: a paused machine must not teach nonsense."""
+OVERHEAD_STEP_S = 0.25e-3
+"""How finely the overhead is told apart where batch sizes are chosen by it."""
 FIRST_SPREAD = 0.1
 """How far off predictions are taken to be until executions have shown it."""
 
@@ -19,7 +22,11 @@ class LatencyModel:
     """Predicted seconds of an execution by stage, bucket and batch size.
 
     Between measured batch sizes the cost is linear, and it never falls as a batch grows. A pair that was not measured
-    is estimated from its FLOPs. A factor for each pair follows the executions observed, and a spread their scatter.
+    is estimated from its FLOPs. A factor for each pair and one overhead for all follow the executions observed, and a
+    spread their scatter. What a large batch takes beyond its prediction teaches the factor, what a single sample takes
+    teaches both: a handful of samples on a quiet server says little of how long a full batch will run.
+
+    Units: `overhead_s` is what every execution takes beside its rows.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -32,31 +39,43 @@ class LatencyModel:
         self._s_per_flop = self._mean_s_per_flop()
         self._factors: dict[Key, float] = {}
         self._tables: dict[Key, list[float]] = {}
+        self.overhead_s = 0.0
         self.spread = FIRST_SPREAD
         """Mean distance of an execution from its prediction, as a fraction of it."""
 
     def predict_s(self, stage: str, bucket: int, batch: int) -> float:
         """Return the seconds that an execution of `batch` samples should take."""
         key = (stage, bucket)
-        return self._table(key, batch)[batch - 1] * self._factors.get(key, 1.0)
+        return self._table(key, batch)[batch - 1] * self._factors.get(key, 1.0) + self.overhead_s
 
     def fit(self, stage: str, bucket: int, seconds: float, limit: int) -> int:
         """Return the largest batch, of at most `limit`, that should take no longer than this; 0 if none."""
         key = (stage, bucket)
-        return bisect_right(self._table(key, limit), seconds / self._factors.get(key, 1.0), hi=limit)
+        rows_s = (seconds - self.overhead_s) / self._factors.get(key, 1.0)
+        return bisect_right(self._table(key, limit), rows_s, hi=limit)
+
+    @property
+    def overhead_in_steps_s(self) -> float:
+        """Return the overhead in whole steps, so that what is worked out from it need not be at every execution."""
+        return round(self.overhead_s / OVERHEAD_STEP_S) * OVERHEAD_STEP_S
 
     def table(self, stage: str, bucket: int, limit: int) -> list[float]:
-        """Return the seconds by batch size, from 1 to `limit`, as measured: corrections scale them all alike."""
-        return self._table((stage, bucket), limit)[:limit]
+        """Return the seconds by batch size, from 1 to `limit`, without the overhead."""
+        factor = self._factors.get((stage, bucket), 1.0)
+        return [rows_s * factor for rows_s in self._table((stage, bucket), limit)[:limit]]
 
     def observe(self, stage: str, bucket: int, batch: int, actual_s: float) -> None:
-        """Move the pair's factor a little towards what an execution really took."""
+        """Move the pair's factor and the overhead a little towards what an execution really took."""
         key = (stage, bucket)
         low, high = CORRECTION_LIMITS
-        ratio = min(max(actual_s / self._table(key, batch)[batch - 1], low), high)
-        factor = self._factors.get(key, 1.0)
-        self._factors[key] = factor + CORRECTION_RATE * (ratio - factor)
-        self.spread += CORRECTION_RATE * (min(abs(ratio / factor - 1), 1.0) - self.spread)
+        predicted_s, factor = self.predict_s(stage, bucket, batch), self._factors.get(key, 1.0)
+        ratio = min(max(actual_s / predicted_s, 1 / OUTLIER), OUTLIER)
+        error_s = CORRECTION_RATE * (ratio - 1) * predicted_s
+        rows_s, one_s = self._table(key, batch)[batch - 1], self._table(key, batch)[0]
+        share = rows_s**2 / (rows_s**2 + one_s**2)
+        self._factors[key] = min(max(factor + share * error_s / rows_s, low), high)
+        self.overhead_s = max(0.0, self.overhead_s + (1 - share) * error_s)
+        self.spread += CORRECTION_RATE * (min(abs(ratio - 1), 1.0) - self.spread)
 
     def _table(self, key: Key, batch: int) -> list[float]:
         """Return the pair's seconds by batch size, at least up to `batch`."""

@@ -134,8 +134,16 @@ def test_costs_follow_the_tapes_that_are_read_and_the_times_they_take():
     assert shorter_s < before_s
     for _ in range(100):
         for stage, bucket in [(Stage.EMBED, 0), (Stage.READ, 0), *((Stage.TRUNK, bucket) for bucket in BUCKETS)]:
-            costs.observe(stage, bucket, 4, 2 * LatencyModel(MANIFEST).predict_s(stage, bucket, 4))
+            costs.observe(stage, bucket, LIMIT, 2 * LatencyModel(MANIFEST).predict_s(stage, bucket, LIMIT))
     assert costs.sample_s[-1] == pytest.approx(2 * shorter_s, rel=0.05)
+
+
+def test_batches_grow_where_executions_are_seen_to_cost_more_beside_their_rows():
+    costs = costs_of()
+    before = costs.splits(Stage.READ, 0).first(LIMIT)
+    costs.latency.overhead_s = 1.0
+    costs.refresh()
+    assert costs.splits(Stage.READ, 0).first(LIMIT) == LIMIT >= before
 
 
 def test_executions_are_bounded_in_time_but_one_sample_always_runs():
