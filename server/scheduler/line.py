@@ -99,7 +99,7 @@ class Line(Generic[T]):
             return None
         if lane is self.read:
             crowd_cap = self._crowd_cap(now)
-            tickets = self._decide_caps(_take(lane, size), crowd_cap, now)
+            tickets = self._decide_caps(_take(lane, max(size, self._unread_size())), crowd_cap, now)
             return self._to_batch(lane, tickets) if tickets else None
         tickets = _take(lane, size)
         if lane.stage is Stage.TRUNK and lane.num_waiting == 0:
@@ -122,6 +122,20 @@ class Line(Generic[T]):
         if fits < knee:
             fits = min(knee, self._fit(lane, head, 0, knee, now))
         return fits if fits >= knee else 0
+
+    def _unread_size(self) -> int:
+        """Return how many go over to the embed lane together where nothing is to be read; 0 where something may be.
+
+        A batch of readers is far smaller: taken by its size they would run in many small executions instead.
+        """
+        head = self.read.head()
+        is_read = (
+            head is None or head.deadline_s < inf or max(self.ceiling, self._floors[head.priority], head.floor) > 0
+        )
+        if is_read:
+            return 0
+        num_waiting = self.embed.num_waiting
+        return self.costs.splits(Stage.EMBED, 0).first(self.read.num_waiting + num_waiting) - num_waiting
 
     def _give_up(self, lane: Lane[T]) -> None:
         """Take out a head that is too late for its lane; not to read at all may still be in time."""

@@ -294,6 +294,21 @@ def test_who_is_capped_at_zero_changes_lanes_and_is_batched_there():
     assert [(batch.stage, orders(batch)) for batch in batches] == [(Stage.EMBED, [0, 1, 2, 3]), (Stage.EMBED, [4])]
 
 
+def test_those_capped_at_zero_are_batched_as_if_they_had_never_been_to_be_read():
+    """A batch of readers is bounded in time; many times as many can be embedded meanwhile."""
+    scheduler = Scheduler()
+    scheduler.add_model(MODEL, Costs(MANIFEST, LatencyModel(MANIFEST), MANIFEST.max_batch_size, 0.001))
+    costs = Costs(MANIFEST, LatencyModel(MANIFEST), MANIFEST.max_batch_size, 0.001)
+    num_read, num_embedded = (costs.splits(stage, 0).limit for stage in (Stage.READ, Stage.EMBED))
+    assert num_read < num_embedded
+    for order in range(2 * num_embedded):
+        push(scheduler, order)
+    scheduler.set_ceiling(MODEL, 0)
+    batch = scheduler.next_batch(0.0)
+    assert batch.stage is Stage.EMBED
+    assert len(batch.tickets) == costs.splits(Stage.EMBED, 0).first(2 * num_embedded) > num_read
+
+
 def test_others_go_back_when_the_head_needs_no_reading():
     scheduler = open_scheduler(floors=FLOORS)
     push(scheduler, 0, priority=Priority.LOW)
