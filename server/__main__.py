@@ -24,6 +24,7 @@ from pydantic_settings import SettingsConfigDict
 
 from server import __version__
 from server.app import App, create_app
+from server.app.arrivals import Arrivals
 from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
 from server.controller import Controller, MakePolicy
@@ -222,7 +223,7 @@ def _to_config(app: App, doorkeeper: Doorkeeper, settings: Settings, tls: ssl.SS
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(Protocol, doorkeeper=doorkeeper),  # type: ignore[arg-type]  # it is called as a class is
+        http=partial(Protocol, doorkeeper=doorkeeper, arrivals=Arrivals()),  # type: ignore[arg-type]  # it is called as a class is
         ws="none",
         interface="asgi3",
         lifespan="on",

@@ -24,6 +24,8 @@ T = TypeVar("T")
 _CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "application/octet-stream")}
 """Those of almost every reply, encoded once."""
 
+ARRIVAL = "adatape.arrival_s"
+"""Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
 DEPARTURE = "adatape.departure"
 """Where the scope of a call holds the `Departure` of its connection, if what carries the call provides one."""
 

@@ -23,7 +23,7 @@ from server.oip import Oip
 from server.settings import Settings
 from server.supervisor import take_downtime_s
 from server.tracing import CALLER, refusal_span
-from server.wire import Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
+from server.wire import ARRIVAL, Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
@@ -66,7 +66,7 @@ class App:
             scope,
             receive,
             request_id=_request_id(scope),
-            arrival_s=time.monotonic(),
+            arrival_s=scope.get(ARRIVAL) or time.monotonic(),
             max_body_bytes=self._settings.max_body_bytes,
         )
         if self.engine.tracer is not None:

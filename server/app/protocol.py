@@ -17,9 +17,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from server.app.arrivals import Arrivals
 from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
 from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
-from server.wire import DEPARTURE, Departure
+from server.wire import ARRIVAL, DEPARTURE, Departure
 
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK_S = 0.005
@@ -37,8 +38,9 @@ class Protocol(HttpToolsProtocol):
     _num_head_bytes = 0
     _refusal: ServeError | None = None
 
-    def __init__(self, *arguments: Any, doorkeeper: Doorkeeper, **options: Any) -> None:
+    def __init__(self, *arguments: Any, doorkeeper: Doorkeeper, arrivals: Arrivals, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._arrivals = arrivals
         self._doorkeeper = doorkeeper
         self._client = ""
         self.since_s = self.loop.time()
@@ -97,6 +99,7 @@ class Protocol(HttpToolsProtocol):
         self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        self.scope[ARRIVAL] = self._arrivals.estimate()  # type: ignore[literal-required]
         super().on_headers_complete()
         self._is_head_open = False
         self.since_s = self.loop.time()

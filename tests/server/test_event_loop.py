@@ -20,6 +20,7 @@ import uvloop
 from PIL import Image
 from uvicorn.server import ServerState
 
+from server.app.arrivals import Arrivals
 from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
 from server.metrics import Metrics
@@ -147,7 +148,7 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     config = uvicorn.Config(app, log_config=None)
     config.load()
     doorkeeper, loop = Doorkeeper(settings, Metrics()), asyncio.get_running_loop()
-    make = lambda: Protocol(config, state, {}, doorkeeper=doorkeeper)  # noqa: E731
+    make = lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()
     server.close()

@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from server.app.arrivals import Arrivals
 from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
 from server.metrics import Metrics
@@ -93,7 +94,9 @@ async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     doorkeeper.watch(cast("set[Protocol]", state.connections))
     config.load()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Protocol(config, state, {}, doorkeeper=doorkeeper), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals()), "127.0.0.1", 0
+    )
     connection = socket.socket()
     connection.setblocking(False)
     with connection:
