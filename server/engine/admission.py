@@ -92,8 +92,9 @@ class Gate:
         if pilot.is_dry_run or request.ask.priority is Priority.LOW:
             return
         cap = pilot.least_cap
-        answer_s = max(family.costs.alone_s(cap), self._dispatcher.answer_s(family, [cap], now)[0] * ahead)
+        answer_s = max(family.costs.alone_s(cap), self._dispatcher.newcomer_s(family, cap, now) * ahead)
         answer_s += (request.num_samples - 1) * family.costs.sample_s[cap] / self._dispatcher.num_instances
+        answer_s += now - request.arrival_s
         if answer_s > pilot.policy.limit_s:
             got = f"an answer predicted after {answer_s:.3g} s at max_tape {cap}"
             expected = f"one within {pilot.policy.limit_s:.3g} s"

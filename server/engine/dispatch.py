@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from server.engine.execution import Execution
 from server.engine.families import Family
@@ -9,6 +10,13 @@ from server.engine.instances import Instances
 from server.engine.jobs import Entry, EntryBatch
 from server.engine.watchdog import Watchdog
 from server.scheduler import Scheduler, Stage
+
+
+class _Run(NamedTuple):
+    """When an execution handed out could have begun, and when it should be done."""
+
+    since_s: float
+    until_s: float
 
 
 class Dispatcher:
@@ -30,12 +38,16 @@ class Dispatcher:
         self._scheduler = scheduler
         self._clock = clock
         self._families: dict[str, Family] = {}
-        self._running: dict[Execution, float] = {}
-        """Executions handed out, with when each should be done."""
+        self._running: dict[Execution, _Run] = {}
         self._idlers: dict[Execution, Callable[[Execution], None]] = {}
         """Of the running, those that nobody waits for, with who takes them back."""
+        self._newcomer_s: dict[tuple[str, int], float] = {}
+        """What `newcomer_s` said in this turn, by family and cap."""
         self._is_stopped = False
         self._is_turn_due = False
+        self._due_since_s = self._freed_s = float("-inf")
+        """When the present turn was asked for, and when an instance was last freed: the later of the two is when what
+        this turn hands out could have begun."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connect(self, *, on_done: Callable[[Execution], None], on_expired: Callable[[Entry], None]) -> None:
@@ -67,7 +79,11 @@ class Dispatcher:
 
     def push(self, entry: Entry, stage: Stage, bucket: int, now: float) -> None:
         """Put an entry in line; it is considered once all that this turn of the event loop brings is in line too."""
-        self._scheduler.push(entry.job.family.key, stage, bucket, entry, now)
+        family = entry.job.family
+        self._scheduler.push(family.key, stage, bucket, entry, now)
+        for other, cap in self._newcomer_s:
+            added_s = family.costs.sample_s[cap if other == family.key else -1] / self._instances.size
+            self._newcomer_s[other, cap] += added_s
         self._request_turn()
 
     def cancel(self, entry: Entry) -> None:
@@ -83,6 +99,16 @@ class Dispatcher:
         running_s, size, alone_s = self._running_s(now), self._instances.size, family.costs.alone_s
         works_s = self._scheduler.work_by_cap_s(family.key, caps)
         return [(running_s + work_s) / size + alone_s(cap) for work_s, cap in zip(works_s, caps, strict=True)]
+
+    def newcomer_s(self, family: Family, cap: int, now: float) -> float:
+        """Return `answer_s` for one cap as it was when first asked in this turn, with what has arrived since.
+
+        Looking at every lane for each of the requests that one turn brings would cost more than some of them do.
+        """
+        key = (family.key, cap)
+        if key not in self._newcomer_s:
+            self._newcomer_s[key] = self.answer_s(family, [cap], now)[0]
+        return self._newcomer_s[key]
 
     def wait_s(self, due_s: float, now: float, *, is_deadline: bool = False) -> float:
         """Predict when what is due before a time, or of it what has a deadline, has run at the smallest budget."""
@@ -131,11 +157,13 @@ class Dispatcher:
     def _request_turn(self) -> None:
         if not self._is_turn_due:
             self._is_turn_due = True
+            self._due_since_s = self._clock()
             asyncio.get_running_loop().call_soon(self._take_turn)
             self._watchdog.wake()
 
     def _take_turn(self) -> None:
         self._is_turn_due = False
+        self._newcomer_s.clear()
         now = self._clock()
         self._expire(now)
         if len(self._running) < self._instances.size:
@@ -148,7 +176,9 @@ class Dispatcher:
             self._offer_idle()
 
     def _submit(self, execution: Execution) -> None:
-        self._running[execution] = self._clock() + execution.batch.predicted_s
+        self._running[execution] = _Run(
+            max(self._due_since_s, self._freed_s), self._clock() + execution.batch.predicted_s
+        )
         self._watchdog.started(execution)
         self._instances.submit(execution, self._finish)
 
@@ -176,10 +206,12 @@ class Dispatcher:
         return sum(self._left_s(execution, now) + execution.batch.rest_s for execution in self._running)
 
     def _left_s(self, execution: Execution, now: float) -> float:
-        return max(0.0, self._running[execution] - now)
+        return max(0.0, self._running[execution].until_s - now)
 
     def _finish(self, execution: Execution) -> None:
-        del self._running[execution]
+        self._freed_s = self._clock()
+        execution.taken_s = self._freed_s - self._running.pop(execution).since_s
+        self._newcomer_s.clear()
         self._watchdog.ended(execution)
         self._idlers.pop(execution, self._on_done)(execution)
         self._request_turn()

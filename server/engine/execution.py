@@ -24,7 +24,8 @@ Array = NDArray[Any]
 class Execution:
     """A batch, then its outcome: `reading` or `logits_BC` and `is_finite_B`, or `error`.
 
-    Units: monotonic seconds.
+    Units: monotonic seconds; `taken_s` is how long it kept its instance from others, from when that was free and this
+    waited until the event loop took it back: what waits behind it waits that long, graphs or not.
     """
 
     def __init__(self, batch: EntryBatch, family: Family, clock: Callable[[], float]) -> None:
@@ -34,6 +35,7 @@ class Execution:
         self.started_s = self.finished_s = 0.0
         self.patience_s: float | None = None
         """How long the backend may take, where the watchdog has said."""
+        self.taken_s = 0.0
         self.reading: Reading | None = None
         self.logits_BC: Floats | None = None
         self.is_finite_B: list[bool] = []

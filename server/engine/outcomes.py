@@ -49,8 +49,9 @@ class Outcomes:
         stage, bucket, entries = batch.stage, batch.bucket, batch.tickets
         seconds = execution.finished_s - execution.started_s
         flops = flops_of(family.manifest.flops, stage, bucket)
-        family.meter.executed(stage, bucket, len(entries), seconds, batch.predicted_s, flops)
-        family.costs.observe(stage, bucket, len(entries), seconds)
+        family.meter.executed(stage, bucket, len(entries), seconds, flops)
+        family.meter.predicted(stage, bucket, batch.predicted_s, execution.taken_s)
+        family.costs.observe(stage, bucket, len(entries), execution.taken_s)
         for entry in entries:
             entry.ran(stage, flops, execution.started_s, execution.finished_s)
             if entry.job.is_settled:

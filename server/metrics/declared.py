@@ -95,11 +95,14 @@ class Declared:
         self.batch_limit = Gauge("adatape_batch_size_limit", "Most samples in an execution", _MODEL)
         self.execution = Histogram("adatape_execution_seconds", "Time of an execution", self._seconds, _PLACE)
         self.prediction = Histogram(
-            "adatape_execution_prediction_ratio", "Time of an execution, actual over predicted", RATIOS, _PLACE[:2]
+            "adatape_execution_prediction_ratio",
+            "Time an instance was kept by an execution, actual over predicted",
+            RATIOS,
+            _PLACE[:2],
         )
         self.prediction_error = Histogram(
             "adatape_predicted_minus_actual_seconds",
-            "Time of an execution, predicted minus actual",
+            "Time an instance was kept by an execution, predicted minus actual",
             ERRORS_S,
             _PLACE[:2],
         )

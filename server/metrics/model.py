@@ -73,18 +73,20 @@ class ModelMeter:
         """Count a request let in; `answered` or `failed` follows, exactly once."""
         self._admitted.value += 1
 
-    def executed(
-        self, stage: str, bucket: int, num_samples: int, seconds: float, predicted_s: float, sample_flops: int
-    ) -> None:
+    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float, sample_flops: int) -> None:
         """Count one execution."""
-        batch_size, execution, prediction, error, flops = self._places[stage, bucket]
+        batch_size, execution, _, _, flops = self._places[stage, bucket]
         batch_size.observe(num_samples)
         execution.observe(seconds)
-        prediction.observe(seconds / predicted_s)
-        error.observe(predicted_s - seconds)
         flops.value += sample_flops * num_samples
         if stage == "trunk":
             self.statistics.executed(num_samples, seconds)
+
+    def predicted(self, stage: str, bucket: int, predicted_s: float, taken_s: float) -> None:
+        """Hold what an execution took, with all that goes with it, against its prediction."""
+        _, _, prediction, error, _ = self._places[stage, bucket]
+        prediction.observe(taken_s / predicted_s)
+        error.observe(predicted_s - taken_s)
 
     def moved(self, *, is_up: bool) -> None:
         """Count a change of the controller's cap."""

@@ -46,7 +46,7 @@ def test_an_unmetered_family_counts_nothing_of_what_a_metered_one_counts():
         before = metrics.render()[0]
         meter.asked([8])
         meter.admitted()
-        meter.executed("trunk", 4, 1, 0.1, 0.1, 1000)
+        meter.executed("trunk", 4, 1, 0.1, 1000)
         meter.answered("oip", answer, 0.0)
         meter.refused("oip", Overloaded("server"), 0.1)
         shown.append([line for line in metrics.render()[0].splitlines() if line.startswith(b"adatape_")])

@@ -24,7 +24,7 @@ from server.errors import (
 from server.metrics import Metrics
 from server.records import BudgetReason, InferRequest, Priority
 from server.repository import Repository
-from server.scheduler import Stage
+from server.scheduler import LatencyModel, Stage
 from server.settings import Settings
 from tests.server.simulation import (
     NAN_LOGITS,
@@ -752,3 +752,32 @@ async def test_real_instances_answer_many_at_once_without_cross_talk():
         np.testing.assert_allclose(sample.logits_C, expected_C, rtol=1e-5)
         assert sample.receipt.bucket in BUCKETS
     assert await engine.drain(5.0) == 0
+
+
+def test_predictions_learn_what_an_execution_keeps_from_others_not_what_its_graphs_take():
+    """A busy event loop takes each execution back half a millisecond late; what waits behind it waits that long."""
+    late_s, num_calls = 0.5e-3, 200
+
+    async def scenario(world):
+        instances = world.instances
+
+        def take_back(execution, done):
+            execution.finished_s = asyncio.get_running_loop().time()
+            asyncio.get_running_loop().call_later(late_s, give_back, execution, done)
+
+        def give_back(execution, done):
+            instances.num_running -= 1
+            done(execution)
+
+        instances._finish = take_back
+        for image_HWC in random_images(num_calls, 1):
+            await world.infer(image_HWC[None])
+        latency = world.engine.shelf.families[FAMILY].costs.latency
+        fresh = LatencyModel(fake_manifest())
+        assert latency.predict_s("read", 0, 1) == pytest.approx(fresh.predict_s("read", 0, 1) + late_s, rel=0.02)
+        stages = [world.value("adatape_execution_seconds_count", model=FAMILY, stage="read", bucket="0")]
+        assert stages == [num_calls]
+        read_s = world.value("adatape_execution_seconds_sum", model=FAMILY, stage="read", bucket="0")
+        assert read_s == pytest.approx(num_calls * fresh.predict_s("read", 0, 1), rel=1e-6)
+
+    in_world(scenario)

@@ -280,7 +280,8 @@ def test_promtool_finds_nothing_to_say():
 def test_execution_sizes_are_seen_by_stage_and_bucket():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.executed("trunk", 8, 5, 0.01, 0.005, 1000)
+    meter.executed("trunk", 8, 5, 0.01, 1000)
+    meter.predicted("trunk", 8, 0.005, 0.01)
     labels = {"model": FAMILY, "stage": "trunk", "bucket": "8"}
     assert value(metrics, "adatape_batch_size_sum", **labels) == 5
     assert value(metrics, "adatape_batch_size_bucket", **labels, le="4.0") == 0
