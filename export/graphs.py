@@ -125,7 +125,7 @@ def with_own_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     branches = [each.g for node in graph.node for each in node.attribute if each.type == onnx.AttributeProto.GRAPH]
     users = [_used_names(graph), *map(_used_names, branches)]
     owner = {name: branch for branch, own in zip(branches, users[1:], strict=True) for name in own}
-    stays = []
+    stays: list[onnx.TensorProto] = []
     for weights in graph.initializer:
         is_shared = sum(weights.name in names for names in users) != 1
         (stays if is_shared or weights.name in users[0] else owner[weights.name].initializer).append(weights)

@@ -8,21 +8,24 @@ Everything here is pure: the caller brings the time and the predictions, and put
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp
 from typing import Protocol
 
-FIRST_MARGIN, MARGIN_LIMITS = 0.8, (0.4, 0.8)
+FIRST_MARGIN, MARGIN_LIMITS = 0.7, (0.4, 0.7)
 """The share of the service level that predictions may fill. It moves so that at most 1 answer in 100 is late; above the
 upper limit there would be no room for the pauses of a machine, which no prediction knows of."""
-LATE_STEP, MET_STEP = 0.0495, 0.0005
+LATE_STEP, MET_STEP = 0.0099, 0.0001
 OBJECTIVE = 1 - MET_STEP / (LATE_STEP + MET_STEP)
 """The share of answers that the service level asks for: where the two steps balance."""
 CALM = 0.5
 """Below this share of the limit a queue that grows is let grow: it may be a burst that ends by itself."""
 SPARE = 0.3
 """Below this share of the limit there is time for longer tapes, even if the load would not bear them for long."""
-FULL = 0.95
-"""The share of the device that a load may take for good."""
+FULL, AMPLE = 0.95, 0.75
+"""The share of the device that a load may take for good, and that it may take for rungs that add next to nothing."""
+WORTH = 0.01
+"""The accuracy that a rung must add to the one below for the device to be filled, or time to be risked, for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ class Controller:
     It lowers at once when answers are predicted late, and when a load that the device cannot bear has filled half of
     the time there is. It raises, at most once every `hold_s`, when both the queue and the load allow more; with next to
     no queue it also tries the one rung next to what the load would allow for good, so that between two rungs it
-    alternates and no time is left unused.
+    alternates and no time is left unused. Tapes that add little accuracy are for when there is time in plenty: what
+    they would cost is the short tapes of whoever comes in the next burst.
     """
 
     least_rung = 0
@@ -95,8 +99,6 @@ class Controller:
         self._margin = FIRST_MARGIN
         self._rung = num_rungs - 1
         self._moved_s = float("-inf")
-        self._late_s = float("-inf")
-        self._num_late = 0
 
     @property
     def limit_s(self) -> float:
@@ -116,19 +118,10 @@ class Controller:
         self._rung, self._moved_s = choice.rung, now
         return choice
 
-    def observe(self, now: float, answer_s: float) -> None:
-        """Move the margin down a step for a late answer, up a 99th of it for one in time.
-
-        Answers late together have one cause: of those within `hold_s` the second moves it by half a step, the third by
-        a third, so that one pause of the machine does not shorten tapes for seconds while a steady overload still does.
-        """
-        step = MET_STEP
-        if answer_s > self._slo_s:
-            if now - self._late_s >= self._hold_s:
-                self._late_s, self._num_late = now, 0
-            self._num_late += 1
-            step = -LATE_STEP / self._num_late
+    def observe(self, now: float, answer_s: float) -> None:  # noqa: ARG002 - a late answer counts whenever it comes
+        """Move the margin down a step for a late answer, up a 99th of it for one in time."""
         low, high = MARGIN_LIMITS
+        step = -LATE_STEP if answer_s > self._slo_s else MET_STEP
         self._margin = min(max(self._margin + step, low), high)
 
     def _lower(self, outlook: Outlook) -> Choice | None:
@@ -145,15 +138,22 @@ class Controller:
 
     def _raise(self, outlook: Outlook) -> Choice | None:
         calm_s, spare_s = CALM * self.target_s, SPARE * self.target_s
-        places = zip(outlook.answer_s, outlook.demand, strict=True)
-        bears = last(answer_s <= calm_s and demand <= FULL for answer_s, demand in places)
+        fits = last(answer_s <= calm_s for answer_s in outlook.answer_s)
+        bears = min(fits, last(demand <= limit for demand, limit in zip(outlook.demand, _limits(outlook), strict=True)))
         if bears > self._rung:
             return Choice(bears, f"the load would take {outlook.demand[bears]:.2f} of the device")
         above = self._rung + 1
         highest = min(last(demand <= FULL for demand in outlook.demand) + 1, len(outlook.rungs) - 1)
-        if above <= highest and outlook.answer_s[above] <= spare_s:
+        if above <= highest and outlook.answer_s[above] <= spare_s and _limits(outlook)[above] == FULL:
             return Choice(above, f"answers would still come after {_ms(outlook.answer_s[above])}")
         return None
+
+
+def _limits(outlook: Outlook) -> list[float]:
+    """Return the share of the device that each rung may take: less from the first on that adds next to nothing."""
+    accuracies = [rung.accuracy for rung in outlook.rungs]
+    worthy = last(upper - lower >= WORTH for lower, upper in pairwise(accuracies)) + 1 if len(accuracies) > 1 else 0
+    return [FULL if rung <= worthy else AMPLE for rung in range(len(accuracies))]
 
 
 class ArrivalRate:

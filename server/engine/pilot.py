@@ -15,7 +15,7 @@ from server.scheduler import Costs
 _log = logging.getLogger("adatape.controller")
 
 NUM_MOVES_KEPT = 50
-MEMORY_SLOS = 5.0
+MEMORY_SLOS = 3.0
 """Over how many service levels of time the arrival rate is averaged."""
 
 
