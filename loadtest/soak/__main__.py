@@ -7,6 +7,7 @@ have to agree to the last FLOP, and memory, descriptors and threads have to be f
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ MAX_COMPLAINTS = 5
 def main() -> int:
     """Run the soak, write its report and return the exit status."""
     options = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by a signal"))  # and the server with it
     plan = Plan(options.duration, options.rate, options.reload_every, options.seed, options.record)
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(options.repository, options.family, Path(folder))

@@ -111,7 +111,9 @@ def _help(run: Run, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Ta
 
 async def _look(served: Served, run: Run, record: Path | None) -> None:
     """Look at the server again and again, and write down what is seen, for whoever wants to know how far it came."""
-    with (record or Path(os.devnull)).open("w", encoding="utf-8", buffering=1) as log:
+    record = record or Path(os.devnull)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("w", encoding="utf-8", buffering=1) as log:
         while True:
             run.times_s.append(time.monotonic())
             run.looks.append(served.footprint())

@@ -8,8 +8,19 @@ from tests.e2e.booting import ROOT
 
 
 def test_every_request_is_accounted_for(tmp_path):
-    report = tmp_path / "soak.md"
-    options = ["--duration", "6", "--rate", "30", "--reload-every", "2", "--report", str(report)]
+    report, record = tmp_path / "new" / "soak.md", tmp_path / "other" / "soak.jsonl"
+    options = [
+        "--duration",
+        "6",
+        "--rate",
+        "30",
+        "--reload-every",
+        "2",
+        "--report",
+        str(report),
+        "--record",
+        str(record),
+    ]
     command = [
         sys.executable,
         "-m",
@@ -31,4 +42,5 @@ def test_every_request_is_accounted_for(tmp_path):
     assert {"classify calls that left", "oip calls that left", "oip_grpc calls"} < set(sums)
     assert sums["samples answered"] > 100
     assert document["num_answers_as_before"] > 0
+    assert json.loads(record.read_text().splitlines()[-1])["unexpected"] == 0
     assert report.read_text() == ended.stdout
