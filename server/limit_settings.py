@@ -58,8 +58,20 @@ class LimitSettings(BaseSettings):
     """How long a connection may stay open without a request. Keep it above a load balancer's own, so that it is never
     we who hang up first."""
 
+    stream_timeout_s: Span = 600.0
+    """How long a gRPC stream may go without a whole request. Raise it for callers that ask now and then over one
+    stream; `inf` waits for ever."""
+
+    max_connection_age_s: Span = 3600.0
+    """After which a gRPC connection is asked to go elsewhere, and `body_timeout_s` later closed, open streams with it:
+    it ends callers that nothing else shows to be hostile. `inf` lets all stay; less spreads them over new servers."""
+
+    max_streams: Positive = 1024
+    """RPCs open at once on one gRPC connection; more fail as UNAVAILABLE. Raise it for a proxy that sends many callers
+    over one connection; lower it where strangers connect directly."""
+
     max_connections: Limit = 16_384
-    """Connections open at once; more are refused. Keep it below the limit of open files."""
+    """Connections open at once on one port, and RPCs; more are refused. Keep it below the limit of open files."""
 
     max_connections_per_client: Limit = inf
     """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""

@@ -160,6 +160,9 @@ class Declared:
         self.connections_ended = Counter(
             "adatape_connections_ended_total", "HTTP connections that the server ended over a limit", ("reason",)
         )
+        self.rpcs_ended = Counter(
+            "adatape_rpcs_ended_total", "RPCs, and gRPC connections, that the server ended over a limit", ("reason",)
+        )
 
     def _declare_quality(self) -> None:
         self.expected_correct = Counter(

@@ -20,6 +20,7 @@ from server.errors import (
     PayloadTooLarge,
     QuotaExceeded,
     ServeError,
+    TooSlow,
     Unauthenticated,
     Unavailable,
 )
@@ -33,6 +34,7 @@ _log = logging.getLogger("adatape.oip_grpc")
 CODES: dict[type[ServeError], grpc.StatusCode] = {
     BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
     PayloadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -103,7 +105,7 @@ def guarded(
         try:
             if access is not None:
                 access.admit(rpc, context)
-            return await answer(readable(request))
+            return await answer(request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             await refuse(context, to_serve_error(error, rpc))
 

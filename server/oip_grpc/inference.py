@@ -14,6 +14,7 @@ from server.errors import Draining, ServeError
 from server.metrics import Metrics
 from server.oip_grpc.errors import readable, refuse, to_serve_error
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
+from server.oip_grpc.pace import Pace
 from server.oip_grpc.progressive import take_first_step
 from server.oip_grpc.reading import Reading
 from server.tracing import CALLER
@@ -31,8 +32,9 @@ _REQUEST_ID = "x-request-id"
 class Inference:
     """Answers inferences, one by one or as a stream. `stop` ends the streams that would go on."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics, access: "GrpcAccess | None" = None) -> None:
+    def __init__(self, plane: DataPlane, metrics: Metrics, pace: Pace, access: "GrpcAccess | None" = None) -> None:
         self._access = access
+        self._pace = pace
         self._plane = plane
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -60,13 +62,13 @@ class Inference:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
         await self._check_access(context)
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
-        reading = Reading(requests, self._stopping)
+        reading, write = Reading(requests, self._stopping), self._pace.writer(context)
 
         async def serve(request: Any) -> None:
             try:
                 async for response in self._responses(request, context):
                     async with outbox:
-                        await context.write(response)
+                        await write(response)
             finally:
                 room.release()
 

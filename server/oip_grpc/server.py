@@ -1,18 +1,24 @@
 """The gRPC server: its port, its services, its end."""
 
+import asyncio
 import contextlib
 import socket
+from functools import partial
+from math import isinf
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server.dataplane import DataPlane
+from server.errors import TooManyConnections
 from server.metrics import Metrics
+from server.oip_grpc.census import Census
 from server.oip_grpc.health import Health
 from server.oip_grpc.inference import Inference
-from server.oip_grpc.service import SERVICE, Service, build_handler
+from server.oip_grpc.pace import Pace, PacedHandlers
+from server.oip_grpc.service import SERVICE, Service, build_handlers
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 
 _PING_MS = 10_000
 """Clients may ask whether we are alive as often as this."""
+_NO_LIMIT = 2**31 - 1
 
 
 class GrpcServer:
@@ -30,6 +37,7 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: grpc.aio.Server | None = None
+        self._census: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Begin to serve; return the address, its port resolved.
@@ -37,19 +45,34 @@ class GrpcServer:
         Raises: RuntimeError if the address cannot be had.
         """
         access = _build_access(self._plane, self._settings)
-        self._inference = Inference(self._plane, self._metrics, access)
+        pace = Pace(self._settings, self._metrics)
+        self._inference = Inference(self._plane, self._metrics, pace, access)
         self._health = Health(self._plane, (SERVICE,))
-        self._server = server = grpc.aio.server(options=_options(self._settings))
-        server.add_generic_rpc_handlers((build_handler(Service(self._plane), self._inference, access),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((SERVICE, health_service, reflection.SERVICE_NAME), server)
+        self._server = server = grpc.aio.server(
+            handlers=(self._handlers(pace, access),),
+            options=_options(self._settings),
+            maximum_concurrent_rpcs=_finite(self._settings.max_connections),
+        )
         port = _add_port(server, self._settings)
         await server.start()
+        if _finite(self._settings.max_connections_per_client) is not None:
+            census = Census(port, self._settings.max_connections_per_client)
+            self._census = asyncio.create_task(census.watch(partial(pace.ended, TooManyConnections.reason)))
         return _to_address(self._settings.host, port)
+
+    def _handlers(self, pace: Pace, access: "GrpcAccess | None") -> PacedHandlers:
+        handlers = PacedHandlers(pace)
+        handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference, access))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        names = (SERVICE, health_service, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
+        return handlers
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new RPCs, finish the open ones; those still open at the timeout are cut off."""
+        if self._census is not None:
+            self._census.cancel()
         if self._server is not None:
             self._health.stop()
             self._inference.stop()
@@ -90,20 +113,36 @@ def _add_port(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
+    most = _finite(settings.max_connections)
     return [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),  # else chance decides a little above the limit
+        ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.server_handshake_timeout_ms", _to_ms(settings.header_timeout_s)),
+        # Counted from the last whole head: a connection whose heads never end is idle, too.
         ("grpc.max_connection_idle_ms", _to_ms(settings.idle_timeout_s)),
+        ("grpc.max_connection_age_ms", _to_ms(settings.max_connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", _to_ms(settings.body_timeout_s)),
+        # A client that no longer answers pings, or takes nothing from its socket, is gone.
+        ("grpc.keepalive_time_ms", _to_ms(settings.idle_timeout_s)),
+        ("grpc.keepalive_timeout_ms", _to_ms(settings.body_timeout_s)),
+        ("grpc.http2.ping_timeout_ms", _to_ms(settings.body_timeout_s)),
         ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
+        *([] if most is None else [("grpc.max_allowed_incoming_connections", most)]),
     ]
 
 
 def _to_ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    """Return a time as gRPC has it, whose largest number stands for no limit."""
+    return max(1, round(min(seconds * 1000, _NO_LIMIT)))
+
+
+def _finite(limit: float) -> int | None:
+    return None if isinf(limit) else int(limit)
 
 
 def _to_address(host: str, port: int) -> str:

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
-from server.oip_grpc.errors import guarded, reader
+from server.oip_grpc.errors import guarded
 from server.oip_grpc.inference import Inference
 
 if TYPE_CHECKING:
@@ -76,17 +76,18 @@ class Service:
         return pb.RepositoryModelUnloadResponse()
 
 
-def build_handler(service: Service, inference: Inference, access: "GrpcAccess | None") -> grpc.GenericRpcHandler:
-    """Return the handler of every RPC of the service; those of extensions that we lack say so."""
-    handlers = {method.name: _to_handler(method, service, inference, access) for method in _DESCRIPTOR.methods}
-    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+def build_handlers(
+    service: Service, inference: Inference, access: "GrpcAccess | None"
+) -> dict[str, grpc.RpcMethodHandler]:
+    """Return the handler of every RPC of the service, by name; those of extensions that we lack say so."""
+    return {method.name: _to_handler(method, service, inference, access) for method in _DESCRIPTOR.methods}
 
 
 def _to_handler(
     method: Any, service: Service, inference: Inference, access: "GrpcAccess | None"
 ) -> grpc.RpcMethodHandler:
     messages = {
-        "request_deserializer": reader(method.input_type._concrete_class),  # noqa: SLF001 - what generated code uses
+        "request_deserializer": method.input_type._concrete_class.FromString,  # noqa: SLF001 - what generated code uses
         "response_serializer": method.output_type._concrete_class.SerializeToString,  # noqa: SLF001
     }
     if method.name == "ModelStreamInfer":

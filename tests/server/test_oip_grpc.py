@@ -32,8 +32,9 @@ BODY = pixels().tobytes()
 class World:
     """A server, its engine and metrics, and a stub of it."""
 
-    def __init__(self, engine, metrics, server, channel):
+    def __init__(self, engine, metrics, server, address, channel):
         self.engine, self.metrics, self.server, self.channel = engine, metrics, server, channel
+        self.address = address
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
     def value(self, name, **labels):
@@ -51,8 +52,9 @@ async def serving(**overrides):
     engine = build_engine(settings, metrics)
     await engine.start()
     server = GrpcServer(DataPlane(engine, settings), metrics, settings)
-    async with grpc.aio.insecure_channel(await server.start()) as channel:
-        yield World(engine, metrics, server, channel)
+    address = await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield World(engine, metrics, server, address, channel)
     await server.stop(1.0)
     await engine.drain(1.0)
 

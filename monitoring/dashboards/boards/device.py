@@ -59,7 +59,8 @@ CONNECTIONS = (
         "Connections ended",
         "By the server, over a limit.",
         "ops",
-        Query(rate("adatape_connections_ended_total", JOB, "reason"), "{{reason}}"),
+        Query(rate("adatape_connections_ended_total", JOB, "reason"), "HTTP: {{reason}}"),
+        Query(rate("adatape_rpcs_ended_total", JOB, "reason"), "gRPC: {{reason}}"),
     ),
     _by_instance(
         "Faults overcome",
