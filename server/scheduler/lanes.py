@@ -47,6 +47,8 @@ class Ticket:
     reason: BudgetReason = BudgetReason.MODEL
     latest_s: float = inf
     queued_s: float = 0.0
+    is_watched: bool = False
+    """Whether an alarm is set for its deadline."""
     lane: "Lane[Any] | None" = None
     floor: int = 0
     """Its own least cap that load may impose, beside its priority's."""

@@ -10,19 +10,16 @@ has waited the queue delay. Deciding costs O(lanes + batch * log n) for n waitin
 Nothing here reads a clock, so a simulator can drive it with a clock of its own.
 """
 
-import heapq
 from collections.abc import Mapping, Sequence
-from itertools import count
 from math import inf
 from typing import Generic
 
 from server.records import Priority
+from server.scheduler.alarms import Alarms
 from server.scheduler.costs import Costs
 from server.scheduler.lanes import Lane, Stage, T
 from server.scheduler.line import Batch, Line
 from server.scheduler.shares import Fairness
-
-_MIN_SWEEP = 64
 
 
 class Scheduler(Generic[T]):
@@ -45,9 +42,7 @@ class Scheduler(Generic[T]):
         self._fairness = fairness
         self._lines: dict[str, Line[T]] = {}
         self._places: dict[tuple[str, Stage, int], tuple[Line[T], Lane[T]]] = {}
-        self._deadlines: list[tuple[float, int, T]] = []
-        self._num_pushes = count()
-        self._sweep_above = _MIN_SWEEP
+        self._alarms: Alarms[T] = Alarms()
         self._virtual_s = 0.0
         """The device time that a model had had when its latest batch was chosen; who was idle starts from here."""
 
@@ -110,8 +105,7 @@ class Scheduler(Generic[T]):
         lane.push(ticket, now)
         if ticket.deadline_s < inf:
             ticket.latest_s = ticket.deadline_s - line.costs.least_s[stage, bucket]
-            heapq.heappush(self._deadlines, (ticket.latest_s, next(self._num_pushes), ticket))
-            self._sweep_deadlines()
+            self._alarms.watch(ticket)
 
     def cancel(self, ticket: T) -> None:
         """Take a ticket out of line, wherever it stands; one that is not in line is left alone."""
@@ -123,11 +117,10 @@ class Scheduler(Generic[T]):
         expired = [ticket for line in self._lines.values() for ticket in line.lost]
         for line in self._lines.values():
             line.lost.clear()
-        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].lane is None):
-            ticket = heapq.heappop(self._deadlines)[2]
-            if ticket.lane is not None and ticket.latest_s <= now:
-                ticket.lane.leave(ticket)
-                expired.append(ticket)
+        for ticket in self._alarms.take_due(now):
+            assert ticket.lane is not None, "Only those in line are due. This is a bug."
+            ticket.lane.leave(ticket)
+            expired.append(ticket)
         return expired
 
     def next_batch(self, now: float) -> Batch[T] | None:
@@ -149,7 +142,8 @@ class Scheduler(Generic[T]):
 
     def wake_at(self, now: float) -> float | None:
         """Return the next time at which a deadline comes or a lane's delay ends by itself; None if never."""
-        times = [latest_s for latest_s, _, _ in self._deadlines[:1]]
+        first_s = self._alarms.next_s()
+        times = [] if first_s is None else [first_s]
         if self._queue_delay_s > 0:
             places = self._places.values()
             times += [self._ready_at(line, lane, head) for line, lane in places if (head := lane.head()) is not None]
@@ -177,10 +171,3 @@ class Scheduler(Generic[T]):
         if self._queue_delay_s == 0 or lane.num_waiting >= line.best_size(lane):
             return -inf
         return head.queued_s + self._queue_delay_s
-
-    def _sweep_deadlines(self) -> None:
-        """Forget the deadlines of tickets that have left, when they may be half of all: amortised O(1)."""
-        if len(self._deadlines) > self._sweep_above:
-            self._deadlines = [entry for entry in self._deadlines if entry[2].lane is not None]
-            heapq.heapify(self._deadlines)
-            self._sweep_above = max(2 * len(self._deadlines), _MIN_SWEEP)

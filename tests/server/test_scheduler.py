@@ -164,7 +164,7 @@ def test_deadlines_of_the_departed_do_not_pile_up():
     for order in range(10_000):
         push(scheduler, order, deadline=1e9)
         scheduler.next_batch(0.0)
-    assert len(scheduler._deadlines) < 200
+    assert len(scheduler._alarms) < 200
 
 
 def test_sweeping_the_departed_forgets_no_one_who_waits():
