@@ -52,6 +52,11 @@ def run(work: Callable[[Options], Report], options: argparse.ArgumentParser, arg
     sys.exit(finish(report, json_path=parsed.json, is_kept=parsed.keep))
 
 
+def tell(step: str) -> None:
+    """Say on standard error what a long command is at."""
+    print(step, file=sys.stderr, flush=True)
+
+
 class Bench:
     """A family, pictures for it, and where it is."""
 

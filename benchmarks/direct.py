@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follows
 
@@ -36,12 +37,15 @@ class Graphs:
 
     def __init__(self, repository: Path, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._reader = _open(repository / manifest.reader.files[0].path)
-        self._trunk = _open(repository / manifest.trunk.files[0].path)
+        self._reader = open_graph(repository / manifest.reader.files[0].path)
+        self._trunk = open_graph(repository / manifest.trunk.files[0].path)
+
+    def feeds(self, image_BHWC: Pixels, cap: int) -> dict[str, Any]:
+        """Return what the reader takes."""
+        return {"image": image_BHWC, "max_tape": np.full((len(image_BHWC), 1), cap, np.int32)}
 
     def read(self, image_BHWC: Pixels, cap: int) -> Read:
-        feeds = {"image": image_BHWC, "max_tape": np.full((len(image_BHWC), 1), cap, np.int32)}
-        return Read(*self._reader.run(["hidden", "tape", "tape_length"], feeds))
+        return Read(*self._reader.run(["hidden", "tape", "tape_length"], self.feeds(image_BHWC, cap)))
 
     def trunk(self, hidden_BSD: Floats, tape_BTD: Floats, tape_length_B1: Ints) -> Floats:
         feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}
@@ -70,11 +74,12 @@ class Graphs:
         return logits
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def open_graph(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """Open a graph on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 Rates = tuple[float, float]
