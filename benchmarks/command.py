@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from benchmarks.booting import ROOT, Served, cores, cpu_s, pin_to, serving
 from benchmarks.inputs import Pictures, fake_pictures, load_pictures
 from benchmarks.report import Report, finish
-from loadtest.load import Closed, run_closed
+from loadtest.arrivals import Times
+from loadtest.load import Closed, Outcomes, run_closed, run_open
 from loadtest.wire import Client
 from server.backends.fake import fake_manifest
 from server.manifest import Manifest
@@ -139,3 +140,16 @@ def closed_run(url: str, requests: Sequence[bytes], *, concurrency: int, seconds
     if result.num_failed:
         raise SystemExit(f"server; got {result.num_failed} requests not answered; expected every one to be")
     return result
+
+
+def open_run(url: str, requests: Sequence[bytes], times: Times) -> Outcomes:
+    """Send requests in turn at the given times, whatever has become of the others."""
+
+    async def main() -> Outcomes:
+        client = Client(url)
+        try:
+            return await run_open(client, lambda number: requests[number % len(requests)], times)
+        finally:
+            await client.close()
+
+    return in_loop(main())

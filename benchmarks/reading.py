@@ -18,6 +18,7 @@ from server.records import Pixels
 FAMILIES = ("adatape_cifar10", "adatape_photo")
 MAX_SHARE = 0.15
 NUM_PICTURES = 128
+NUM_SWEEPS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--families", nargs="+", default=list(FAMILIES), help="which (default: %(default)s)")
     options.add_argument("--repository", type=Path, default=ROOT / "model_repository", help="model repository")
     options.add_argument("--data", type=Path, nargs="+", help=".npz with x_test, y_test, one a family in their order")
-    options.add_argument("--rounds", type=int, default=9, help="A B C rounds (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=15, help="A B C rounds (default: %(default)s)")
     options.add_argument("--cpu-time", action="store_true", help="time of the thread, not of the clock")
     run(measure, options, arguments)
 
@@ -77,7 +78,8 @@ class Timed:
     def best_batch(self) -> int:
         """Return the batch size at which the pictures are answered fastest."""
         batches = [batch for batch in BATCHES if batch <= self.max_batch_size]
-        return min(batches, key=lambda batch: min(self.answer_s(batch) for _ in range(3)))
+        sweeps = [[self.answer_s(batch) for batch in batches] for _ in range(NUM_SWEEPS)]
+        return min(zip(map(min, zip(*sweeps, strict=True)), batches, strict=True))[1]
 
     def spent(self, batch: int, rounds: int) -> Spent:
         """Time all three in turn."""

@@ -2,9 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -12,54 +10,31 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.adaptive import cap_at_equal_accuracy
-from benchmarks.booting import serving
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, open_run, parser, run, tell
 from benchmarks.inputs import binary_request, binary_requests
 from benchmarks.memory import private_mib
 from benchmarks.peers.boot import COMMANDS, running, tree
-from benchmarks.report import Aim, Report
-from benchmarks.simulate import open_run
+from benchmarks.peers.figures import Figures, SideBySide, read_details, to_details
+from benchmarks.report import Report, hide_paths
 from loadtest.arrivals import poisson
 from loadtest.wire import render
 from server.records import Pixels
 
-PYTHON_SERVERS = ("litserve", "bentoml", "mlserver", "rayserve")
-MIN_OVER_PYTHON, MIN_OVER_TRITON = 1.5, 1.25
 SHARE_OF_SATURATION = 0.9
 JSON = {"Content-Type": "application/json"}
-OURS = "adatape-serve"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure each peer in turn, ours before and after each of them."""
+    """Measure each peer with ours beside it: with the defaults about a minute and a half for each."""
     options = parser("peers", "images/s, latency, memory and start of other servers with the same padded graph")
     add_family(options)
-    options.add_argument("--peers", nargs="+", default=list(COMMANDS), choices=list(COMMANDS), help="which to run")
-    options.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)")
-    options.add_argument("--rounds", type=int, default=2, help="of all servers in turn (default: %(default)s)")
+    options.add_argument("--peers", nargs="+", choices=list(COMMANDS), help="which to run (default: all)")
+    options.add_argument(
+        "--join", type=Path, nargs="+", default=[], metavar="JSON", help="earlier results to report with this one's"
+    )
+    options.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=2, help="A B of each peer (default: %(default)s)")
     run(measure, options, arguments)
-
-
-@dataclass(slots=True)
-class Figures:
-    """One server's measurements, a value a round. Units: `*_ms` milliseconds, `ready_s` seconds."""
-
-    rate: list[float] = field(default_factory=list)
-    p50_ms: list[float] = field(default_factory=list)
-    p99_ms: list[float] = field(default_factory=list)
-    mib: list[float] = field(default_factory=list)
-    ready_s: list[float] = field(default_factory=list)
-
-    def row(self, name: str) -> dict[str, object]:
-        return {
-            "server": name,
-            "n": len(self.rate),
-            "images/s": median(self.rate),
-            "p50_ms, concurrency 1": median(self.p50_ms),
-            "p99_ms at 90 %": median(self.p99_ms),
-            "private MiB": median(self.mib),
-            "start s": median(self.ready_s),
-        }
 
 
 def to_requests(peer: str, images: Pixels) -> list[bytes]:
@@ -96,49 +71,69 @@ def _oip(text: str) -> object:
     }
 
 
-@contextmanager
-def _running(bench: Bench, name: str, work: Path) -> Iterator[tuple[str, int, float]]:
-    """Start one server, ours or a peer; give its address, its process and its start."""
-    assert bench.repository is not None
-    if name in COMMANDS:
-        with running(name, bench.repository, bench.manifest, work, bench.server_core) as (port, pid, ready_s):
-            yield f"http://127.0.0.1:{port}", pid, ready_s
-    else:
-        with serving(bench.repository, core=bench.server_core) as served:
-            yield served.url, served.pid, served.ready_s
-
-
 def measure(options: Options) -> Report:
-    """Run every server in turn, as often as there are rounds."""
+    """Run each peer with ours beside it, and join what earlier runs found."""
     rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
+    found, runs = read_details(options.join)
     bench = Bench(options, num_pictures=512)
     if bench.repository is None:
         raise SystemExit("peers; got --fake; expected a family with graphs")
-    images, cap = bench.pictures.pixels_BHWC, cap_at_equal_accuracy(bench.manifest)
-    requests = {peer: to_requests(peer, images) for peer in options.peers}
-    requests[OURS] = binary_requests(bench.model, images, 1, {"max_tape": cap})
-    figures: dict[str, Figures] = {name: Figures() for name in requests}
-    for _ in range(rounds):
-        for name, asked in requests.items():
-            with TemporaryDirectory() as work, _running(bench, name, Path(work)) as (url, pid, ready_s):
-                _measure_one(figures[name], asked, url, pid, seconds)
-                figures[name].ready_s.append(ready_s)
+    peers = options.peers if options.peers is not None else [] if options.join else list(COMMANDS)
+    for peer in peers:
+        tell(f"{peer}: {rounds} rounds beside ours")
+        found.append(_side_by_side(bench, peer, rounds, seconds))
     report = Report("peers", f"Other servers with the same padded graph, {bench.model}")
-    report.rows = [each.row(name) for name, each in figures.items()]
-    report.aims = list(_aims(figures))
-    report.notes = [
-        bench.describe(),
-        (
-            "Peers run the reader and the trunk at the tape capacity on each image, in onnxruntime with one thread, "
-            f"batches of up to {bench.manifest.max_batch_size}; ours answers at cap {cap}, which the quality curve "
-            "puts within 0.3 points of the full tape. Triton and Ray Serve get binary pixels, the others base64 in "
-            f"JSON. Images/s with {CONCURRENCY} in flight; p99 from the intended send time, Poisson arrivals at 90 % "
-            "of each server's own saturation; private memory of all its processes after that. A start ends when the "
-            "port takes connections, ours when it is ready."
-        ),
-        f"Not run here: {', '.join(sorted(set(COMMANDS) - set(options.peers))) or 'none'}.",
-    ]
+    for each in found:
+        report.rows += each.rows()
+        report.aims += each.aims()
+    report.details["peers"] = to_details(found)
+    report.notes = [bench.describe(), _method(bench), *(f"Did not run: {each.error}" for each in found if each.error)]
+    not_asked = sorted(set(COMMANDS) - {each.peer for each in found})
+    report.notes += [f"Not asked for: {', '.join(not_asked)}."] if not_asked else []
+    report.notes += ["Joined from these runs:\n\n" + "\n".join(f"- {run}" for run in runs)] if runs else []
     return report
+
+
+def _method(bench: Bench) -> str:
+    return (
+        "Each peer and ours are started, measured and stopped in turn, A B A B, on the server's core. "
+        "Peers run the reader and the trunk at the tape capacity on each image, in onnxruntime with one thread, "
+        f"batches of up to {bench.manifest.max_batch_size}; ours answers at cap "
+        f"{cap_at_equal_accuracy(bench.manifest)}, which the quality curve puts within 0.3 points of the full tape. "
+        "Triton and Ray Serve get binary pixels, the others base64 in JSON. "
+        f"Images/s with {CONCURRENCY} in flight; p99 from the intended send time, Poisson arrivals at 90 % of each "
+        "server's own saturation; private memory of all its processes after that. A start ends when the port takes "
+        "connections, ours when it is ready. Figures are medians over the rounds, ratios medians over neighbours."
+    )
+
+
+def _side_by_side(bench: Bench, peer: str, rounds: int, seconds: float) -> SideBySide:
+    """Measure a peer and ours in turn; that a peer cannot be measured is a finding, not the end."""
+    assert bench.repository is not None
+    images, found = bench.pictures.pixels_BHWC, SideBySide(peer)
+    requests = binary_requests(bench.model, images, 1, {"max_tape": cap_at_equal_accuracy(bench.manifest)})
+    for _ in range(rounds):
+        try:
+            with (
+                TemporaryDirectory() as work,
+                running(peer, bench.repository, bench.manifest, Path(work), bench.server_core) as (port, pid, ready_s),
+            ):
+                _measure_one(found.theirs, to_requests(peer, images), f"http://127.0.0.1:{port}", pid, seconds)
+                found.theirs.ready_s.append(ready_s)
+        except (SystemExit, OSError) as error:
+            found.error = f"{peer}: {reason(error)}"
+            break
+        with bench.served() as served:
+            _measure_one(found.ours, requests, served.url, served.pid, seconds)
+            found.ours.ready_s.append(served.ready_s)
+    return found
+
+
+def reason(error: BaseException) -> str:
+    """Return the last words of an error, without this machine's paths."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = (lines[-1] if len(lines) < 2 else " … ".join(lines[-3:])).split()
+    return " ".join(hide_paths(words))
 
 
 def _measure_one(figures: Figures, requests: list[bytes], url: str, pid: int, seconds: float) -> None:
@@ -150,17 +145,6 @@ def _measure_one(figures: Figures, requests: list[bytes], url: str, pid: int, se
     figures.p50_ms.append(median(alone.warm_latencies_s) * 1e3)
     figures.p99_ms.append(open_run(url, requests, times).percentile(99) * 1e3)
     figures.mib.append(sum(private_mib(each) for each in tree(pid)))
-
-
-def _aims(figures: dict[str, Figures]) -> Iterator[Aim]:
-    ours = figures[OURS]
-    for name, each in figures.items():
-        limit = MIN_OVER_PYTHON if name in PYTHON_SERVERS else MIN_OVER_TRITON
-        if name != OURS:
-            ratio = median(mine / theirs for mine, theirs in zip(ours.rate, each.rate, strict=True))
-            yield Aim(f"images/s at equal accuracy ÷ {name}", ratio, limit)
-        if name in PYTHON_SERVERS:
-            yield Aim(f"p50 at concurrency 1 ÷ {name}", median(ours.p50_ms) / median(each.p50_ms), 1.0, False)
 
 
 if __name__ == "__main__":
