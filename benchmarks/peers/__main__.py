@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -102,8 +103,8 @@ def _method(bench: Bench) -> str:
         f"{cap_at_equal_accuracy(bench.manifest)}, which the quality curve puts within 0.3 points of the full tape. "
         "Triton and Ray Serve get binary pixels, the others base64 in JSON. "
         f"Images/s with {CONCURRENCY} in flight; p99 from the intended send time, Poisson arrivals at 90 % of each "
-        "server's own saturation; private memory of all its processes after that. A start ends when the port takes "
-        "connections, ours when it is ready. Figures are medians over the rounds, ratios medians over neighbours."
+        "server's own saturation; private memory of all its processes after that. A start ends with the first answer, "
+        "ours when it is ready. Figures are medians over the rounds, ratios medians over neighbours."
     )
 
 
@@ -112,13 +113,11 @@ def _side_by_side(bench: Bench, peer: str, rounds: int, seconds: float) -> SideB
     assert bench.repository is not None
     images, found = bench.pictures.pixels_BHWC, SideBySide(peer)
     requests = binary_requests(bench.model, images, 1, {"max_tape": cap_at_equal_accuracy(bench.manifest)})
+    theirs = to_requests(peer, images)
     for _ in range(rounds):
         try:
-            with (
-                TemporaryDirectory() as work,
-                running(peer, bench.repository, bench.manifest, Path(work), bench.server_core) as (port, pid, ready_s),
-            ):
-                _measure_one(found.theirs, to_requests(peer, images), f"http://127.0.0.1:{port}", pid, seconds)
+            with _running(bench, peer, theirs[0]) as (url, pid, ready_s):
+                _measure_one(found.theirs, theirs, url, pid, seconds)
                 found.theirs.ready_s.append(ready_s)
         except (SystemExit, OSError) as error:
             found.error = f"{peer}: {reason(error)}"
@@ -127,6 +126,17 @@ def _side_by_side(bench: Bench, peer: str, rounds: int, seconds: float) -> SideB
             _measure_one(found.ours, requests, served.url, served.pid, seconds)
             found.ours.ready_s.append(served.ready_s)
     return found
+
+
+@contextmanager
+def _running(bench: Bench, peer: str, request: bytes) -> Iterator[tuple[str, int, float]]:
+    """Start a peer in a folder of its own; give its address, its process and its start."""
+    assert bench.repository is not None
+    with (
+        TemporaryDirectory() as work,
+        running(peer, bench.repository, bench.manifest, Path(work), bench.server_core, request) as (port, pid, ready_s),
+    ):
+        yield f"http://127.0.0.1:{port}", pid, ready_s
 
 
 def reason(error: BaseException) -> str:
@@ -140,6 +150,8 @@ def _measure_one(figures: Figures, requests: list[bytes], url: str, pid: int, se
     closed_run(url, requests, concurrency=8, seconds=min(1.0, seconds))
     alone = closed_run(url, requests, concurrency=1, seconds=seconds)
     full = closed_run(url, requests, concurrency=CONCURRENCY, seconds=seconds)
+    if not full.rate:
+        raise SystemExit(f"--seconds; got {seconds:g}, in which no two batches were answered; expected more")
     times = poisson(SHARE_OF_SATURATION * full.rate, seconds, np.random.default_rng(3))
     figures.rate.append(full.rate)
     figures.p50_ms.append(median(alone.warm_latencies_s) * 1e3)

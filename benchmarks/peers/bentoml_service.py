@@ -12,7 +12,7 @@ class Service:
     def __init__(self) -> None:
         self.graph = Padded()
 
-    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE)
     def predict(self, image: list[str]) -> list[list[float]]:
         images = np.stack([self.graph.to_image(base64.b64decode(each)) for each in image])
         return self.graph.run(images).tolist()

@@ -19,6 +19,8 @@ from server.manifest import Manifest
 HERE = Path(__file__).parent
 START_S = 120.0
 STOP_S = 10.0
+ANSWER_S = 20.0
+OK = b"HTTP/1.1 200"
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
 
 
@@ -31,8 +33,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(name: str, root: Path, manifest: Manifest, work: Path, core: int) -> Iterator[tuple[int, int, float]]:
-    """Start a peer on one core; give its port, its process and the seconds until it listened."""
+def running(
+    name: str, root: Path, manifest: Manifest, work: Path, core: int, request: bytes
+) -> Iterator[tuple[int, int, float]]:
+    """Start a peer on one core; give its port, its process and the seconds until it answered a request."""
     port = free_port()
     command = COMMANDS[name](environment(f"peer-{name}", HERE / f"{name}.txt"), manifest, work, port)
     started_s = time.monotonic()
@@ -45,7 +49,7 @@ def running(name: str, root: Path, manifest: Manifest, work: Path, core: int) ->
         start_new_session=True,
     )
     try:
-        _wait(process, port, work / "log")
+        _wait(process, port, work / "log", request)
         yield port, process.pid, time.monotonic() - started_s
     finally:
         _end(process)
@@ -69,13 +73,21 @@ def _padded(root: Path, manifest: Manifest) -> dict[str, str]:
     return {"PADDED": json.dumps(place)}
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, request: bytes) -> None:
+    """Ask until there is an answer: some peers listen long before they can give one."""
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
+        with contextlib.suppress(OSError):
+            if _answers(port, request):
+                return
         time.sleep(0.02)
-    raise SystemExit(f"peer; got this log:\n{log.read_text()[-4000:]}\nexpected it to listen")
+    raise SystemExit(f"peer; got this log:\n{log.read_text()[-4000:]}\nexpected it to answer")
+
+
+def _answers(port: int, request: bytes) -> bool:
+    with socket.create_connection(("127.0.0.1", port), ANSWER_S) as connection:
+        connection.sendall(request)
+        return connection.recv(len(OK)) == OK
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
