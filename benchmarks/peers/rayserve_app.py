@@ -8,6 +8,7 @@ import ray
 from graph import MAX_BATCH_SIZE, Padded
 from ray import serve
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 
 @serve.deployment(max_ongoing_requests=1024, ray_actor_options={"num_cpus": 1})
@@ -19,8 +20,9 @@ class Service:
     async def classify(self, images: list) -> list:
         return self.graph.run(np.stack(images)).tolist()
 
-    async def __call__(self, request: Request) -> list:
-        return await self.classify(self.graph.to_image(await request.body()))
+    async def __call__(self, request: Request) -> JSONResponse:
+        """Answer with a length: what is returned bare is sent in chunks, at a cost."""
+        return JSONResponse(await self.classify(self.graph.to_image(await request.body())))
 
 
 if __name__ == "__main__":
