@@ -100,7 +100,7 @@ class Scheduler(Generic[T]):
     def push(self, model: str, stage: Stage, bucket: int, ticket: T, now: float) -> None:
         """Put a ticket in line for a stage; its deadline holds until it leaves for good."""
         line, lane = self._places[model, stage, bucket]
-        if len(self._lines) > 1 and line.num_waiting == 0:
+        if len(self._lines) > 1 and lane.num_waiting == 0 and line.num_waiting == 0:
             line.used_s = max(line.used_s, self._virtual_s)
         lane.push(ticket, now)
         if ticket.deadline_s < inf:
