@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,11 @@ def to_call(form: str, target: Target, pictures: Pictures, index: int, cap: int)
     """Return a picture as a call under a cap; the whole tape is asked for by asking for no cap."""
     is_full = cap >= target.tape_capacity
     if form == CLASSIFY:
-        return classify_call(target.model, pictures.files[index], None if is_full else cap)
-    return binary_call(target.model, pictures.pixels_BHWC[index : index + 1], {} if is_full else {"max_tape": cap})
+        call = classify_call(target.model, pictures.files[index], None if is_full else cap)
+    else:
+        parameters = {} if is_full else {"max_tape": cap}
+        call = binary_call(target.model, pictures.pixels_BHWC[index : index + 1], parameters)
+    return replace(call, headers={**call.headers, **target.headers})
 
 
 def classify_call(model: str, file: bytes, cap: int | None = None) -> Call:

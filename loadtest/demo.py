@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from loadtest.key import HELP, OPTION, to_headers
 from loadtest.photos import find_samples
 
 COLUMNS = ("photo", "cap", "label", "probability", "tape", "wanted", "MFLOPs", "of full", "ms")
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not photos:
         raise SystemExit("photos; got none; expected scikit-image or scikit-learn installed, or --photos FILE ...")
     try:
-        with httpx.Client(base_url=options.url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=options.url, timeout=TIMEOUT_S, headers=to_headers(options.api_key)) as client:
             for model in _models(client, options.model):
                 _show(client, model, photos, options.caps)
     except httpx.TransportError as error:
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.demo", description=(__doc__ or "").split(": ", 1)[1])
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser.add_argument(OPTION, metavar="KEY", help=HELP)
     parser.add_argument("--model", help="ask only this model (default: each one there is)")
     parser.add_argument("--caps", type=_caps, help="such as 0,4,8 (default: none, a quarter, a half, all of the tape)")
     parser.add_argument("--photos", type=Path, nargs="+", help="your own photos (default: samples of a package)")

@@ -17,6 +17,7 @@ from locust.stats import StatsEntry
 
 from loadtest.arrivals import read_trace
 from loadtest.asks import load_pictures
+from loadtest.key import HELP, OPTION, to_headers
 from loadtest.shapes import SHAPES, Shape, replay, users_at
 from loadtest.summary import Check
 from loadtest.target import find_target
@@ -54,6 +55,7 @@ def _add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("adatape-serve")
     add = group.add_argument
     add("--grpc", default=DEFAULT_GRPC, help="where gRPC is served (default: %(default)s)")
+    add(OPTION, default="", help=HELP, include_in_web_ui=False)
     add("--model", default="", help="the model to ask (default: the server's default)")
     add("--max-tape", default="", help="caps to draw from, such as 0,4,8,full (default: a quarter, a half, all, none)")
     add("--photos", default="", help="a folder of your own (default: crops of sample photos)")
@@ -70,7 +72,7 @@ def _prepare(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
     environment.host = environment.host or DEFAULT_HOST
     try:
-        PLAN.target = find_target(environment.host, options.model or None)
+        PLAN.target = find_target(environment.host, options.model or None, to_headers(options.api_key))
         PLAN.caps = PLAN.target.caps(options.max_tape or None)
         PLAN.pictures = load_pictures(PLAN.target, NUM_PICTURES, Path(options.photos) if options.photos else None)
         shape = _find_shape(options.shape)

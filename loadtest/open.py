@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from loadtest.arrivals import Times, bursty, poisson, read_trace, scale, steps
 from loadtest.asks import CLASSIFY, FORMS, Answer, Pictures, load_pictures, read_reply, to_call
+from loadtest.key import HELP, OPTION, to_headers
 from loadtest.load import raise_file_limit, run_open
 from loadtest.report import FIGURES, REQUESTS, SUMMARY, Report
 from loadtest.summary import OK, Run, Thresholds, sum_up
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises: Unusable if there is nothing to load, or nothing to load it with.
     """
     options = _parser().parse_args(arguments)
-    target = find_target(options.url, options.model)
+    target = find_target(options.url, options.model, to_headers(options.api_key))
     caps = target.caps(options.max_tape)
     pictures = load_pictures(target, options.pictures, options.photos)
     raise_file_limit()
@@ -207,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    add(OPTION, metavar="KEY", help=HELP)
     add("--model", help="the model to ask (default: the server's default)")
     add("--form", choices=FORMS, default=CLASSIFY, help="image files to /v1/classify, or pixels by OIP")
     add("--rate", type=_positive, help="mean requests/s (default: 0.9 of what few callers get; a CSV keeps its own)")

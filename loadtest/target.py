@@ -1,7 +1,7 @@
 """What a running server says of itself: the model that is asked, its caps and its quality curve."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -42,6 +42,8 @@ class Target:
     tape_capacity: int
     full_flops: float
     curve: Curve
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What each call shows besides: the API key, where there is one."""
 
     def caps(self, text: str | None) -> list[int]:
         """Return the caps that a text such as `0,4,8,full` names; a quarter, a half and the rest where it is None.
@@ -66,13 +68,13 @@ def _cap(part: str, full: int) -> int:
     return int(part)
 
 
-def find_target(url: str, model: str | None = None) -> Target:
-    """Ask a server about a model; about its default one where none is named.
+def find_target(url: str, model: str | None = None, headers: Mapping[str, str] | None = None) -> Target:
+    """Ask a server about a model; about its default one where none is named. `headers` show the API key.
 
     Raises: Unusable if no server answers, or if it has no such model.
     """
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as client:
             name = model or _checked(client.get("/v1/models"))["default"]
             described = _checked(client.get(f"/v1/models/{name}"))
             curve = _checked(client.get(f"/v1/models/{name}/curve"))
@@ -91,6 +93,7 @@ def find_target(url: str, model: str | None = None) -> Target:
         tape_capacity=described["tape_capacity"],
         full_flops=described["full_flops"],
         curve=to_curve(curve, described["tape_capacity"]),
+        headers=headers or {},
     )
 
 

@@ -81,7 +81,8 @@ class HttpUser(FastHttpUser):
     def send(self, call: Call, name: str, read: Callable[[Any], Answer]) -> None:
         started_s = time.perf_counter()
         body: Any = call.body  # its type says text, its code sends bytes
-        with self.client.post(call.path, data=body, headers=call.headers, name=name, catch_response=True) as response:
+        headers = {**call.headers, **PLAN.target.headers}
+        with self.client.post(call.path, data=body, headers=headers, name=name, catch_response=True) as response:
             if response.status_code == 200:
                 PLAN.count(name, read(response), (time.perf_counter() - started_s) * 1e3)
             else:
@@ -144,6 +145,7 @@ class GrpcUser(User):
                 outputs=self.outputs,
                 parameters={"max_tape": cap},
                 client_timeout=GRPC_TIMEOUT_S,
+                headers=dict(PLAN.target.headers),
             )
         except InferenceServerException as failure:
             error = RuntimeError(f"{failure.status()} {_reason(failure.message())}")

@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.settings import Settings
 from server.supervisor import supervise
+from server.tls import Certificates, read_certificates
 
 _log = logging.getLogger("adatape.server")
 
@@ -68,10 +68,12 @@ class Server(uvicorn.Server):
         grpc: GrpcServer,
         doorkeeper: Doorkeeper,
         settings: Settings,
-        tls: ssl.SSLContext | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
-        super().__init__(_to_config(app, doorkeeper, settings, tls))
+        super().__init__(_to_config(app, doorkeeper, settings, certificates))
         self._doorkeeper = doorkeeper
+        self._certificates = certificates
+        self._watching: asyncio.Task[None] | None = None
         self._engine = app.engine
         self._grpc = grpc
         self._drain_delay_s, self._drain_s = settings.drain_delay_s, settings.drain_s
@@ -82,6 +84,8 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
+        if self._certificates is not None:
+            self._watching = asyncio.create_task(self._certificates.watch())
         grpc_address = await self._grpc.start()
         _settle_collector()
         assert sockets, "The socket is bound before the server starts. This is a bug."
@@ -102,6 +106,8 @@ class Server(uvicorn.Server):
         await asyncio.sleep(self._drain_delay_s)
         await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
         self._doorkeeper.stop()
+        if self._watching is not None:
+            self._watching.cancel()
 
 
 def _settle_collector() -> None:
@@ -128,8 +134,8 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
         raise SystemExit(supervise(settings, arguments))
     _allow_open_files()
     listeners = _bind(settings)
-    tls = _read_tls(settings)
     metrics = Metrics(settings.slo_s)
+    certificates = _read_certificates(settings, metrics)
     engine = _build(settings, metrics, make_policy)
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -137,8 +143,8 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     app = create_app(settings, engine, metrics)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
-    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings), Doorkeeper(settings, metrics)
-    Server(app, grpc, doorkeeper, settings, tls).run(sockets=listeners)
+    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), Doorkeeper(settings, metrics)
+    Server(app, grpc, doorkeeper, settings, certificates).run(sockets=listeners)
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
@@ -189,21 +195,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _read_tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return what HTTPS needs, None for plain HTTP. gRPC reads the same files."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+def _read_certificates(settings: Settings, metrics: Metrics) -> Certificates | None:
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        if settings.tls_client_ca is not None:
-            context.load_verify_locations(settings.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        got = f"{settings.tls_cert} and {settings.tls_key}: {error}"
-        raise SystemExit(f"TLS files; got {got}; expected a PEM certificate and its own key") from error
-    return context
+        return read_certificates(settings, metrics)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
 
 
 def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Engine:
@@ -219,7 +215,9 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
     return engine
 
 
-def _to_config(app: App, doorkeeper: Doorkeeper, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _to_config(
+    app: App, doorkeeper: Doorkeeper, settings: Settings, certificates: Certificates | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -234,7 +232,7 @@ def _to_config(app: App, doorkeeper: Doorkeeper, settings: Settings, tls: ssl.SS
         backlog=_BACKLOG,
         timeout_keep_alive=math.ceil(settings.idle_timeout_s),
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
-        ssl_context_factory=None if tls is None else lambda *_: tls,
+        ssl_context_factory=None if certificates is None else lambda *_: certificates.context,
     )
 
 

@@ -15,7 +15,8 @@ from io import BytesIO
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from server.errors import BadRequest, NotAnImage, PayloadTooLarge
+from server.errors import BadRequest, NotAnImage
+from server.image_limits import PixelBudget, check_scans, check_size
 from server.manifest import Preprocessing
 from server.records import Pixels
 
@@ -102,16 +103,21 @@ class Picture:
     placement: Placement
 
 
-def decode(data: bytes, target: Preprocessing, *, max_pixels: int) -> Picture:
+def decode(data: bytes, target: Preprocessing, *, max_pixels: int, budget: PixelBudget | None = None) -> Picture:
     """Decode one uploaded image into the pixels that a model reads.
 
     Raises: BadRequest if there are no bytes; NotAnImage if they are no image of the five
-    formats, or a broken one; PayloadTooLarge if its header announces more than max_pixels.
+    formats, or a broken one; PayloadTooLarge if its header announces more than max_pixels, or
+    if decoding would pass over them again and again, or if its request's budget is spent.
     """
     if not data:
         raise BadRequest("the image is empty", "0 bytes", EXPECTED)
     image = _open(data)
-    _check_size(image, max_pixels)
+    check_size(image.width, image.height, max_pixels)
+    if image.format == "JPEG":
+        check_scans(data)
+    if budget is not None:
+        budget.spend(image.width * image.height)
     try:
         return _fit(image, target)
     except _DECODE_ERRORS as error:
@@ -123,14 +129,6 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(BytesIO(data), formats=FORMATS)
     except _DECODE_ERRORS as error:
         raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED) from error
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    size = f"{image.width} x {image.height}"
-    if image.width * image.height > max_pixels:
-        raise PayloadTooLarge("the image has too many pixels", size, f"at most {max_pixels} in all")
-    if image.width * image.height == 0:
-        raise NotAnImage("the image has no pixels", size, "at least 1 x 1")
 
 
 def _fit(image: Image.Image, target: Preprocessing) -> Picture:

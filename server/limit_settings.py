@@ -35,6 +35,10 @@ class LimitSettings(BaseSettings):
     max_pixels: Positive = 50_000_000
     """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
 
+    max_request_pixels: Positive = 200_000_000
+    """Most pixels of all images of one request together: decoding takes a thread about a second for 100 million. Raise
+    it for batches of large photos."""
+
     max_files: Positive = 64
     """Most images in one classify request. Lower it where memory is short."""
 

@@ -15,7 +15,7 @@ from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
-NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_DOWN_SINCE_S"}
+NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_API_KEY", "ADATAPE_DOWN_SINCE_S"}
 """Variables with our prefix that are for others: other commands, and what `--supervise` tells the server."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]

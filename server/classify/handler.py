@@ -11,6 +11,7 @@ from server.classify.answers import to_answer
 from server.classify.bodies import Body, Upload, read_body
 from server.engine import Engine
 from server.errors import BadRequest, ModelNotReady
+from server.image_limits import PixelBudget
 from server.images import Picture, decode
 from server.manifest import Manifest, Preprocessing
 from server.params import Options, read_fields, read_headers, read_query, to_options
@@ -64,7 +65,8 @@ class Classify:
 
     async def _decode(self, uploads: Sequence[Upload], target: Preprocessing) -> list[Picture]:
         run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
-        jobs = [run(self._decoders, _decode_one, upload, target, max_pixels) for upload in uploads]
+        budget = PixelBudget(self._settings.max_request_pixels)
+        jobs = [run(self._decoders, _decode_one, upload, target, max_pixels, budget) for upload in uploads]
         if len(jobs) == 1:
             return [await jobs[0]]
         return list(await asyncio.gather(*jobs))
@@ -96,5 +98,5 @@ def _target(manifest: Manifest) -> Preprocessing:
     return manifest.preprocessing
 
 
-def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int) -> Picture:
-    return decode(upload.to_bytes(), target, max_pixels=max_pixels)
+def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int, budget: PixelBudget) -> Picture:
+    return decode(upload.to_bytes(), target, max_pixels=max_pixels, budget=budget)

@@ -17,6 +17,7 @@ from server.dataplane.signature import Batch, Layout, Port, Signature
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
+from server.image_limits import PixelBudget
 from server.images import decode
 from server.records import InferAnswer, InferRequest, Pixels
 from server.settings import Settings
@@ -88,7 +89,9 @@ class DataPlane:
         run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
         target = family.manifest.preprocessing
         assert target is not None, "Only images have an encoded form. This is a bug."
-        jobs = [run(self.threads, partial(decode, data, target, max_pixels=max_pixels)) for data in batch.encoded_B]
+        budget = PixelBudget(self._settings.max_request_pixels)
+        each = partial(decode, target=target, max_pixels=max_pixels, budget=budget)
+        jobs = [run(self.threads, each, data) for data in batch.encoded_B]
         return np.stack([picture.pixels_HW3 for picture in await asyncio.gather(*jobs)])
 
     # --- Everything else ---

@@ -203,6 +203,9 @@ class Declared:
         self.tenants_read = Counter(
             "adatape_tenants_reads_total", "Times that a changed tenants file was read, by what came of it", ("result",)
         )
+        self.tls_reads = Counter(
+            "adatape_tls_reads_total", "Times that changed certificates were read, by what came of it", ("result",)
+        )
         self.quota_syncs = Counter(
             "adatape_quota_syncs_total", "Times that usage was sent to the quota store, by what came of it", ("result",)
         )

@@ -20,6 +20,7 @@ from server.oip_grpc.inference import Inference
 from server.oip_grpc.pace import Pace, PacedHandlers
 from server.oip_grpc.service import SERVICE, Service, build_handlers
 from server.settings import Settings
+from server.tls import Certificates
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
@@ -32,7 +33,10 @@ _NO_LIMIT = 2**31 - 1
 class GrpcServer:
     """Serves one data plane over gRPC. Lifetime: `start`, `stop`, on one event loop."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, plane: DataPlane, metrics: Metrics, settings: Settings, certificates: Certificates | None = None
+    ) -> None:
+        self._certificates = certificates
         self._plane = plane
         self._metrics = metrics
         self._settings = settings
@@ -53,12 +57,19 @@ class GrpcServer:
             options=_options(self._settings),
             maximum_concurrent_rpcs=_finite(self._settings.max_connections),
         )
-        port = _add_port(server, self._settings)
+        port = self._add_port(server)
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
             census = Census(port, self._settings.max_connections_per_client)
             self._census = asyncio.create_task(census.watch(partial(pace.ended, TooManyConnections.reason)))
         return _to_address(self._settings.host, port)
+
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        """Open the port, with TLS where there is a certificate; return its number."""
+        address = _to_address(self._settings.host, self._settings.grpc_port)
+        if self._certificates is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, self._certificates.credentials()))
 
     def _handlers(self, pace: Pace, access: "GrpcAccess | None") -> PacedHandlers:
         handlers = PacedHandlers(pace)
@@ -99,17 +110,6 @@ def _build_access(plane: DataPlane, settings: Settings) -> "GrpcAccess | None":
     from server.oip_grpc.access import GrpcAccess
 
     return GrpcAccess(plane.engine.tenancy, settings)
-
-
-def _add_port(server: grpc.aio.Server, settings: Settings) -> int:
-    """Open the port, with TLS where there is a certificate; return its number."""
-    address = _to_address(settings.host, settings.grpc_port)
-    if settings.tls_cert is None or settings.tls_key is None:
-        return int(server.add_insecure_port(address))
-    authorities = settings.tls_client_ca and settings.tls_client_ca.read_bytes()
-    pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-    credentials = grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
-    return int(server.add_secure_port(address, credentials))
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -2,7 +2,6 @@
 
 import re
 import ssl
-import subprocess
 import time
 
 import grpc
@@ -12,6 +11,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from server.tenancy import make_key
 from tests.e2e.booting import booted
+from tests.server.certificates import write_pair
 from tests.server.surface import photo
 from tests.server.tenancy.tenants import ACME, ACME_HASH, ADMIN, STRANGER, bearer, write_tenants
 from tests.server.test_main import start
@@ -92,17 +92,7 @@ def test_the_admin_port_is_another(tmp_path):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    subprocess.run(
-        ["openssl", "req", "-x509", *kind, "-nodes", "-keyout", str(key), "-out", str(cert), "-days", "2", *name],
-        check=True,
-        capture_output=True,
-    )
-    return cert, key
+    return write_pair(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.parametrize("is_mutual", [False, True])
@@ -128,3 +118,17 @@ def test_tls_on_both_ports(certificate, is_mutual):
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             metadata = (("authorization", f"Bearer {ACME}"),)
             assert stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=metadata, timeout=30).name
+
+
+def test_a_renewed_certificate_is_taken_on(tmp_path):
+    cert, key = write_pair(tmp_path)
+    with booted("--backend", "fake", "--tls-cert", str(cert), "--tls-key", str(key)) as running:
+        assert classify(running.url, verify=ssl.create_default_context(cafile=cert)) == 200
+        write_pair(tmp_path)
+        context = ssl.create_default_context(cafile=cert)
+        give_up = time.monotonic() + PATIENCE_S
+        while "tls_read chain=" not in running.log:
+            assert time.monotonic() < give_up, running.log
+            time.sleep(0.05)
+        assert classify(running.url, verify=context) == 200
+        assert 'adatape_tls_reads_total{result="ok"} 1' in httpx.get(f"{running.url}/metrics", verify=context).text

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.errors import BadRequest, NotAnImage, PayloadTooLarge, ServeError
+from server.image_limits import PixelBudget
 from server.images import Picture, decode
 from server.manifest import Preprocessing
 
@@ -237,6 +238,24 @@ def test_a_decompression_bomb_is_refused_from_its_header():
     bomb = png(40_000, 40_000, depth=8, color=0, rows=b"\0")
     with pytest.raises(PayloadTooLarge, match="got 40000 x 40000; expected at most 1000000"):
         read(bomb)
+
+
+def test_a_jpeg_that_passes_over_its_pixels_again_and_again_is_refused():
+    whole = encode(Image.new("L", (64, 64), 128), "JPEG", progressive=True)
+    assert 1 < whole.count(b"\xff\xda") < 20
+    scan = whole[whole.rfind(b"\xff\xc4", 0, whole.rfind(b"\xff\xda")) : -2]
+    assert read(whole[:-2] + 80 * scan + whole[-2:])
+    with pytest.raises(PayloadTooLarge, match=r"scans of the JPEG image; got [0-9]+; expected at most 100"):
+        read(whole[:-2] + 1000 * scan + whole[-2:])
+
+
+def test_the_images_of_a_request_share_a_budget():
+    budget = PixelBudget(1000)
+    small = encode(Image.new("RGB", (20, 20)))
+    for _ in range(2):
+        decode(small, SQUASH, max_pixels=MAX_PIXELS, budget=budget)
+    with pytest.raises(PayloadTooLarge, match="pixels of the request's images; got 1200; expected at most 1000"):
+        decode(small, SQUASH, max_pixels=MAX_PIXELS, budget=budget)
 
 
 def test_a_compressed_text_bomb_is_refused():

@@ -168,3 +168,11 @@ async def test_a_client_that_leaves_in_its_body_is_cancelled():
     call = Call(scope(), wire.receive, request_id="1", arrival_s=0, max_body_bytes=10)
     with pytest.raises(Cancelled):
         await call.body()
+
+
+async def test_the_images_of_one_request_share_a_budget_of_pixels():
+    async with serving(max_request_pixels=1000) as client:
+        small = as_base64(photo(size=(20, 20)))
+        assert (await client.post("/v1/classify", json={"images": [small] * 2})).status_code == 200
+        message = await error(client, 413, json={"images": [small] * 3})
+        assert message == "pixels of the request's images; got 1200; expected at most 1000"

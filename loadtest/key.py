@@ -1,0 +1,33 @@
+"""The API key that a tool shows a server which asks for one: from an option or the environment, and never told."""
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from loadtest.unusable import Unusable
+
+VARIABLE = "ADATAPE_API_KEY"
+OPTION = "--api-key"
+HELP = f"the API key to show; {VARIABLE} in the environment does the same, unseen by whoever lists processes"
+
+
+class ApiKey(str):
+    """A key that does not show in a repr, and so in no traceback, report or list of options."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ApiKey(...)"
+
+
+def to_headers(given: str | None) -> Mapping[str, str]:
+    """Return the headers, or gRPC metadata, that show a key; none without one, given or in the environment.
+
+    Raises: Unusable if it could be no key; the message does not hold it.
+    """
+    key = given or os.environ.get(VARIABLE, "")
+    if not key:
+        return MappingProxyType({})
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise Unusable("API key", "characters that no key has", "one line of letters, digits and signs")
+    return MappingProxyType({"x-api-key": ApiKey(key)})

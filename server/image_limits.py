@@ -1,0 +1,42 @@
+"""What an image may unfold into, judged from its header and its bytes before anything is decoded."""
+
+from threading import Lock
+
+from server.errors import NotAnImage, PayloadTooLarge
+
+_SCAN = b"\xff\xda"
+"""Begins a scan of a JPEG, and stands nowhere else in its coded data."""
+_MAX_SCANS = 100
+"""An encoder writes some ten. Each passes over the whole image, however few bytes it has: a file of many would take a
+thread for an hour."""
+
+
+class PixelBudget:
+    """What the images of one request may unfold into all together; any thread may spend of it."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._spent = 0
+        self._lock = Lock()
+
+    def spend(self, num_pixels: int) -> None:
+        """Raise PayloadTooLarge once it is overspent."""
+        with self._lock:
+            self._spent += num_pixels
+            if self._spent > self._max_pixels:
+                raise PayloadTooLarge("pixels of the request's images", self._spent, f"at most {self._max_pixels}")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise PayloadTooLarge for more pixels than that, NotAnImage for none."""
+    size = f"{width} x {height}"
+    if width * height > max_pixels:
+        raise PayloadTooLarge("the image has too many pixels", size, f"at most {max_pixels} in all")
+    if width * height == 0:
+        raise NotAnImage("the image has no pixels", size, "at least 1 x 1")
+
+
+def check_scans(data: bytes) -> None:
+    """Raise PayloadTooLarge for a JPEG that passes over its pixels again and again."""
+    if (num_scans := data.count(_SCAN)) > _MAX_SCANS:
+        raise PayloadTooLarge("scans of the JPEG image", num_scans, f"at most {_MAX_SCANS}")
