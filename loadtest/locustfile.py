@@ -52,10 +52,10 @@ class Shaped(LoadTestShape):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_options(parser: LocustArgumentParser) -> None:
+    parser.add_argument(OPTION, default="", help=HELP, include_in_web_ui=False)  # groups cannot keep one off the page
     group = parser.add_argument_group("adatape-serve")
     add = group.add_argument
     add("--grpc", default=DEFAULT_GRPC, help="where gRPC is served (default: %(default)s)")
-    add(OPTION, default="", help=HELP, include_in_web_ui=False)
     add("--model", default="", help="the model to ask (default: the server's default)")
     add("--max-tape", default="", help="caps to draw from, such as 0,4,8,full (default: a quarter, a half, all, none)")
     add("--photos", default="", help="a folder of your own (default: crops of sample photos)")
