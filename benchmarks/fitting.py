@@ -1,34 +1,50 @@
-"""From measurements of the graphs and of an idle and a saturated server to the simulation's costs."""
+"""From the graphs alone, and from a real server under two loads, to the simulation's costs."""
 
-from dataclasses import replace
-from statistics import median
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from benchmarks.asking import Fixed
-from benchmarks.command import Bench, closed_run
+from benchmarks.command import Bench, closed_run, open_run
 from benchmarks.direct import BATCHES, Direct
 from benchmarks.inputs import binary_requests
 from benchmarks.simulation import Fitted, Simulation, to_table
+from loadtest.arrivals import Times, poisson
+from loadtest.load import Outcomes
 
-SATURATION, FEW = 128, 8
-"""Callers that fill batches, and callers that leave them small, where what each execution costs shows."""
-HALVINGS, ROUNDS = 12, 3
-NUM_SATURATED = 2048
+SATURATION = 128
+CALM, BUSY = 0.3, 0.85
+"""The loads that are fitted to: one where batches are small and what each execution costs shows, and one where what
+each request costs does. Simulations are held against others."""
+HALVINGS, ROUNDS = 10, 3
+MAX_REQUEST_S, MAX_EXECUTION_S, MAX_SCATTER = 1e-3, 5e-3, 0.6
 
 
-def fit(bench: Bench, direct: Direct, url: str, wanted: list[int], seconds: float) -> Fitted:
-    """Measure every execution alone, then let an idle and a saturated server tell what they add."""
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A load that a real server was put under, and what came of it."""
+
+    times_s: Times
+    outcomes: Outcomes
+
+
+def fit(bench: Bench, direct: Direct, url: str, wanted: list[int], seconds: float) -> tuple[Fitted, float]:
+    """Measure every execution alone, then let a real server tell what it adds; return that and its saturated rate."""
     fitted = Fitted(_tables(bench, direct, seconds / 20))
     requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
-    alone = closed_run(url, requests, concurrency=1, seconds=seconds)
-    few = closed_run(url, requests, concurrency=FEW, seconds=seconds)
-    full = closed_run(url, requests, concurrency=SATURATION, seconds=seconds)
+    capacity = closed_run(url, requests, concurrency=SATURATION, seconds=seconds).rate
+
+    def observe(load: float) -> Observed:
+        times_s = poisson(load * capacity, 2 * seconds, np.random.default_rng(2))
+        return Observed(times_s, open_run(url, requests, times_s))
+
+    calm, busy = observe(CALM), observe(BUSY)
     for _ in range(ROUNDS):
-        fitted = _fit_to(bench, fitted, wanted, "request_s", full.rate, SATURATION)
-        fitted = _fit_to(bench, fitted, wanted, "execution_s", few.rate, FEW)
-    graphs_s = fitted.tables["read", 0][0] + median(_trunk_s(bench, fitted, length) for length in wanted)
-    own_s = graphs_s + fitted.request_s + 2 * fitted.execution_s
-    added_s = max(0.0, median(alone.warm_latencies_s) - own_s)
-    return replace(fitted, fixed_s=added_s)
+        fitted = _fit_to(bench, fitted, wanted, calm, 50, MAX_EXECUTION_S, lambda f, x: replace(f, execution_s=x))
+        fitted = _fit_to(bench, fitted, wanted, busy, 50, MAX_REQUEST_S, lambda f, x: replace(f, request_s=x))
+        fitted = _fit_to(bench, fitted, wanted, busy, 99, MAX_SCATTER, lambda f, x: replace(f, scatter=x))
+    return fitted, capacity
 
 
 def _tables(bench: Bench, direct: Direct, seconds: float) -> dict[tuple[str, int], list[float]]:
@@ -44,23 +60,21 @@ def _tables(bench: Bench, direct: Direct, seconds: float) -> dict[tuple[str, int
     return {key: to_table(each, manifest.max_batch_size) for key, each in points.items()}
 
 
-def _trunk_s(bench: Bench, fitted: Fitted, length: int) -> float:
-    return fitted.tables["trunk", bench.manifest.bucket_for(length)][0]
-
-
-def _fit_to(bench: Bench, fitted: Fitted, wanted: list[int], field: str, rate: float, in_flight: int) -> Fitted:
-    """Find what one of the costs beside the graphs must be for the simulated server to reach the measured rate."""
-    low, high = 0.0, in_flight / rate
+def _fit_to(
+    bench: Bench,
+    fitted: Fitted,
+    wanted: list[int],
+    observed: Observed,
+    quantile: float,
+    most: float,
+    change: Callable[[Fitted, float], Fitted],
+) -> Fitted:
+    """Find the value, up to `most`, at which the simulation has the quantile of latency that the server had."""
+    ask = Fixed("full", bench.manifest.tape_capacity)
+    goal_s = observed.outcomes.percentile(quantile)
+    low, high = 0.0, most
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        simulated = saturated_rate(bench, replace(fitted, **{field: middle}), wanted, in_flight=in_flight)
-        low, high = (middle, high) if simulated > rate else (low, middle)
-    return replace(fitted, **{field: (low + high) / 2})
-
-
-def saturated_rate(
-    bench: Bench, fitted: Fitted, wanted: list[int], cap: int | None = None, *, in_flight: int = SATURATION
-) -> float:
-    """Return the answers a second of a simulated server with so many callers, each of whom asks again at once."""
-    cap = bench.manifest.tape_capacity if cap is None else cap
-    return Simulation(bench.manifest, fitted, Fixed("saturated", cap)).closed_rate(in_flight, NUM_SATURATED, wanted)
+        simulated = Simulation(bench.manifest, change(fitted, middle), ask).run(observed.times_s, wanted).outcomes
+        low, high = (middle, high) if simulated.percentile(quantile) < goal_s else (low, middle)
+    return change(fitted, (low + high) / 2)

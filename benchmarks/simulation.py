@@ -2,8 +2,8 @@
 
 What is simulated: one core that forms batches by the server's own `Scheduler`, runs one execution at a time, and
 spends a fitted time on each request and on each execution beside the graphs' own; and, where there is a service
-level, the server's policy, which sees what it would see there. What is not: the network, the garbage collector, other
-programs, and anything that varies from one execution to the next.
+level, the server's policy, which sees what it would see there. What is not: the network, the garbage collector and
+other programs, but for the scatter of executions that is fitted too.
 """
 
 from bisect import bisect_right
@@ -32,13 +32,14 @@ class Fitted:
     """What executions take here, measured, and what the server adds.
 
     Units: seconds. `tables[stage, bucket][batch - 1]` is an execution; `request_s` is spent on each request while the
-    core does nothing else, `execution_s` on each execution beside the graph; `fixed_s` only delays an answer.
+    core does nothing else, `execution_s` on each execution beside the graph. `scatter` is the standard deviation of the
+    logarithm of what an execution takes.
     """
 
     tables: dict[tuple[str, int], list[float]]
     request_s: float = 0.0
     execution_s: float = 0.0
-    fixed_s: float = 0.0
+    scatter: float = 0.0
 
     def seconds(self, stage: Stage, bucket: int, batch: int) -> float:
         """Return how long an execution keeps the core."""
@@ -114,6 +115,7 @@ class Simulation:
         make: MakePolicy = Controller,
     ) -> None:
         self._fitted, self._policy, self._max_pending = fitted, policy, max_pending
+        self._rng = np.random.default_rng(0)
         max_execution_s = MAX_EXECUTION_S if slo_s is None else min(MAX_EXECUTION_S, slo_s / 4)
         self._costs = Costs(manifest, LatencyModel(manifest), manifest.max_batch_size, max_execution_s)
         self._scheduler: Scheduler[_Request] = Scheduler()
@@ -182,6 +184,8 @@ class Simulation:
     def _execute(self, batch: Batch[_Request], now: float) -> float:
         """Run a batch, send its requests on, and return when that is done."""
         seconds = self._fitted.seconds(batch.stage, batch.bucket, len(batch.tickets))
+        if self._fitted.scatter > 0:
+            seconds *= float(np.exp(self._rng.normal(0.0, self._fitted.scatter)))
         end_s = now + seconds
         self._costs.observe(batch.stage, batch.bucket, len(batch.tickets), seconds)
         if batch.stage is Stage.TRUNK:
@@ -194,7 +198,7 @@ class Simulation:
         return end_s
 
     def _settle(self, request: _Request, now: float, status: int) -> None:
-        latency_s = now - request.arrival_s + self._fitted.fixed_s
+        latency_s = now - request.arrival_s
         self._num_pending -= 1
         self._latency_s[request.number] = latency_s
         self._status[request.number] = status
