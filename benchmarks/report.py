@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.summary import refresh
+
 FOLDER = Path(__file__).parent / "reports"
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pillow")
 Row = dict[str, Any]
@@ -125,6 +127,7 @@ def finish(report: Report, *, json_path: Path | None, is_kept: bool, folder: Pat
         stem = folder / f"{now:%Y-%m-%d}-{report.name}"
         stem.with_suffix(".json").write_text(document, encoding="utf-8")
         stem.with_suffix(".md").write_text(report.to_markdown(context), encoding="utf-8")
+        refresh(folder)
     print(text_table(report.rows))
     for note in report.notes:
         print(f"\n{note}")
