@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each peer with ours beside it: with the defaults about a minute and a half for each."""
     options = parser("peers", "images/s, latency, memory and start of other servers with the same padded graph")
     add_family(options)
-    options.add_argument("--peers", nargs="+", choices=list(COMMANDS), help="which to run (default: all)")
+    options.add_argument(
+        "--peers", nargs="+", choices=list(COMMANDS), help="which to run (default: all; one with --quick)"
+    )
     options.add_argument(
         "--join", type=Path, nargs="+", default=[], metavar="JSON", help="earlier results to report with this one's"
     )
@@ -79,8 +81,7 @@ def measure(options: Options) -> Report:
     bench = Bench(options, num_pictures=512)
     if bench.repository is None:
         raise SystemExit("peers; got --fake; expected a family with graphs")
-    peers = options.peers if options.peers is not None else [] if options.join else list(COMMANDS)
-    for peer in peers:
+    for peer in options.peers if options.peers is not None else _default_peers(options):
         tell(f"{peer}: {rounds} rounds beside ours")
         found.append(_side_by_side(bench, peer, rounds, seconds))
     report = Report("peers", f"Other servers with the same padded graph, {bench.model}")
@@ -93,6 +94,11 @@ def measure(options: Options) -> Report:
     report.notes += [f"Not asked for: {', '.join(not_asked)}."] if not_asked else []
     report.notes += ["Joined from these runs:\n\n" + "\n".join(f"- {run}" for run in runs)] if runs else []
     return report
+
+
+def _default_peers(options: Options) -> list[str]:
+    """All, none where earlier results are joined, and one where there is but a minute."""
+    return [] if options.join else list(COMMANDS)[: 1 if options.quick else None]
 
 
 def _method(bench: Bench) -> str:
