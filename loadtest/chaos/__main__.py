@@ -17,6 +17,7 @@ from pathlib import Path
 
 from loadtest.chaos.ground import Ground
 from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
+from loadtest.load import raise_file_limit
 from loadtest.serving import DEFAULT_SERVER
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{each.name}  {each.statement}" for each in chosen))
         return 0
+    raise_file_limit()
     rows = []
     for each in chosen:
         rows.append(_play(each, Ground(options.server, options.repository, options.family)))
