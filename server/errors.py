@@ -158,6 +158,17 @@ def all_errors(base: type[ServeError] = ServeError) -> list[type[ServeError]]:
     return [base, *(error for child in base.__subclasses__() for error in all_errors(child))]
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of the calls that an error came through, once it is told and nobody raises it any more.
+
+    Their variables hold the future that holds the error, as often as not: a cycle, and in it a request's bytes and the
+    model that it asked, until a collection that a server rarely has.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def _shorten(value: object, limit: int = 120) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

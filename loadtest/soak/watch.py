@@ -16,9 +16,13 @@ MAX_SLOPE_SHARE_PER_H = 0.05
 MIN_GROWTH_BYTES = 1e6
 """Memory grows if all of the slope's interval is above this share of what is held an hour, and if that came to this
 many bytes in the half that is judged."""
+MAX_DOUBT_SHARE = 0.1
+"""How much of what is held the judged half may have gained or lost for all that is known: beyond it, memory that comes
+and goes hides what stays."""
 MAX_COUNT_GROWTH = 4
 """How many descriptors or threads more the last quarter may hold than the second, in the median; and at rest, how many
 descriptors more after the traffic than before."""
+ROUNDING = 1e-20
 Z = 1.96
 """Of a normal distribution 95 % lies within so many standard deviations."""
 
@@ -56,6 +60,11 @@ class Growth:
         if self.is_judged and self.least_bytes_per_h > allowed:
             got = f"{self.slope_bytes_per_h / 1e6:+.1f} ± {self.interval_bytes_per_h / 1e6:.1f} MB/h"
             found.append(f"memory; got {got}; expected at most {allowed / 1e6:.1f} within the interval")
+        doubt_bytes = self.interval_bytes_per_h * self.judged_h
+        if self.is_judged and doubt_bytes > MAX_DOUBT_SHARE * self.resident_bytes:
+            got = f"a change known to ± {doubt_bytes / 1e6:.1f} MB alone"
+            expected = f"at most {MAX_DOUBT_SHARE:.0%} of {self.resident_bytes / 1e6:.0f} MB"
+            found.append(f"steadiness of memory; got {got}; expected {expected}")
         counts: dict[str, tuple[float, float]] = {"descriptors at rest": self.resting_descriptors}
         if self.is_judged:
             counts |= {"descriptors": self.descriptors, "threads": self.threads}
@@ -95,6 +104,8 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     slope, start = np.polyfit(across, values, 1)
     rest = values - (start + slope * across)
     power = float(rest @ rest)
+    if len(across) > 2 and power < ROUNDING * float(values @ values):
+        return float(slope), 0.0
     likeness = max(0.0, float(rest[1:] @ rest[:-1]) / power) if power > 0 else 0.0
     freedom = len(across) * (1 - likeness) / (1 + likeness) - 2
     if freedom < 1:

@@ -17,7 +17,7 @@ from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
-from server.errors import ServeError
+from server.errors import ServeError, forget_frames
 from server.metrics import Metrics
 from server.oip import Oip
 from server.settings import Settings
@@ -62,7 +62,7 @@ class App:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = scope["call"] = Call(
+        call = Call(
             scope,
             receive,
             request_id=_request_id(scope),
@@ -92,11 +92,14 @@ class App:
     async def _route(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """Let the router answer; its own guard renders failures, and lets them through all the same."""
         outbox = _Outbox(send, call.request_id)
+        scope["call"] = call
         try:
             await self.api(scope, receive, outbox)
         except Exception:
             if not outbox.is_started:
                 raise
+        finally:
+            del scope["call"]  # which holds the scope
 
     def _render(self, error: Exception, call: Call) -> Reply:
         """Turn a failure into its reply, and count it unless the engine has."""
@@ -109,6 +112,7 @@ class App:
             if self.engine.tracer is not None:
                 span = refusal_span(protocol, call.request_id, call.arrival_s, time.monotonic(), expected.reason)
                 self.engine.tracer.record(CALLER.get(), span, error=str(expected))
+        forget_frames(error)
         return to_reply(expected, headers_of(error))
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -1,6 +1,8 @@
 """Memory that the allocator keeps for later, given back to the system."""
 
 import ctypes
+from collections.abc import Callable
+from functools import cache
 
 
 def trim() -> None:
@@ -8,6 +10,11 @@ def trim() -> None:
 
     Takes milliseconds, without the interpreter lock. Other C libraries give back by themselves, or never.
     """
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    malloc_trim = _malloc_trim()
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

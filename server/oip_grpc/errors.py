@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -23,6 +23,7 @@ from server.errors import (
     TooSlow,
     Unauthenticated,
     Unavailable,
+    forget_frames,
 )
 
 if TYPE_CHECKING:
@@ -87,13 +88,16 @@ def readable(request: Any) -> Any:
     return request
 
 
-async def refuse(
-    context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple[tuple[str, str], ...] = ()
-) -> NoReturn:
-    """End an RPC with an error, and what else there is to say."""
+def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple[tuple[str, str], ...] = ()) -> None:
+    """Say what an RPC ends with, and what else there is to say; it ends when its handler returns.
+
+    `context.abort` would leave a cycle of exception, frames and call behind, and with it all that they hold.
+    """
     retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
-    await context.abort(code_of(error), str(error), (*(context.trailing_metadata() or ()), *retry, *trailers))
-    raise AssertionError("abort does not return. This is a bug.")
+    context.set_code(code_of(error))
+    context.set_details(str(error))
+    context.set_trailing_metadata((*(context.trailing_metadata() or ()), *retry, *trailers))
+    forget_frames(error)
 
 
 def guarded(
@@ -107,6 +111,7 @@ def guarded(
                 access.admit(rpc, context)
             return await answer(request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            await refuse(context, to_serve_error(error, rpc))
+            refuse(context, to_serve_error(error, rpc))
+            return None
 
     return handle

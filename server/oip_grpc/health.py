@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.dataplane import DataPlane
 from server.errors import NotFound, ServeError
+from server.oip_grpc.errors import refuse
 
 _WATCH_S = 1.0
 _Status = health_pb2.HealthCheckResponse
@@ -29,7 +30,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
     async def Check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
         status = self._status(request.service)
         if status == _Status.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"service; got {request.service}; expected one, or a model")
+            refuse(context, NotFound("service", request.service, "one, or a model"))
+            return None
         return _Status(status=status)
 
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> None:  # noqa: N802 - gRPC's name

@@ -10,7 +10,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane, Infer, Outcome, is_cut_short
-from server.errors import Draining, ServeError
+from server.errors import Draining, ServeError, forget_frames
 from server.metrics import Metrics
 from server.oip_grpc.errors import readable, refuse, to_serve_error
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
@@ -50,7 +50,8 @@ class Inference:
             context.set_trailing_metadata(((_REQUEST_ID, call.request_id),))
             outcome, _ = await self._answer(call)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            await refuse(context, to_serve_error(error, "ModelInfer"), self._quota(context))
+            refuse(context, to_serve_error(error, "ModelInfer"), self._quota(context))
+            return None
         if self._access is not None:
             context.set_trailing_metadata((*(context.trailing_metadata() or ()), *self._quota(context)))
         return to_response(outcome, request.id)
@@ -60,7 +61,8 @@ class Inference:
 
     async def stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
-        await self._check_access(context)
+        if not self._is_known(context):
+            return
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
         reading, write = Reading(requests, self._stopping), self._pace.writer(context)
 
@@ -72,12 +74,15 @@ class Inference:
             finally:
                 room.release()
 
-        async with asyncio.TaskGroup() as group:
-            async for request in reading:
-                await room.acquire()
-                group.create_task(serve(request))
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for request in reading:
+                    await room.acquire()
+                    group.create_task(serve(request))
+        except asyncio.CancelledError as error:
+            raise error.with_traceback(None)  # noqa: B904 - it is the same; the group's own frame holds it
         if reading.was_stopped:
-            await refuse(context, Draining("the server is shutting down", None, "another server"))
+            refuse(context, Draining("the server is shutting down", None, "another server"))
 
     async def _responses(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         """Give the one answer of a request, or its two if it wants to be answered progressively."""
@@ -94,16 +99,20 @@ class Inference:
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             message = str(to_serve_error(error, "ModelStreamInfer"))
             name = getattr(request, "id", "")  # one that could not be read has none
+            forget_frames(error)
             yield pb.ModelStreamInferResponse(error_message=message, infer_response=pb.ModelInferResponse(id=name))
 
-    async def _check_access(self, context: grpc.aio.ServicerContext) -> None:
+    def _is_known(self, context: grpc.aio.ServicerContext) -> bool:
         """Refuse a whole stream to a stranger; each of its requests is judged again, for a key may be withdrawn."""
-        if self._access is not None:
-            try:
-                self._access.admit("ModelStreamInfer", context)
-            except ServeError as error:
-                self._metrics.refused(error, protocol=PROTOCOL)
-                await refuse(context, error)
+        if self._access is None:
+            return True
+        try:
+            self._access.admit("ModelStreamInfer", context)
+        except ServeError as error:
+            self._metrics.refused(error, protocol=PROTOCOL)
+            refuse(context, error)
+            return False
+        return True
 
     def _read(self, request: Any, context: grpc.aio.ServicerContext, rpc: str) -> Infer:
         if self._plane.engine.tracer is not None:

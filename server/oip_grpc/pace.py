@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from math import isinf
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -36,24 +36,24 @@ class Pace:
         """Count what was ended over a limit."""
         self._metrics.rpcs_ended.add(count, reason)
 
-    async def refuse(self, context: grpc.aio.ServicerContext, error: ServeError) -> NoReturn:
-        """End an RPC before its method has seen a request."""
-        self._metrics.refused(error, protocol=PROTOCOL)
-        await refuse(context, error)
-
     async def read(self, context: grpc.aio.ServicerContext) -> Any:
-        """Return the one request of an RPC; end the RPC if it does not come, or cannot be read."""
+        """Return the one request of an RPC; None, and the RPC is refused, if it does not come, or cannot be read."""
         try:
             async with _within(self._body_s):
                 request = await context.read()
         except TimeoutError:
             self.ended(SLOW_BODY)
-            await self.refuse(context, _too_slow("the request", "end of it", self._body_s))
-        if request is grpc.aio.EOF:
-            await self.refuse(context, BadRequest("request", "no message", "one"))
-        if isinstance(request, BadRequest):
-            await self.refuse(context, request)
-        return request
+            refusal: ServeError = _too_slow("the request", "end of it", self._body_s)
+        else:
+            if request is grpc.aio.EOF:
+                refusal = BadRequest("request", "no message", "one")
+            elif isinstance(request, BadRequest):
+                refusal = request
+            else:
+                return request
+        self._metrics.refused(refusal, protocol=PROTOCOL)
+        refuse(context, refusal)
+        return None
 
     def writer(self, context: grpc.aio.ServicerContext) -> Callable[[Any], Awaitable[None]]:
         """Return what sends the answers of a stream, and ends the running task, its server, if its client takes none.
@@ -136,7 +136,8 @@ Behaviour = Callable[[Any, Any], Any]
 
 def _unary(pace: Pace, behaviour: Behaviour) -> Behaviour:
     async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
-        return await behaviour(await pace.read(context), context)
+        request = await pace.read(context)
+        return None if request is None else await behaviour(request, context)
 
     return answer
 
@@ -154,7 +155,7 @@ def _stream(pace: Pace, behaviour: Behaviour) -> Behaviour:
         else:
             await behaviour(requests, context)
         if requests.refusal is not None:
-            await refuse(context, requests.refusal)
+            refuse(context, requests.refusal)
 
     return answer
 

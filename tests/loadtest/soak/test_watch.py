@@ -47,6 +47,12 @@ def test_what_134_kb_a_reload_come_to_is_found_in_ten_minutes():
     assert faults(judge([80 + 0.134 * (second // 10) + NOISE_MB[second] for second in seconds], seconds)) == ["memory"]
 
 
+def test_memory_that_comes_and_goes_is_a_fault_whatever_its_slope():
+    sawtooth = [100 + (second % 180) for second in SECONDS[:600]]
+    assert "steadiness of memory" in faults(judge(sawtooth, SECONDS[:600]))
+    assert judge([100 + 20 * (second % 10 == 0) for second in SECONDS[:600]], SECONDS[:600]).faults == []
+
+
 def test_neighbours_that_are_alike_make_a_slope_less_certain():
     noise = np.random.default_rng(2).normal(0, 1, 30)
     wandering = np.cumsum(noise)
@@ -72,5 +78,5 @@ def test_a_line_and_its_interval():
     fits = [fit_line(range(30), each) for each in noise]
     covered = np.mean([abs(slope) <= interval for slope, interval in fits])
     assert 0.93 < covered < 0.99
-    assert fit_line(range(30), [5 + 2 * second for second in range(30)])[0] == pytest.approx(2)
+    assert fit_line(range(30), [5 + 2 * second for second in range(30)]) == (pytest.approx(2), 0)
     assert fit_line([0, 1], [5, 7])[1] == inf
