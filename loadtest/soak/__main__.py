@@ -26,7 +26,14 @@ def main() -> int:
     """Run the soak, write its report and return the exit status."""
     options = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by a signal"))  # and the server with it
-    plan = Plan(options.duration, options.rate, options.reload_every, options.seed, options.record)
+    plan = Plan(
+        options.duration,
+        options.rate,
+        options.reload_every,
+        options.seed,
+        options.record,
+        tuple(options.arguments),
+    )
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(options.repository, options.family, Path(folder))
         tenants = make_tenants(options.server, Path(folder))

@@ -108,5 +108,7 @@ def _origin(plan: Plan, family: str) -> str:
         f"python -m loadtest.soak --duration {plan.duration_s:g} --rate {plan.rate:g} --reload-every {plan.reload_s:g} "
         f"--seed {plan.seed} --family {family}"
     )
+    if plan.server_arguments:
+        command = " ".join([command, "--", *plan.server_arguments])
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"`{command}` on {machine}."

@@ -52,7 +52,8 @@ class Plan:
     rate: float
     reload_s: float
     seed: int
-    record: Path | None
+    record: Path | None = None
+    server_arguments: tuple[str, ...] = ()
 
 
 async def soak(served: Served, shelf: Shelf, tenants: Tenants, plan: Plan) -> Run:

@@ -43,4 +43,5 @@ def test_every_request_is_accounted_for(tmp_path):
     assert sums["samples answered"] > 100
     assert document["num_answers_as_before"] > 0
     assert json.loads(record.read_text().splitlines()[-1])["unexpected"] == 0
+    assert "--max-pending-s 600`" in document["origin"]
     assert report.read_text() == ended.stdout
