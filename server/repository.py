@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import ModelNotReady, NotFound
-from server.manifest import GraphFile, Manifest
+from server.integrity import Disk, Hashes, first_fault, told
+from server.manifest import Manifest
 
 VERDICT = "verdict.json"
 
@@ -63,25 +64,28 @@ class Repository:
         self._broken: dict[str, str] = {}
         self._labels: dict[str, Labels | str] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._hashes: Hashes = {}
         self.scan()
 
     def scan(self) -> None:
-        """Look at the disk again: reads and hashes every file that a manifest names.
+        """Look at the disk again: reads every manifest and hashes what it names, but what has not changed since.
 
         Raises: ValueError if there is no such folder, or the disk does not give it; then all is as before.
         """
         versions: dict[str, dict[str, Manifest]] = {}
         broken: dict[str, str] = {}
+        disk = Disk(self._hashes)
         for manifest in self._builtin:
             versions.setdefault(manifest.family, {})[manifest.version] = manifest
         for path in self._find("*/*/manifest.json"):
             try:
-                manifest = _load(path)
+                manifest = disk.read(path)
             except ValueError as error:
                 broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
             else:
                 versions.setdefault(manifest.family, {})[manifest.version] = manifest
         labels, verdicts = dict(self._read_labels()), dict(self._read_verdicts())
+        self._hashes = disk.hashes
         self._versions, self._broken, self._labels, self._verdicts = versions, broken, labels, verdicts
 
     def families(self) -> list[str]:
@@ -161,9 +165,9 @@ class Repository:
             try:
                 yield path.parent.name, Labels.model_validate_json(path.read_bytes())
             except ValidationError as error:
-                yield path.parent.name, _first_fault(error)
+                yield path.parent.name, first_fault(error)
             except OSError as error:
-                yield path.parent.name, _told(error)
+                yield path.parent.name, told(error)
 
     def _read_verdicts(self) -> Iterator[tuple[str, Verdict]]:
         """Give each family's verdict; one that cannot be read is none, for a trial finds out again."""
@@ -188,61 +192,8 @@ class Repository:
                 raise ValueError(f"model repository; got {self.root}; expected a folder")
             return sorted(self.root.glob(pattern))
         except OSError as error:
-            raise ValueError(f"model repository; got {_told(error)}; expected a folder that can be read") from error
-
-
-def _load(path: Path) -> Manifest:
-    """Read one manifest and check all it names.
-
-    Raises: ValueError with the first thing that is wrong.
-    """
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ValueError(_first_fault(error)) from error
-    except OSError as error:
-        raise ValueError(f"manifest.json; got {_told(error)}; expected a readable file") from error
-    _check_place(manifest, path)
-    root = path.parents[2].resolve()
-    for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
-        _check_file(root, file)
-    return manifest
+            raise ValueError(f"model repository; got {told(error)}; expected a folder that can be read") from error
 
 
 def _digest(manifest: Manifest) -> str:
     return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
-
-
-def _told(error: Exception) -> str:
-    """Return what the system said."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "manifest.json"
-    return f"{where}; {fault['msg']}"
-
-
-def _check_place(manifest: Manifest, path: Path) -> None:
-    place = (path.parent.parent.name, path.parent.name)
-    if (manifest.family, manifest.version) != place:
-        raise ValueError(f"manifest.json; got {manifest.family}/{manifest.version}; expected {'/'.join(place)}")
-
-
-def _check_file(root: Path, file: GraphFile) -> None:
-    try:
-        path = (root / file.path).resolve()
-        if not path.is_relative_to(root):
-            raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
-        if not path.is_file():
-            raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
-        size = path.stat().st_size
-        if size != file.size_bytes:
-            raise ValueError(f"{file.path}; got {size} bytes; expected {file.size_bytes}")
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
-        raise ValueError(f"{file.path}; got {_told(error)}; expected a readable file") from error
-    if digest != file.sha256:
-        raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 
 from server.backends.base import Backend
 from server.controller import MakePolicy
+from server.engine.background import Background
 from server.engine.canary import CANARY, STABLE, Trials
 from server.engine.dispatch import Dispatcher
 from server.engine.families import Family, load_model
@@ -63,8 +63,7 @@ class Shelf:
         self._numbers = count(1)
         self.trials = Trials(repository, metrics, partial(self._open, is_canary=True), self._retire)
         self._one_at_a_time = asyncio.Lock()
-        # Always the same thread: each has a heap of its own, and what one has freed, the others do not use.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._background = Background(settings.num_threads)
         self._retirements: set[asyncio.Task[None]] = set()
 
     def find(self, model: str, version: str | None = None) -> Family:
@@ -122,7 +121,7 @@ class Shelf:
         """
         async with self._one_at_a_time:
             try:
-                await asyncio.to_thread(self._repository.scan)
+                await self._background.read(self._repository.scan)
             except ValueError as error:
                 raise Unavailable(str(error)) from error
             manifest, former = self._repository.stable(name), self.families.get(name)
@@ -178,7 +177,7 @@ class Shelf:
         place, started_s = (manifest.family, manifest.version), self._clock()
         self._changing[place] = Standing.LOADING
         try:
-            model = await asyncio.get_running_loop().run_in_executor(self._loader, load_model, self._backend, manifest)
+            model = await self._background.load(load_model, self._backend, manifest)
         except ServeError as error:
             self._faults[place] = str(error)
             raise
@@ -233,7 +232,7 @@ class Shelf:
         if (gauges := self._gauges.pop(family.key, None)) is not None:
             gauges.stop()
         self._metrics.retire(family.manifest)
-        asyncio.get_running_loop().call_later(TRIM_DELAY_S, self._loader.submit, trim)
+        self._background.later(trim, TRIM_DELAY_S)
         _log.info("family_unloaded family=%s", family.key)
 
 

@@ -134,6 +134,7 @@ def test_a_version_that_was_replaced_is_let_go_and_then_memory_is_given_back(roo
         write_family(root, version="2", content=b"better graph")
         await world.engine.shelf.load(FAMILY)
         await asyncio.sleep(2 * TRIM_DELAY_S)
+        await asyncio.get_running_loop().shutdown_default_executor()
 
     formers = []
     gc.disable()  # or a collection might do what references ought to

@@ -1,0 +1,83 @@
+"""Whether a version on disk is whole: its manifest, and the size and hash of every file that it names."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from server.manifest import GraphFile, Manifest
+
+Identity = tuple[int, int, int, int, int]
+"""What changes when a file is written or replaced: device, inode, size, and both times in nanoseconds."""
+
+
+Hashes = dict[Path, tuple[Identity, str]]
+
+
+class Disk:
+    """Reads versions, once each; a file that has not changed since `known` was found is not hashed again."""
+
+    def __init__(self, known: Hashes | None = None) -> None:
+        self.hashes: Hashes = {}
+        self._known = known or {}
+
+    def read(self, path: Path) -> Manifest:
+        """Read one manifest and check all it names.
+
+        Raises: ValueError with the first thing that is wrong.
+        """
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from error
+        except OSError as error:
+            raise ValueError(f"manifest.json; got {told(error)}; expected a readable file") from error
+        _check_place(manifest, path)
+        root = path.parents[2].resolve()
+        for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
+            self._check_file(root, file)
+        return manifest
+
+    def _check_file(self, root: Path, file: GraphFile) -> None:
+        try:
+            path = (root / file.path).resolve()
+            if not path.is_relative_to(root):
+                raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
+            if not path.is_file():
+                raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
+            status = path.stat()
+            if status.st_size != file.size_bytes:
+                raise ValueError(f"{file.path}; got {status.st_size} bytes; expected {file.size_bytes}")
+            digest = self._hash(path, status)
+        except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
+            raise ValueError(f"{file.path}; got {told(error)}; expected a readable file") from error
+        if digest != file.sha256:
+            raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")
+
+    def _hash(self, path: Path, status: os.stat_result) -> str:
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        before, digest = self.hashes.get(path) or self._known.get(path) or (None, "")
+        if before != identity:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.hashes[path] = (identity, digest)
+        return digest
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a document, and where."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "manifest.json"
+    return f"{where}; {fault['msg']}"
+
+
+def told(error: Exception) -> str:
+    """Return what the system said."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _check_place(manifest: Manifest, path: Path) -> None:
+    place = (path.parent.parent.name, path.parent.name)
+    if (manifest.family, manifest.version) != place:
+        raise ValueError(f"manifest.json; got {manifest.family}/{manifest.version}; expected {'/'.join(place)}")
