@@ -144,6 +144,8 @@ CASES    ?= 100000
 DURATION ?= 600
 RATE     ?= 30
 HARNESS_SERVER = --server ".venv/bin/python -m server"
+# A Triton is used where `make triton-setup` has made one.
+HARNESS_TRITON = $(if $(wildcard $(TRITON_READY)),--triton ".venv-triton/bin/python deploy/triton/serve.py --backends tests/triton/backends")
 
 fuzz: $(TRAIN_READY) ## fuzz every surface and decoder; ends in PASS or FAIL with its figures (CASES, ARGS)
 	@.venv-train/bin/python -m tests.fuzz --cases $(CASES) $(ARGS)
@@ -152,7 +154,7 @@ soak: $(SERVER_READY) $(CLIENT_READY) ## mixed traffic for DURATION seconds at R
 	@.venv-client/bin/python -m loadtest.soak --duration $(DURATION) --rate $(RATE) $(HARNESS_SERVER) $(ARGS)
 
 chaos: $(SERVER_READY) $(CLIENT_READY) ## play scripted faults, each with PASS or FAIL (ARGS)
-	@.venv-client/bin/python -m loadtest.chaos $(HARNESS_SERVER) $(ARGS)
+	@.venv-client/bin/python -m loadtest.chaos $(HARNESS_SERVER) $(HARNESS_TRITON) $(ARGS)
 
 format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .

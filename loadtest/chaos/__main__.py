@@ -31,7 +31,7 @@ def main() -> int:
     raise_file_limit()
     rows = []
     for each in chosen:
-        rows.append(_play(each, Ground(options.server, options.repository, options.family)))
+        rows.append(_play(each, Ground(options.server, options.repository, options.family, options.triton)))
         print("  ".join(rows[-1]), flush=True)
     verdicts = Counter(verdict for verdict, *_ in rows)
     is_failed = bool(verdicts["FAIL"]) or not verdicts["PASS"]
@@ -86,6 +86,7 @@ def _parse() -> argparse.Namespace:
     add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts a server (default: this Python)")
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
     add("--family", default="adatape_cifar10", help="the family of real versions (default: %(default)s)")
+    add("--triton", metavar="COMMAND", help="what starts a Triton; without it what needs one is skipped")
     add("--report", type=Path, metavar="FILE", help="write the report there")
     add("--list", action="store_true", help="list the scenarios and end")
     return parser.parse_args()

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from loadtest.chaos.disk import SmallDisk
-from loadtest.chaos.registry import promise
+from loadtest.chaos.registry import Skipped, promise
+from loadtest.chaos.triton import Triton, running
 from loadtest.serving import Served, Shelf, serving, total
 from loadtest.wire import Client, Reply, render
 
@@ -49,10 +49,14 @@ class Load:
 
 
 class Ground:
-    """One scenario's ground: `server` starts its servers, `repository` and `family` are what real ones serve."""
+    """One scenario's ground: `server` starts its servers, `repository` and `family` are what real ones serve.
 
-    def __init__(self, server: str, repository: Path, family: str) -> None:
+    `triton` starts a Triton, where there is one.
+    """
+
+    def __init__(self, server: str, repository: Path, family: str, triton: str | None = None) -> None:
         self.server = server
+        self._triton = triton
         self.repository, self.family = repository, family
 
     @contextmanager
@@ -68,6 +72,21 @@ class Ground:
             shelf = Shelf(self.repository, self.family, Path(folder))
             with serving("--model-repository", folder, *arguments, server=self.server) as served:
                 yield served, shelf
+
+    @contextmanager
+    def gateway(self) -> Iterator[tuple[Served, Triton]]:
+        """Give a gateway to a Triton of the family.
+
+        Raises: Skipped where there is no Triton.
+        """
+        if self._triton is None:
+            raise Skipped("no Triton here: make triton-setup")
+        with tempfile.TemporaryDirectory() as folder:
+            shelf = Shelf(self.repository, self.family, Path(folder))
+            with running(self._triton, shelf.root) as triton:
+                gateway = ["--backend", "triton", "--triton-url", triton.address, "--model-repository", folder]
+                with serving(*gateway, server=self.server) as served:
+                    yield served, triton
 
     @contextmanager
     def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Served, Shelf, SmallDisk]]:
@@ -153,10 +172,3 @@ async def until_answered(served: Served, status: int = 200, limit_s: float = 30.
             break
         await asyncio.sleep(_POLL_S)
     return time.monotonic() - started_s
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

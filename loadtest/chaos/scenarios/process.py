@@ -4,8 +4,9 @@ import asyncio
 import signal
 import time
 
-from loadtest.chaos.ground import Ground, ask, free_port, load_on, until_answered, until_restarted
+from loadtest.chaos.ground import Ground, ask, load_on, until_answered, until_restarted
 from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.triton import free_ports
 
 NUM_CALLERS = 100
 DELAY_S = 1.0
@@ -15,7 +16,7 @@ SETTLED_S = 1.0
 
 
 def _supervised(*faults: str) -> list[str]:
-    port, grpc_port = str(free_port()), str(free_port())
+    port, grpc_port = map(str, free_ports(2))
     return ["--supervise", "--port", port, "--grpc-port", grpc_port, "--fake-faults", ",".join(faults)]
 
 
