@@ -72,6 +72,13 @@ def test_what_cannot_be_played_is_told_and_neither_passes_nor_fails(monkeypatch,
     assert run(monkeypatch, "--only", "skipped") == 1
 
 
+def test_what_needs_a_triton_is_skipped_without_one(monkeypatch, capsys):
+    assert run(monkeypatch, "--only", "a_triton_*") == 1
+    out = capsys.readouterr().out
+    assert "SKIP  a_triton_that_hangs_and_one_that_is_killed" in out
+    assert "make triton-setup" in out
+
+
 def test_the_first_cause_is_told(monkeypatch, capsys):
     async def play(ground) -> str:
         async with asyncio.TaskGroup() as group:
@@ -107,7 +114,7 @@ def test_promises():
 def test_scenarios_are_listed_with_their_statements(monkeypatch, capsys):
     assert run(monkeypatch, "--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(all_scenarios()) >= 16
+    assert len(lines) == len(all_scenarios()) >= 17
     assert all(line.endswith(".") for line in lines)
 
 
