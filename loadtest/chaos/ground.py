@@ -151,7 +151,7 @@ async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterat
             reply = await client.ask(call)
             load.statuses[reply.status] += 1
             load.seconds.append(time.monotonic() - started_s)
-            if reply.status == 0:
+            if reply.status != 200:
                 await asyncio.sleep(_POLL_S)
 
     async with asyncio.TaskGroup() as group:
