@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -89,4 +90,6 @@ async def _load(served: Served, shelf: Shelf, tenants: Tenants) -> tuple[int, st
 
 
 def _reason(body: str) -> str:
-    return str(json.loads(body)["error"]).partition("; expected")[0]
+    """Return what an error says was wrong, without the folder that it was wrong in."""
+    reason = str(json.loads(body)["error"]).partition("; expected")[0]
+    return re.sub(r"\S*/", "", reason)
