@@ -35,6 +35,8 @@ TAPE = TapeConfig(
 )
 STEMS = {2: ((16, 1), (64, 2)), 4: ((16, 1), (32, 2), (64, 2)), 8: ((16, 1), (32, 2), (64, 2), (64, 2))}
 """By bank patch: the small convolutional tokeniser that the shipped families use in place of a linear one."""
+RARE_CAPS = 0.8
+"""The share of batches without a cap in a run that has fewer caps than the recipe, but some."""
 SLOW = ("adatape-input-8", "vit-4")
 TIMED_BATCHES = (1, 32)
 TIMED_IMAGES = 256
@@ -82,6 +84,7 @@ def ablations() -> dict[str, tuple[ModelConfig, Build, Recipe]]:
         for name in ("random entries", "first entries")
     }
     found["no-caps"] = (with_conv_bank(), AdaTape, replace(RECIPE, caps=()))
+    found["rare-caps"] = (with_conv_bank(), AdaTape, replace(RECIPE, full_tape_share=RARE_CAPS))
     changed: dict[str, dict[str, Any]] = {
         "one-ffn": {"tape_ffn_dim": 0},
         "K=1": {"halting_threshold": 16.0},
