@@ -108,6 +108,7 @@ def quality_by_cost(models: Sequence[Seeds], speeds: Speeds, path: Path) -> None
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(ScalarFormatter())
+        axes.tick_params(axis="x", which="both", labelsize=7)
     save(figure, path)
 
 

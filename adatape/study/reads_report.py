@@ -25,7 +25,9 @@ def write(found: Gathered, out: Path) -> list[str]:
     chosen = {name: maps[name] for name in (*LINEAR, FULL, "bank-2", "bank-8") if name in maps}
     if not chosen:
         return ["No run that reads an input-driven bank."]
-    charts.heat_maps(chosen, out / "images-reads.png")
+    charts.heat_maps(
+        {f"{name}, {_entry_px(found, name)} px": one for name, one in chosen.items()}, out / "images-reads.png"
+    )
     rows = [
         [name, _ratio(one), _correlation(one), _lengths(one), _extremes(one)]
         for name, one in readers.items()
@@ -53,6 +55,12 @@ def write(found: Gathered, out: Path) -> list[str]:
         charts.tape_by_class(readers[shown], CLASS_NAMES, out / "images-classes.png")
         parts += [f"![Tape by class and answer, {shown}](images-classes.png)"]
     return parts
+
+
+def _entry_px(found: Gathered, name: str) -> int:
+    """Return the side of the patch that a bank entry stands for."""
+    models = (seeds.results[0]["model"] for (_, variant), seeds in found.items() if variant == name)
+    return int(next(models)["tape"]["bank_patch"])
 
 
 def _ratio(one: dict[str, list[float]]) -> str:
