@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from adatape.checkpoint import read_json, write_json
+from adatape.model import AdaTape
 from adatape.state import STATE, resume_from
 from adatape.study import images
 from adatape.study.runs import Folders, Spec, origin
@@ -68,24 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def trained(specs: Iterable[Spec], folders: Folders) -> Iterator[Spec]:
-    """Give each compared model once, with the first seed that has both a state and a result."""
+    """Give each compared model once, with the first seed that has both a state and a result.
+
+    What costs the same for every image need not be trained to be timed.
+    """
     seen = set()
     for spec in specs:
         is_done = (folders.state_of(spec) / STATE).is_file() and folders.result_of(spec).is_file()
-        if spec.group == "models" and is_done and spec.variant not in seen:
+        is_ready = is_done or (spec.build is AdaTape and spec.chosen.model.tape is None)
+        if spec.group == "models" and is_ready and spec.variant not in seen:
             seen.add(spec.variant)
             yield spec
 
 
 def contestants(spec: Spec, folders: Folders, pixels: Pixels, folder: Path) -> list[Contestant]:
-    """Return a trained model in torch and, where it can be, on onnxruntime.
+    """Return a model in torch and, where it can be, on onnxruntime.
 
     Raises: ValueError if the two answer differently.
     """
     trainer = Trainer(spec.chosen, images.open_images(spec), spec.build, seed=spec.seed, device="cpu")
     resume_from(folders.state_of(spec), trainer.state)
     model = trainer.best_model().eval()
-    wanted = read_json(folders.result_of(spec))["figures"].get("tape_histogram", [])
+    result = folders.result_of(spec)
+    wanted = read_json(result)["figures"].get("tape_histogram", []) if result.is_file() else []
     in_torch, in_graphs = eager(model), compiled(model, wanted, folder / spec.key)
     found = [Contestant(spec.variant, spec.seed, "torch", in_torch)]
     if in_graphs is None:

@@ -14,6 +14,7 @@ from adatape.baselines.act import ActConfig, ActTransformer
 from adatape.baselines.avit import AVit, AvitConfig
 from adatape.baselines.pondernet import PonderConfig, PonderNet
 from adatape.config import ModelConfig
+from adatape.configs import Preset
 from adatape.model import AdaTape
 from adatape.study.runs import Folders, Spec
 from adatape.transformer import Transformer
@@ -77,10 +78,13 @@ def test_a_rate_counts_images_not_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_model_is_measured_once_and_only_when_its_run_is_whole(tmp_path: Path) -> None:
     folders = Folders(tmp_path / "states", tmp_path / "results")
-    specs = [Spec("images", "models", name, seed, "digits", None, AdaTape) for seed in (0, 1) for name in "ab"]  # type: ignore[arg-type]
+    chosen = Preset(SMALL)
+    specs = [Spec("images", "models", name, seed, "digits", chosen, ActTransformer) for seed in (0, 1) for name in "ab"]  # type: ignore[arg-type]
     for spec in specs[1:]:
         folders.state_of(spec).mkdir(parents=True)
         (folders.state_of(spec) / "state.safetensors").touch()
         folders.result_of(spec).parent.mkdir(parents=True, exist_ok=True)
         folders.result_of(spec).touch()
     assert [(spec.variant, spec.seed) for spec in trained(specs, folders)] == [("b", 0), ("a", 1)]
+    fixed = Spec("images", "models", "vit", 0, "digits", chosen, AdaTape)
+    assert list(trained([fixed], folders)) == [fixed], "what always costs the same needs no training"
