@@ -19,6 +19,8 @@ from loadtest.soak.run import Plan, read_usage, soak
 from loadtest.soak.watch import fit
 from loadtest.tenants import make_tenants
 
+COMPLAINTS = (" ERROR ", "Traceback")
+"""What no line of the server's log may hold: nothing that is asked of it here is its own fault."""
 MAX_COMPLAINTS = 5
 
 
@@ -42,7 +44,7 @@ def main() -> int:
             run = asyncio.run(soak(served, shelf, tenants, plan))
             counts, usage = served.counts(), read_usage(served, tenants.admin_key)
             growth = fit(run.times_s, run.looks, (run.resting, served.footprint()))
-            complaints = [line.strip() for line in served.lines if "Traceback" in line or "unexpected" in line]
+            complaints = [line.strip() for line in served.lines if any(mark in line for mark in COMPLAINTS)]
     sums = list(compare(run.book, counts, usage))
     faults = [*run.book.faults, *run.faults, *complaints[:MAX_COMPLAINTS], *growth.faults]
     faults += [f"{s.name}; got {s.counted:.0f}; expected {s.expected:.0f}" for s in sums if s.counted != s.expected]

@@ -70,6 +70,8 @@ class Pace:
             except TimeoutError:
                 self.ended(SLOW_REPLY)
                 task.cancel()
+            except grpc.aio.InternalError:  # the client has gone, and took the call with it
+                task.cancel()
 
         return write
 

@@ -12,7 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from server.oip_grpc.pace import REASONS
+from server.metrics import Metrics
+from server.oip_grpc.pace import REASONS, Pace
 from server.oip_grpc.server import _options
 from server.settings import Settings
 from tests.server import raw_http2
@@ -263,3 +264,22 @@ async def test_a_client_with_too_many_connections_loses_the_newest():
 def test_no_limit_is_a_number_that_grpc_takes():
     options = dict(_options(Settings(body_timeout_s=inf, idle_timeout_s=inf, max_connection_age_s=inf)))
     assert options["grpc.max_connection_age_ms"] == 2**31 - 1
+
+
+async def test_a_stream_whose_client_has_gone_ends_without_being_a_fault():
+    class Gone:
+        async def write(self, answer):
+            raise grpc.aio.InternalError("Failed execute_batch")
+
+    metrics = Metrics()
+    pace = Pace(Settings(backend="fake"), metrics)
+
+    async def serve():
+        write = pace.writer(Gone())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write("an answer"))
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(serve())
+    assert set(metrics.rpcs_ended.values.values()) == {0}
