@@ -15,7 +15,7 @@ from typing import Protocol
 FIRST_MARGIN, MARGIN_LIMITS = 0.7, (0.4, 0.7)
 """The share of the service level that predictions may fill. It moves so that at most 1 answer in 100 is late; above the
 upper limit there would be no room for the pauses of a machine, which no prediction knows of."""
-LATE_STEP, MET_STEP = 0.0099, 0.0001
+LATE_STEP, MET_STEP = 0.0198, 0.0002
 OBJECTIVE = 1 - MET_STEP / (LATE_STEP + MET_STEP)
 """The share of answers that the service level asks for: where the two steps balance."""
 CALM = 0.5
@@ -24,6 +24,9 @@ SPARE = 0.3
 """Below this share of the limit there is time for longer tapes, even if the load would not bear them for long."""
 FULL, AMPLE = 0.95, 0.75
 """The share of the device that a load may take for good, and that it may take for rungs that add next to nothing."""
+CALM_HOLDS = 10
+"""For how many service levels of time nothing may have moved before such rungs are taken up: after a step of the load
+the rate of arrivals looks low for a while."""
 WORTH = 0.01
 """The accuracy that a rung must add to the one below for the device to be filled, or time to be risked, for it."""
 
@@ -112,7 +115,7 @@ class Controller:
 
     def decide(self, now: float, outlook: Outlook) -> Choice:
         """Return the rung to use; see the class for when it moves."""
-        choice = self._lower(outlook) or (self._raise(outlook) if now - self._moved_s >= self._hold_s else None)
+        choice = self._lower(outlook) or self._raise(outlook, now - self._moved_s)
         if choice is None:
             return Choice(self._rung, "as it was")
         self._rung, self._moved_s = choice.rung, now
@@ -131,29 +134,37 @@ class Controller:
         if answer_s > self.target_s:
             fits = last(each <= self.target_s for each in outlook.answer_s[:rung])
             return Choice(fits, f"answers predicted after {_ms(answer_s)}, limit {_ms(self.target_s)}")
-        if answer_s > CALM * self.target_s and outlook.demand[rung] > 1:
+        if answer_s <= CALM * self.target_s:
+            return None
+        if rung > (worthy := _worthy(outlook)):
+            return Choice(worthy, f"answers predicted after {_ms(answer_s)}, and longer tapes add little")
+        if outlook.demand[rung] > 1:
             bears = last(each <= FULL for each in outlook.demand[:rung])
             return Choice(bears, f"the load takes {outlook.demand[rung]:.2f} of the device")
         return None
 
-    def _raise(self, outlook: Outlook) -> Choice | None:
+    def _raise(self, outlook: Outlook, still_s: float) -> Choice | None:
+        if still_s < self._hold_s:
+            return None
         calm_s, spare_s = CALM * self.target_s, SPARE * self.target_s
+        worthy = _worthy(outlook)
+        highest = len(outlook.rungs) - 1 if still_s >= CALM_HOLDS * self._hold_s else worthy
         fits = last(answer_s <= calm_s for answer_s in outlook.answer_s)
-        bears = min(fits, last(demand <= limit for demand, limit in zip(outlook.demand, _limits(outlook), strict=True)))
+        limits = (FULL if rung <= worthy else AMPLE for rung in range(len(outlook.rungs)))
+        bears = min(highest, fits, last(demand <= most for demand, most in zip(outlook.demand, limits, strict=True)))
         if bears > self._rung:
             return Choice(bears, f"the load would take {outlook.demand[bears]:.2f} of the device")
         above = self._rung + 1
-        highest = min(last(demand <= FULL for demand in outlook.demand) + 1, len(outlook.rungs) - 1)
-        if above <= highest and outlook.answer_s[above] <= spare_s and _limits(outlook)[above] == FULL:
+        tried = min(last(demand <= FULL for demand in outlook.demand) + 1, worthy)
+        if above <= tried and outlook.answer_s[above] <= spare_s:
             return Choice(above, f"answers would still come after {_ms(outlook.answer_s[above])}")
         return None
 
 
-def _limits(outlook: Outlook) -> list[float]:
-    """Return the share of the device that each rung may take: less from the first on that adds next to nothing."""
+def _worthy(outlook: Outlook) -> int:
+    """Return the highest rung that adds accuracy worth speaking of to the one below it."""
     accuracies = [rung.accuracy for rung in outlook.rungs]
-    worthy = last(upper - lower >= WORTH for lower, upper in pairwise(accuracies)) + 1 if len(accuracies) > 1 else 0
-    return [FULL if rung <= worthy else AMPLE for rung in range(len(accuracies))]
+    return last([False, *(upper - lower >= WORTH for lower, upper in pairwise(accuracies))])
 
 
 class ArrivalRate:

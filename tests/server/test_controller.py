@@ -93,13 +93,17 @@ def test_tapes_that_add_next_to_nothing_are_for_when_there_is_time_in_plenty():
     """The two upper rungs add half a point each: no trial is made for them, and no device filled."""
     rungs = [Rung(rung.cap, accuracy, 0.0) for rung, accuracy in zip(RUNGS, (0.4, 0.78, 0.785, 0.79), strict=True)]
 
-    def chosen(demand):
+    def chosen(demand, after_s=1.0):
         controller = lowered()
-        return controller.decide(1.0, Outlook(rungs, [0.001, 0.002, 0.003, 0.004], demand)).rung
+        return controller.decide(after_s, Outlook(rungs, [0.001, 0.002, 0.003, 0.004], demand)).rung
 
     assert chosen([0.2, 0.6, 0.8, 0.9]) == 1
     assert chosen([0.2, 0.6, 0.7, 0.9]) == 2
     assert chosen([0.2, 0.5, 0.6, 0.7]) == TOP
+    assert chosen([0.2, 0.5, 0.6, 0.7], after_s=9 * SLO_S) == 1
+    busier = Outlook(rungs, [0.005, 0.006, 0.007, 0.008], [0.2, 0.5, 0.6, 0.7])
+    choice = Controller(SLO_S, len(RUNGS)).decide(0.0, busier)
+    assert (choice.rung, choice.reason) == (1, "answers predicted after 8 ms, and longer tapes add little")
 
 
 def test_between_the_marks_nothing_moves():
