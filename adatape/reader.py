@@ -87,7 +87,7 @@ class TapeReader(nn.Module):
         keys_BME, q_BE = bank_BMD[..., :key_dim], query_BD[:, :key_dim]
         weight_B = query_BD.new_zeros(len(query_BD))  # accumulated
         ponder_B, wanted_B = torch.zeros_like(weight_B), torch.zeros_like(weight_B, dtype=torch.long)
-        picks, weights = [], []
+        picks, weights, new_keys = [], [], []
         for _ in range(steps):
             is_reading_B = weight_B < threshold
             scores_BM = torch.einsum("be,bme->bm", q_BE, keys_BME)
@@ -102,22 +102,24 @@ class TapeReader(nn.Module):
             q_BE = (q_BE + new_key_BE) / 2 if config.complex_query else new_key_BE
             picks.append(torch.where(is_reading_B[:, None], picks_BK, -1))
             weights.append(w_BK * is_reading_B[:, None])
+            new_keys.append(new_key_BE * is_reading_B[:, None])
         empty_B0K = (len(query_BD), 0, config.reads_per_step)
         picks_BNK = torch.stack(picks, 1) if picks else wanted_B.new_empty(empty_B0K)
         weights_BNK = torch.stack(weights, 1) if weights else query_BD.new_empty(empty_B0K)
-        raw_BND = self._merged(bank_BMD, picks_BNK, weights_BNK)
+        keys_BNE = torch.stack(new_keys, 1) if new_keys else query_BD.new_empty((len(query_BD), 0, key_dim))
+        raw_BND = torch.cat([keys_BNE, self._merged(bank_BMD[..., key_dim:], picks_BNK, weights_BNK)], -1)
         return TapeRead(raw_BND, raw_BND, wanted_B, wanted_B, ponder_B, picks_BNK, weights_BNK, query_BD, bank_BMD)
 
-    def _merged(self, bank_BMD: Tensor, picks_BNK: Tensor, weights_BNK: Tensor) -> Tensor:
-        """Return the tokens of all steps, [B,N,D]; those of steps that did not run are zero.
+    def _merged(self, bank_BMR: Tensor, picks_BNK: Tensor, weights_BNK: Tensor) -> Tensor:
+        """Return what is left of the tokens of all steps beside their keys, [B,N,R]; zero for steps that did not run.
 
         All at once, for the gradient of a gather is as large as the bank, and this takes one instead of one a step.
         """
         batch, steps, k = picks_BNK.shape
-        entries_BRD = gather_entries(bank_BMD, picks_BNK.clamp(min=0).flatten(1))
-        tokens_TD = self.merge(weights_BNK.flatten(0, 1), entries_BRD.reshape(batch * steps, k, -1))
+        entries_BSR = gather_entries(bank_BMR, picks_BNK.clamp(min=0).flatten(1))
+        tokens_TR = self.merge(weights_BNK.flatten(0, 1), entries_BSR.reshape(batch * steps, k, -1))
         has_run_BN1 = picks_BNK[..., :1] >= 0
-        return tokens_TD.reshape(batch, steps, -1) * has_run_BN1
+        return tokens_TR.reshape(batch, steps, -1) * has_run_BN1
 
     def _slots(self, read: TapeRead) -> Tensor:
         """[B,N], 1 where a slot holds a token."""
