@@ -1,5 +1,6 @@
 """The image study's models on onnxruntime answer as they do in torch, and rates are of images answered."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +26,10 @@ SMALL = ModelConfig("small", 10, 24, 2, 3, 48, image_size=16, patch=8)
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
 
 
-def roused(model: Transformer) -> Transformer:
-    """Give weights to what starts at zero, so that answers differ and samples halt at different steps."""
+def roused(make: Callable[[], Transformer]) -> Transformer:
+    """Make a model, always the same, and give weights to what starts at zero: answers differ, samples halt apart."""
     torch.manual_seed(0)
+    model = make()
     torch.nn.init.normal_(model.head.weight)
     if isinstance(model, ActTransformer | PonderNet):
         torch.nn.init.normal_(model.halting.weight, std=2.0)
@@ -36,17 +38,17 @@ def roused(model: Transformer) -> Transformer:
 
 
 @pytest.mark.parametrize(
-    "model",
+    "make",
     [
-        AdaTape(SMALL),
-        ActTransformer(SMALL, ActConfig(3, shares_block=True)),
-        ActTransformer(SMALL, ActConfig(2, shares_block=False)),
-        PonderNet(SMALL, PonderConfig(2, shares_block=False)),
+        lambda: AdaTape(SMALL),
+        lambda: ActTransformer(SMALL, ActConfig(3, shares_block=True)),
+        lambda: ActTransformer(SMALL, ActConfig(2, shares_block=False)),
+        lambda: PonderNet(SMALL, PonderConfig(2, shares_block=False)),
     ],
     ids=["vit", "u2t", "uvit", "pondernet"],
 )
-def test_graphs_answer_as_torch_does(model: Transformer, tmp_path: Path) -> None:
-    roused(model)
+def test_graphs_answer_as_torch_does(make: Callable[[], Transformer], tmp_path: Path) -> None:
+    model = roused(make)
     in_graphs = compiled(model, [], tmp_path)
     assert in_graphs is not None
     np.testing.assert_allclose(in_graphs(PIXELS), eager(model)(PIXELS), atol=1e-4)
