@@ -56,11 +56,12 @@ CONNECTIONS = (
         Query(f"adatape_open_connections{{{JOB}}}", "{{instance}}"),
     ),
     _by_instance(
-        "Connections ended",
-        "By the server, over a limit.",
+        "Connections and certificates",
+        "Connections that the server ended, over a limit; changed certificates that it took on or refused.",
         "ops",
         Query(rate("adatape_connections_ended_total", JOB, "reason"), "HTTP: {{reason}}"),
         Query(rate("adatape_rpcs_ended_total", JOB, "reason"), "gRPC: {{reason}}"),
+        Query(rate("adatape_tls_reads_total", JOB, "result"), "certificates: {{result}}"),
     ),
     _by_instance(
         "Faults overcome",
