@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from server.app.arrivals import Arrivals
 from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
 from server.app.protocol import Protocol
 from server.errors import TooSlow, status_of
@@ -64,7 +65,7 @@ async def serving(**settings: Any) -> AsyncIterator[World]:
     config = uvicorn.Config(world.app, log_config=None)
     config.load()
     loop = asyncio.get_running_loop()
-    make = lambda: Protocol(config, world.state, {}, doorkeeper=world.doorkeeper)  # noqa: E731
+    make = lambda: Protocol(config, world.state, {}, doorkeeper=world.doorkeeper, arrivals=Arrivals())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     world.address = server.sockets[0].getsockname()
     with world.stack:
