@@ -88,17 +88,16 @@ class Controller:
     """Holds the 99th percentile of answer times at the service level with the longest tapes that allows.
 
     It lowers at once when answers are predicted late, and when a load that the device cannot bear has filled half of
-    the time there is. It raises, at most once every `hold_s`, when both the queue and the load allow more; with next to
-    no queue it also tries the one rung next to what the load would allow for good, so that between two rungs it
-    alternates and no time is left unused. Tapes that add little accuracy are for when there is time in plenty: what
-    they would cost is the short tapes of whoever comes in the next burst.
+    the time there is. It raises, at most once in each service level of time, when both the queue and the load allow
+    more; with next to no queue it also tries the one rung next to what the load would allow for good, so that between
+    two rungs it alternates and no time is left unused. Tapes that add little accuracy are for when there is time in
+    plenty: what they would cost is the short tapes of whoever comes in the next burst.
     """
 
     least_rung = 0
 
     def __init__(self, slo_s: float, num_rungs: int) -> None:
         self._slo_s = slo_s
-        self._hold_s = slo_s
         self._margin = FIRST_MARGIN
         self._rung = num_rungs - 1
         self._moved_s = float("-inf")
@@ -144,11 +143,11 @@ class Controller:
         return None
 
     def _raise(self, outlook: Outlook, still_s: float) -> Choice | None:
-        if still_s < self._hold_s:
+        if still_s < self._slo_s:
             return None
         calm_s, spare_s = CALM * self.target_s, SPARE * self.target_s
         worthy = _worthy(outlook)
-        highest = len(outlook.rungs) - 1 if still_s >= CALM_HOLDS * self._hold_s else worthy
+        highest = len(outlook.rungs) - 1 if still_s >= CALM_HOLDS * self._slo_s else worthy
         fits = last(answer_s <= calm_s for answer_s in outlook.answer_s)
         limits = (FULL if rung <= worthy else AMPLE for rung in range(len(outlook.rungs)))
         bears = min(highest, fits, last(demand <= most for demand, most in zip(outlook.demand, limits, strict=True)))

@@ -13,7 +13,7 @@ from server.scheduler import Scheduler, Stage
 
 
 class _Run(NamedTuple):
-    """When an execution handed out could have begun, and when it should be done."""
+    """Of an execution handed out: when it could have begun, and when it should be done."""
 
     since_s: float
     until_s: float
