@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.environments import environment
+from loadtest.machine import free_ports
 from server.manifest import Manifest
 
 HERE = Path(__file__).parent
@@ -24,20 +25,12 @@ OK = b"HTTP/1.1 200"
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running(
     name: str, root: Path, manifest: Manifest, work: Path, core: int, request: bytes
 ) -> Iterator[tuple[int, int, float]]:
     """Start a peer on one core; give its port, its process and the seconds until it answered a request."""
-    port = free_port()
+    port = free_ports(1)[0]
     command = COMMANDS[name](environment(f"peer-{name}", HERE / f"{name}.txt"), manifest, work, port)
     started_s = time.monotonic()
     process = subprocess.Popen(
@@ -115,7 +108,8 @@ def _script(name: str) -> Builder:
 
 
 def _mlserver(folder: Path, manifest: Manifest, work: Path, port: int) -> Command:
-    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "parallel_workers": 0}
+    grpc_port, metrics_port = free_ports(2)
+    settings = {"http_port": port, "grpc_port": grpc_port, "metrics_port": metrics_port, "parallel_workers": 0}
     (work / "settings.json").write_text(json.dumps({**settings, "host": "127.0.0.1", "debug": False}))
     model = {"name": "padded", "implementation": "mlserver_model.PaddedModel"}
     model |= {"max_batch_size": manifest.max_batch_size, "max_batch_time": 0.001}

@@ -8,8 +8,6 @@ import argparse
 import asyncio
 import datetime as dt
 import fnmatch
-import os
-import platform
 import sys
 import time
 from collections import Counter
@@ -18,6 +16,7 @@ from pathlib import Path
 from loadtest.chaos.ground import Ground
 from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
 from loadtest.load import raise_file_limit
+from loadtest.machine import describe
 from loadtest.serving import DEFAULT_SERVER
 
 
@@ -59,11 +58,10 @@ def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
 
 
 def _write(path: Path, rows: list[tuple[str, str, str, str]], summary: str) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [
         f"# Chaos of {dt.datetime.now(dt.UTC):%Y-%m-%d}",
         "",
-        f"`python -m loadtest.chaos` on {machine}.",
+        f"`python -m loadtest.chaos` on {describe()}.",
         "",
         "| verdict | scenario | took | figures |",
         "|---|---|---|---|",

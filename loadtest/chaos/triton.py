@@ -3,12 +3,12 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from loadtest.machine import free_ports
 from loadtest.serving import Served
 
 _READY = "Started Metrics Service"
@@ -60,10 +60,3 @@ def running(command: str, repository: Path) -> Iterator[Triton]:
         yield triton
     finally:
         triton.kill()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]

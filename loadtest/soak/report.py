@@ -2,13 +2,12 @@
 
 import datetime as dt
 import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from loadtest.machine import describe
 from loadtest.soak.book import Sum
 from loadtest.soak.run import Plan, Run
 from loadtest.soak.watch import MIN_JUDGED_S, NUM_BLOCKS, Growth
@@ -110,5 +109,4 @@ def _origin(plan: Plan, family: str) -> str:
     )
     if plan.server_arguments:
         command = " ".join([command, "--", *plan.server_arguments])
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    return f"`{command}` on {machine}."
+    return f"`{command}` on {describe()}."

@@ -1,7 +1,6 @@
 """The processes of a trial: started on loopback, their output kept, and ended whatever happens."""
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from shutil import which
 from typing import Self, TypeVar
 
+from loadtest.machine import free_ports
 from monitoring.check.prometheus import RULES, Api, write_configuration
 
 ROOT = Path(__file__).parents[2]
@@ -27,14 +27,6 @@ T = TypeVar("T")
 def missing() -> list[str]:
     """Return the Debian packages whose programs are not here."""
     return [package for program, package in TOOLS.items() if which(program) is None]
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind((LOCAL, 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_for(read: Callable[[], T | None], seconds: float, what: str) -> T:
@@ -74,7 +66,7 @@ class Trial:
 
     def start_alertmanager(self) -> Api:
         """Start an Alertmanager with our configuration, alone."""
-        port = free_port()
+        port = free_ports(1)[0]
         self._start(
             "alertmanager",
             "prometheus-alertmanager",
@@ -87,7 +79,7 @@ class Trial:
 
     def start_prometheus(self, server_url: str, alertmanager: Api) -> Api:
         """Start a Prometheus with our configuration, quicker than usual, and our rules."""
-        port = free_port()
+        port = free_ports(1)[0]
         configuration = write_configuration(self.folder, server=server_url, alertmanager=alertmanager.url, rules=RULES)
         self._start(
             "prometheus",

@@ -2,14 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from loadtest.machine import free_ports
 from tests.e2e.booting import ROOT
 
 PYTHON = ROOT / ".venv-triton/bin/python"
@@ -88,13 +88,6 @@ def running(repository: Path, *flags: str) -> Iterator[Triton]:
     finally:
         if triton.process.poll() is None:
             triton.stop()
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports that were free a moment ago: Triton cannot choose them itself."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def until(is_true, *, within_s: float) -> float:

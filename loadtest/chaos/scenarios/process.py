@@ -6,7 +6,7 @@ import time
 
 from loadtest.chaos.ground import Ground, ask, load_on, until_answered, until_restarted
 from loadtest.chaos.registry import promise, scenario
-from loadtest.chaos.triton import free_ports
+from loadtest.machine import free_ports
 
 NUM_CALLERS = 100
 DELAY_S = 1.0

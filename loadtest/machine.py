@@ -1,0 +1,18 @@
+"""What harnesses ask of the machine that they run on."""
+
+import os
+import platform
+import socket
+from contextlib import ExitStack
+
+
+def describe() -> str:
+    """Return what a report says of the machine; never its name."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that nobody listened on a moment ago, for programs that cannot choose."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
