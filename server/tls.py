@@ -73,6 +73,7 @@ class Certificates:
             got = f"{files.chain} and {files.key}: {error}"
             raise ValueError(f"TLS files; got {got}; expected a PEM certificate and its own key") from error
         self._seen: Identity | str = self.identity
+        metrics.tls_last_read_ok.watch(lambda: float(self._seen == self.identity))
         self.context.sni_callback = self._hand_over
 
     async def watch(self) -> None:

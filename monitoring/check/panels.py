@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 RATE_INTERVAL = "10s"
 """Ten scrapes of a trial's; Grafana takes at least four."""
 EVERYTHING = ".*"
-OPTIONAL = ("adatape_gpu_", "adatape_tenant_", "adatape_tenants_", "adatape_quota_")
-"""How metrics begin that a server shows only where it has a GPU, or tenants."""
+OPTIONAL = ("adatape_gpu_", "adatape_tenant_", "adatape_tenants_", "adatape_quota_", "adatape_tls_")
+"""How metrics begin that a server shows only where it has a GPU, tenants or TLS."""
 _VARIABLE = re.compile(r"\$(\w+)")
 
 

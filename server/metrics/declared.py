@@ -206,6 +206,9 @@ class Declared:
         self.tls_reads = Counter(
             "adatape_tls_reads_total", "Times that changed certificates were read, by what came of it", ("result",)
         )
+        self.tls_last_read_ok = Gauge(
+            "adatape_tls_last_read_ok", "1 while the certificate files hold what is served, 0 while they are refused"
+        )
         self.quota_syncs = Counter(
             "adatape_quota_syncs_total", "Times that usage was sent to the quota store, by what came of it", ("result",)
         )

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from server.dataplane.tensors import DTYPES, numbers_from_raw
 from server.errors import BadRequest
+from server.limit_settings import JsonLimits
 from server.oip.requests import Message, read_header_length, read_message
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -25,7 +26,7 @@ TENSORS = st.lists(
     max_size=4,
 )
 NAMES = st.text(max_size=6)
-MAX_VALUES = 100_000
+LIMITS = JsonLimits(max_values=100_000, max_depth=64)
 
 
 @dataclass
@@ -57,7 +58,7 @@ BODIES = st.builds(to_body, TENSORS, NAMES)
 
 
 def read(content: bytes, length: str | None) -> Message:
-    return read_message(content, read_header_length(length, len(content)), MAX_VALUES)
+    return read_message(content, read_header_length(length, len(content)), LIMITS)
 
 
 def check_round_trip(body: Body) -> None:
@@ -146,7 +147,7 @@ INPUTS = st.lists(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, max_size=3)
 def test_any_message_is_understood_or_refused(document, binary_part, length):
     content = orjson.dumps(document) + binary_part
     try:
-        message = read_message(content, read_header_length(length, len(content)), MAX_VALUES)
+        message = read_message(content, read_header_length(length, len(content)), LIMITS)
     except BadRequest:
         return
     assert all(isinstance(each.name, str) and isinstance(each.datatype, str) for each in message.inputs)

@@ -61,6 +61,11 @@ class World:
     def reads(self):
         return {result: count for (result,), count in self.metrics.tls_reads.values.items()}
 
+    @property
+    def is_last_read_ok(self):
+        (sample,) = self.metrics.tls_last_read_ok.collect().samples
+        return bool(sample.value)
+
 
 @asynccontextmanager
 async def serving(folder, **overrides):
@@ -136,6 +141,7 @@ async def test_a_broken_pair_keeps_the_old_one_and_says_why(tmp_path, caplog, da
         for _ in range(3):
             await world.certificates.refresh()
         assert world.reads == {"ok": 0, "refused": 1}
+        assert not world.is_last_read_ok
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         assert line.startswith("tls_refused reason=")
         assert any(word in line for word in reason.split("|")), line
@@ -145,6 +151,7 @@ async def test_a_broken_pair_keeps_the_old_one_and_says_why(tmp_path, caplog, da
         write_pair(tmp_path)
         await world.certificates.refresh()
         assert world.reads == {"ok": 1, "refused": 1}
+        assert world.is_last_read_ok
         assert await world.is_trusted(cert.read_bytes()) == (True, True)
 
 

@@ -2,6 +2,7 @@
 
 from monitoring.dashboards.plan import JOB, MODEL, RATE, Board, Chart, Query, rate
 
+TLS = "TLS"
 GPU = "a GPU and nvidia-ml-py"
 
 
@@ -54,14 +55,24 @@ CONNECTIONS = (
         "HTTP, idle ones included.",
         "short",
         Query(f"adatape_open_connections{{{JOB}}}", "{{instance}}"),
+        width=6,
     ),
     _by_instance(
-        "Connections and certificates",
-        "Connections that the server ended, over a limit; changed certificates that it took on or refused.",
+        "Connections ended",
+        "By the server, over a limit.",
         "ops",
         Query(rate("adatape_connections_ended_total", JOB, "reason"), "HTTP: {{reason}}"),
         Query(rate("adatape_rpcs_ended_total", JOB, "reason"), "gRPC: {{reason}}"),
-        Query(rate("adatape_tls_reads_total", JOB, "result"), "certificates: {{result}}"),
+        width=6,
+    ),
+    _by_instance(
+        "Certificates",
+        "Changed ones that the server took on or refused, a second; 0 while what is in the files is refused.",
+        "short",
+        Query(rate("adatape_tls_reads_total", JOB, "result"), "{{result}}"),
+        Query(f"adatape_tls_last_read_ok{{{JOB}}}", "{{instance}}: last read ok"),
+        needs=TLS,
+        width=6,
     ),
     _by_instance(
         "Faults overcome",
@@ -69,6 +80,7 @@ CONNECTIONS = (
         "ops",
         Query(rate("adatape_recovery_seconds_count", JOB, "fault"), "{{fault}}"),
         Query(rate("adatape_canary_rollbacks_total", JOB, "model"), "canary of {{model}}"),
+        width=6,
     ),
 )
 
