@@ -57,6 +57,26 @@ def load_checkpoint(run_dir: Path) -> tuple[AdaTape, RunInfo]:
     return model.eval(), RunInfo(**{**info, "class_names": tuple(info["class_names"])})
 
 
+def init_from(run_dir: Path, model: AdaTape) -> None:
+    """Give `model` a checkpoint's weights. A head for another number of classes keeps its own.
+
+    Raises: ValueError if there is no checkpoint, or its tensors do not fit.
+    """
+    weights = load_checkpoint(run_dir)[0].state_dict()
+    own = model.state_dict()
+    kept = {name for name, tensor in own.items() if name.startswith("head.") and _shape(weights, name) != tensor.shape}
+    unfit = sorted(name for name in {*own, *weights} - kept if _shape(weights, name) != _shape(own, name))
+    if unfit:
+        name = unfit[0]
+        got = f"{name} of shape {_shape(weights, name)}" + (f", and {len(unfit) - 1} others" if len(unfit) > 1 else "")
+        raise ValueError(f"--init {run_dir}; got {got}; expected {_shape(own, name)}, as --config and --set have it")
+    model.load_state_dict({name: (own if name in kept else weights)[name] for name in own})
+
+
+def _shape(tensors: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors to a safetensors file atomically."""
     partial = path.with_suffix(".partial")

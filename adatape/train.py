@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from adatape.checkpoint import RunInfo, save_checkpoint
+from adatape.checkpoint import RunInfo, init_from, save_checkpoint
 from adatape.configs import PRESETS, Preset, Recipe, fit_to_size, preset
 from adatape.data import SOURCES, Dataset, open_source
 from adatape.model import AdaTape
@@ -78,6 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         _check_out(args.out, resume=args.resume)
         chosen, data = _chosen(args.config, dict(item.partition("=")[::2] for item in args.set), args.data)
         trainer = Trainer(chosen, data, AdaTape, seed=args.seed, device="cuda" if torch.cuda.is_available() else "cpu")
+        if args.init:
+            init_from(args.init, trainer.state.model)
         rows = resume_from(args.out, trainer.state) if args.resume else []
     except ValueError as error:
         sys.exit(f"adatape.train: {error}")
@@ -145,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--out", required=True, type=Path, help="run folder, for example runs/cifar10")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
+    parser.add_argument(
+        "--init", type=Path, metavar="CHECKPOINT", help="start from these weights, not from random ones"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     parser.add_argument(

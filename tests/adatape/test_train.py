@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adatape.checkpoint import load_checkpoint, read_json
+from adatape.checkpoint import init_from, load_checkpoint, read_json
 from adatape.configs import MIN_BATCHES, PRESETS, Recipe, fit_to_size, preset
 from adatape.data import open_source
 from adatape.model import AdaTape
@@ -50,6 +50,35 @@ def test_resume_refuses_the_state_of_another_model(tmp_path: Path) -> None:
     save_state(tmp_path, digits_trainer(ema=0.9).state, [])
     with pytest.raises(ValueError, match="state of another model"):
         resume_from(tmp_path, digits_trainer().state)
+
+
+def run_digits(out: Path, *more: str) -> None:
+    main(["--config", "digits", "--data", "digits", "--out", str(out), "--threads", "1", *more])
+
+
+def test_a_run_starts_from_the_weights_that_it_is_given(tmp_path: Path) -> None:
+    run_digits(tmp_path / "first", "--set", "recipe.epochs=1")
+    still = ["--set", "recipe.epochs=0.1", "--set", "recipe.lr=0"]
+    run_digits(tmp_path / "second", *still, "--init", str(tmp_path / "first"))
+    first, second = (load_checkpoint(tmp_path / name)[0].state_dict() for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_head_for_other_classes_is_not_taken_over(tmp_path: Path) -> None:
+    run_digits(tmp_path, "--set", "recipe.epochs=0.1")
+    model = AdaTape(preset("digits", {"model.num_classes": 3}).model)
+    head = model.head.weight.clone()
+    init_from(tmp_path, model)
+    assert torch.equal(model.head.weight, head)
+    assert torch.equal(
+        model.state_dict()["blocks.0.norm1.weight"], load_checkpoint(tmp_path)[0].state_dict()["blocks.0.norm1.weight"]
+    )
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    run_digits(tmp_path / "first", "--set", "recipe.epochs=0.1")
+    with pytest.raises(SystemExit, match=r"--init .*first; got .* of shape \(32,\), and \d+ others; expected \(64,\)"):
+        run_digits(tmp_path / "second", "--set", "model.dim=64", "--init", str(tmp_path / "first"))
 
 
 def test_training_learns_digits(tmp_path: Path) -> None:
