@@ -32,6 +32,10 @@ class LimitSettings(BaseSettings):
     max_body_bytes: Positive = 20 * MIB
     """Largest request body. Raise it for photos straight from a large camera."""
 
+    max_bodies_bytes: Limit = 1024 * MIB
+    """Most bytes of all HTTP request bodies that the server holds at once, beyond the first 64 KiB of each; more are
+    refused as 503. Keep it well below the memory there is: decoding takes some as well."""
+
     max_pixels: Positive = 50_000_000
     """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from server.bodies import UNCOUNTED_BYTES, Bodies
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
 
 if TYPE_CHECKING:
@@ -83,11 +84,19 @@ class Call:
     Units: arrival_s is on the monotonic clock.
     """
 
-    __slots__ = ("_headers", "_max_body_bytes", "_receive", "arrival_s", "caller", "is_counted", "request_id", "scope")
+    __slots__ = (
+        "_bodies",
+        "_headers",
+        "_held_bytes",
+        "_receive",
+        "arrival_s",
+        "caller",
+        "is_counted",
+        "request_id",
+        "scope",
+    )
 
-    def __init__(
-        self, scope: Scope, receive: Receive, *, request_id: str, arrival_s: float, max_body_bytes: int
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, request_id: str, arrival_s: float, bodies: Bodies) -> None:
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -96,7 +105,8 @@ class Call:
         self.is_counted = False
         """Set once the engine has seen the call: from then on its metrics are the engine's to count."""
         self._receive = receive
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
+        self._held_bytes = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     @property
@@ -116,8 +126,8 @@ class Call:
     async def body(self) -> bytes:
         """Read the whole body.
 
-        Raises: PayloadTooLarge as soon as the limit is passed, announced or not; Cancelled if
-        the client leaves before the end.
+        Raises: PayloadTooLarge as soon as the limit is passed, announced or not; Overloaded if all bodies together
+        pass theirs; Cancelled if the client leaves before the end.
         """
         self._check_announced()
         chunks: list[bytes] = []
@@ -128,11 +138,18 @@ class Call:
                 raise Cancelled("the client left before the end of its body")
             chunk: bytes = message.get("body", b"")
             num_bytes += len(chunk)
-            if num_bytes > self._max_body_bytes:
-                raise self._too_large(f"more than {self._max_body_bytes} bytes")
+            if num_bytes > self._bodies.max_body_bytes:
+                raise self._too_large(f"more than {self._bodies.max_body_bytes} bytes")
+            if num_bytes > UNCOUNTED_BYTES:
+                self._held_bytes = self._bodies.grow(self._held_bytes, num_bytes)
             if not message.get("more_body", False):
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
+
+    def release(self) -> None:
+        """Count the body as gone. Once it is answered."""
+        self._bodies.release(self._held_bytes)
+        self._held_bytes = 0
 
     def departure(self) -> "Departure":
         """Return what tells of the client's departure. Only for use after `body`, once."""
@@ -147,11 +164,11 @@ class Call:
             return
         if not (announced.isascii() and announced.isdigit()):
             raise BadRequest("Content-Length", announced, "a number of bytes")
-        if int(announced) > self._max_body_bytes:
+        if int(announced) > self._bodies.max_body_bytes:
             raise self._too_large(f"{announced} bytes")
 
     def _too_large(self, got: str) -> PayloadTooLarge:
-        return PayloadTooLarge("the request body is too large", got, f"at most {self._max_body_bytes} bytes")
+        return PayloadTooLarge("the request body is too large", got, f"at most {self._bodies.max_body_bytes} bytes")
 
 
 def new_request_id() -> str:

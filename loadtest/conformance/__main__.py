@@ -18,6 +18,8 @@ from loadtest.conformance.model import Hints
 from loadtest.conformance.registry import Check, Level, all_checks
 from loadtest.conformance.runner import Result, Verdict, run
 from loadtest.conformance.target import TIMEOUT_S, Target, discover
+from loadtest.key import HELP, OPTION, to_headers
+from loadtest.unusable import Unusable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(options, checks)
-    except Failure as failure:
+    except (Failure, Unusable) as failure:
         print(f"conformance: {failure}", file=sys.stderr)
         return 2
 
@@ -68,7 +70,8 @@ def _target(options: argparse.Namespace, http: str, grpc: str | None) -> Target:
         options={name: float(value) for name, value in options.option},
         parameters={name: _value(text) for name, text in options.parameter},
     )
-    return discover(http, grpc, options.model, hints, timeout_s=options.timeout)
+    shown = to_headers(options.api_key)
+    return discover(http, grpc, options.model, hints, timeout_s=options.timeout, shown=shown)
 
 
 def _chosen(options: argparse.Namespace) -> list[Check]:
@@ -102,6 +105,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--hazards", action="store_true", help="also try on the second server what may end it")
     add("--json", type=Path, metavar="FILE", help="write the results there")
     add("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="for one reply (default: %(default)s)")
+    add(OPTION, help=HELP)
     add("--list", action="store_true", help="list the checks and end")
     options = parser.parse_args(arguments)
     options.only = options.only or ["*"]

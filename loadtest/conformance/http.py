@@ -38,10 +38,13 @@ class Response:
 class Connection:
     """One connection; several exchanges may follow each other on it."""
 
-    def __init__(self, sock: socket.socket, host: str, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, host: str, note: Callable[[str], None], shown: Mapping[str, str] = {}
+    ) -> None:
         self._socket = sock
         self._host = host
         self._note = note
+        self._shown = shown
         self._received = b""
 
     def send(self, data: bytes) -> None:
@@ -60,7 +63,7 @@ class Connection:
     def head(self, method: str, path: str, headers: Mapping[str, str] = {}) -> bytes:
         """Return a request's first lines as bytes."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in {**self._shown, **headers}.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def half_close(self) -> None:
@@ -142,9 +145,11 @@ class Connection:
 
 
 class Http:
-    """A server's HTTP address. `note` hears the status of every reply."""
+    """A server's HTTP address. `note` hears the status of every reply; `shown` are headers of every request."""
 
-    def __init__(self, address: str, timeout_s: float, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, address: str, timeout_s: float, note: Callable[[str], None], shown: Mapping[str, str] = {}
+    ) -> None:
         parts = urlsplit(address if "//" in address else f"http://{address}")
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"HTTP address; got {address}; expected host:port or http://host:port")
@@ -152,6 +157,7 @@ class Http:
         self._base = parts.path.rstrip("/")
         self._timeout_s = timeout_s
         self._note = note
+        self._shown = shown
 
     @contextmanager
     def open(self) -> Iterator[Connection]:
@@ -162,7 +168,7 @@ class Http:
             self._note("no connection")
             raise Failure(f"got {error}; expected a connection to {self.host}:{self.port}") from error
         with sock:
-            yield Connection(sock, f"{self.host}:{self.port}", self._note)
+            yield Connection(sock, f"{self.host}:{self.port}", self._note, self._shown)
 
     def path(self, path: str) -> str:
         """Return a path below the server's base."""

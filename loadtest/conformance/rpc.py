@@ -1,6 +1,6 @@
 """gRPC calls of the protocol; messages are the clients' own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -24,14 +24,33 @@ _CONTENTS = {
 }
 
 
-class Rpc:
-    """A server's gRPC address. `note` hears the status code of every call."""
+class _Showing(  # grpc has no types
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
+):
+    """Adds metadata to every call."""
 
-    def __init__(self, address: str, timeout_s: float, note: Callable[[str], None]) -> None:
+    def __init__(self, shown: Mapping[str, str]) -> None:
+        self._shown = tuple(shown.items())
+
+    def _call(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+        return continuation(details._replace(metadata=(*(details.metadata or ()), *self._shown)), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_stream = _call
+
+
+class Rpc:
+    """A server's gRPC address. `note` hears the status code of every call; `shown` is metadata of every call."""
+
+    def __init__(
+        self, address: str, timeout_s: float, note: Callable[[str], None], shown: Mapping[str, str] = {}
+    ) -> None:
         self.timeout_s = timeout_s
         self._note = note
         limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.insecure_channel(address, options=limits)
+        channel = grpc.insecure_channel(address, options=limits)
+        self.channel = grpc.intercept_channel(channel, _Showing(shown)) if shown else channel
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 

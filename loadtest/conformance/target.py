@@ -1,6 +1,6 @@
 """The server under test: its two addresses, its model, and what it was seen to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,18 +82,26 @@ def expect_refused(response: Response, allowed: range | set[int] = range(400, 50
     return str(document["error"])
 
 
-def discover(http: str, grpc: str | None, model: str | None, hints: Hints, *, timeout_s: float = TIMEOUT_S) -> Target:
-    """Return a server as it describes itself.
+def discover(
+    http: str,
+    grpc: str | None,
+    model: str | None,
+    hints: Hints,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    shown: Mapping[str, str] = {},
+) -> Target:
+    """Return a server as it describes itself. `shown` goes with every call, as headers or metadata.
 
     Raises: Failure if it does not answer, or describes no model that can be used.
     """
     seen: list[str] = []
-    client = Http(http, timeout_s, seen.append)
+    client = Http(http, timeout_s, seen.append, shown)
     server = _document(client, "v2")
     name = model or _only_model(client)
     config = _optional(lambda: _document(client, f"v2/models/{name}/config"))
     made = Model.of(_document(client, f"v2/models/{name}"), config, hints)
-    rpc = Rpc(grpc, timeout_s, seen.append) if grpc else None
+    rpc = Rpc(grpc, timeout_s, seen.append, shown) if grpc else None
     return Target(client, made, frozenset(map(str, server.get("extensions", []))), rpc, seen)
 
 

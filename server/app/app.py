@@ -14,6 +14,7 @@ from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
 from server.app.usage import UsageView
+from server.bodies import Bodies
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
@@ -46,6 +47,7 @@ class App:
         self._metrics = metrics
         self._classify = Classify(engine, settings)
         metrics.recovery.series(PROCESS)
+        self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
@@ -62,13 +64,8 @@ class App:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(
-            scope,
-            receive,
-            request_id=_request_id(scope),
-            arrival_s=scope.get(ARRIVAL) or time.monotonic(),
-            max_body_bytes=self._settings.max_body_bytes,
-        )
+        arrival_s = scope.get(ARRIVAL) or time.monotonic()
+        call = Call(scope, receive, request_id=_request_id(scope), arrival_s=arrival_s, bodies=self._bodies)
         if self.engine.tracer is not None:
             CALLER.set(call.header(b"traceparent"))
         path: str = scope["path"]
@@ -85,6 +82,8 @@ class App:
                 return
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             reply = self._render(error, call)
+        finally:
+            call.release()
         if self.access is not None:
             reply = self.access.with_quota(reply, call)
         await send_reply(send, reply, call.request_id)
@@ -150,6 +149,13 @@ class _Outbox:
             self.is_started = True
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         await self._send(message)
+
+
+def _build_bodies(settings: Settings, metrics: Metrics) -> Bodies:
+    bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
+    metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
+    metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
+    return bodies
 
 
 def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":

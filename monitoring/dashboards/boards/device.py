@@ -17,7 +17,14 @@ PROCESS = (
         "short",
         Query(f"rate(process_cpu_seconds_total{{{JOB}}}[{RATE}])", "{{instance}}"),
     ),
-    _by_instance("Memory", "Resident.", "bytes", Query(f"process_resident_memory_bytes{{{JOB}}}", "{{instance}}")),
+    _by_instance(
+        "Memory",
+        "Resident; large request bodies in it, against their limit.",
+        "bytes",
+        Query(f"process_resident_memory_bytes{{{JOB}}}", "{{instance}}"),
+        Query(f"sum(adatape_bodies_bytes{{{JOB}}})", "bodies"),
+        Query(f"sum(adatape_bodies_limit_bytes{{{JOB}}})", "limit of bodies"),
+    ),
     _by_instance(
         "File descriptors",
         "Open, connections included, against the limit.",

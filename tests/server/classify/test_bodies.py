@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.bodies import Bodies
 from server.errors import Cancelled
 from server.wire import Call
 from tests.server.surface import Wire, as_base64, error, photo, result, scope, serving
@@ -157,7 +158,7 @@ async def test_a_content_length_that_lies_is_refused(announced):
         wire.receive,
         request_id="1",
         arrival_s=0,
-        max_body_bytes=10,
+        bodies=Bodies(10),
     )
     with pytest.raises(Exception, match="Content-Length; got"):
         await call.body()
@@ -165,7 +166,7 @@ async def test_a_content_length_that_lies_is_refused(announced):
 
 async def test_a_client_that_leaves_in_its_body_is_cancelled():
     wire = Wire({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
-    call = Call(scope(), wire.receive, request_id="1", arrival_s=0, max_body_bytes=10)
+    call = Call(scope(), wire.receive, request_id="1", arrival_s=0, bodies=Bodies(10))
     with pytest.raises(Cancelled):
         await call.body()
 
