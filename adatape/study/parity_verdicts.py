@@ -6,6 +6,7 @@ from adatape.study.verdicts import Gathered, Verdict, at_chance, at_least, compa
 
 REFERENCE = "adatape-deep"
 MODELS = (REFERENCE, "transformer-deep", "adatape", "transformer", "transformer-flat", "ut-act", "pondernet")
+VARIABLE_MODELS = ("transformer-deep", "ut-act", "pondernet")
 LENGTHS, LONG = (8, 16, 32, 40), (64, 128)
 
 
@@ -30,19 +31,25 @@ def _claims(found: Gathered) -> list[Verdict]:
     for length in LENGTHS:
         several = {name: found.get((f"fixed-{length}", name)) for name in MODELS if not name.startswith("adatape")}
         verdicts.append(at_chance(f"Models without a tape stay at chance at length {length}", several))
+    for length in LENGTHS:
+        several = {name: found.get((f"variable-{length}", name)) for name in VARIABLE_MODELS}
+        verdicts.append(at_chance(f"Models without a tape stay at chance at variable length up to {length}", several))
     longer = {"transformer, 5 times the steps": found.get(("limits-16", "transformer-longer"))}
     return [*verdicts, at_chance("Five times the training does not help the Transformer at length 16", longer)]
 
 
 def _why(found: Gathered) -> list[Verdict]:
     reference, blind = found.get(("fixed-16", REFERENCE)), found.get(("ablation-16", "blind"))
+    longest = LENGTHS[-1]
+    tape, none = (found.get((f"variable-{longest}", name)) for name in (REFERENCE, VARIABLE_MODELS[0]))
+    verdicts = [compare(f"At variable length up to {longest} AdaTape is better than a Transformer as deep", tape, none)]
     changed = {
         "Reading in pairs is what does it: K = 2 beats K = 1 at length 16": "K=1",
         "Reading what is alike is what does it: better than random entries": "random-entries",
         "An entry must not be read twice: better than without the used mask": "no-used-mask",
         "Merging a pair is needed where the main token sees the string": "no-merge",
     }
-    verdicts = [compare(claim, reference, found.get(("ablation-16", variant))) for claim, variant in changed.items()]
+    verdicts += [compare(claim, reference, found.get(("ablation-16", variant))) for claim, variant in changed.items()]
     only_tape = "Merging a pair is needed where only the tape does"
     verdicts.append(compare(only_tape, blind, found.get(("ablation-16", "no-merge-blind"))))
     short = found.get(("limits-16", "half-the-tape"))
