@@ -1,8 +1,9 @@
 """The server under test: its two addresses, its model, and what it was seen to do."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from loadtest.conformance.expect import Failure, Skip, expect
 from loadtest.conformance.http import Http, Response
@@ -10,7 +11,9 @@ from loadtest.conformance.messages import Answer, Message, binary_message, json_
 from loadtest.conformance.model import Hints, Json, Model
 from loadtest.conformance.rpc import Rpc
 
+T = TypeVar("T")
 TIMEOUT_S = 20.0
+SETTLE_S = 2.0
 CONTENT_JSON = "application/json"
 
 
@@ -56,6 +59,18 @@ class Target:
         """
         if extension not in self.extensions:
             raise Skip(f"the server does not list the extension {extension}")
+
+    def settled(self, read: Callable[[], T], is_enough: Callable[[T], bool]) -> T:
+        """Return what was read once it is enough, or is not after `SETTLE_S`: servers may count after they answer.
+
+        Readings that came too early are not part of what was seen.
+        """
+        give_up_s = time.monotonic() + SETTLE_S
+        num_seen = len(self.seen)
+        while not is_enough(found := read()) and time.monotonic() < give_up_s:
+            del self.seen[num_seen:]
+            time.sleep(SETTLE_S / 100)
+        return found
 
     def is_alive(self) -> None:
         """Return if the server still answers.
