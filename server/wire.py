@@ -148,8 +148,9 @@ class Call:
 
     def release(self) -> None:
         """Count the body as gone. Once it is answered."""
-        self._bodies.release(self._held_bytes)
-        self._held_bytes = 0
+        if self._held_bytes:
+            self._bodies.release(self._held_bytes)
+            self._held_bytes = 0
 
     def departure(self) -> "Departure":
         """Return what tells of the client's departure. Only for use after `body`, once."""

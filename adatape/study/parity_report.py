@@ -5,7 +5,8 @@ from pathlib import Path
 
 from adatape.study import charts
 from adatape.study.mechanism import SYMBOLS
-from adatape.study.parity_verdicts import LENGTHS, MODELS, REFERENCE, judged
+from adatape.study.parity import LENGTHS
+from adatape.study.parity_verdicts import MODELS, REFERENCE, judged
 from adatape.study.tables import Result, Seeds, accuracy, gather, percent, table
 from adatape.study.verdicts import Gathered, Verdict
 

@@ -1,13 +1,13 @@
 """What the results say of each claim about parity."""
 
-from adatape.study.parity import ROOM
+from adatape.study.parity import DEEP, DEPTH_ADAPTIVE, LENGTHS, ROOM
 from adatape.study.tables import NOT_RUN, Result
 from adatape.study.verdicts import Gathered, Verdict, at_chance, at_least, compare, numbered
 
 REFERENCE = "adatape-deep"
 MODELS = (REFERENCE, "transformer-deep", "adatape", "transformer", "transformer-flat", "ut-act", "pondernet")
-VARIABLE_MODELS = ("transformer-deep", "ut-act", "pondernet")
-LENGTHS, LONG = (8, 16, 32, 40), (64, 128)
+VARIABLE_MODELS = (*DEEP[1:], *DEPTH_ADAPTIVE)
+LONG = (64, 128)
 
 
 def judged(found: Gathered) -> list[Verdict]:
@@ -28,12 +28,11 @@ def _claims(found: Gathered) -> list[Verdict]:
         at_least("The same, with two, for strings of variable length up to 8 to 40", 0.99, variable),
         at_least("At least 95 % at lengths 64 and 128", 0.95, long),
     ]
-    for length in LENGTHS:
-        several = {name: found.get((f"fixed-{length}", name)) for name in MODELS if not name.startswith("adatape")}
-        verdicts.append(at_chance(f"Models without a tape stay at chance at length {length}", several))
-    for length in LENGTHS:
-        several = {name: found.get((f"variable-{length}", name)) for name in VARIABLE_MODELS}
-        verdicts.append(at_chance(f"Models without a tape stay at chance at variable length up to {length}", several))
+    tapeless = tuple(name for name in MODELS if not name.startswith("adatape"))
+    for kind, names, where in (("fixed", tapeless, "length"), ("variable", VARIABLE_MODELS, "variable length up to")):
+        for length in LENGTHS:
+            several = {name: found.get((f"{kind}-{length}", name)) for name in names}
+            verdicts.append(at_chance(f"Models without a tape stay at chance at {where} {length}", several))
     longer = {"transformer, 5 times the steps": found.get(("limits-16", "transformer-longer"))}
     return [*verdicts, at_chance("Five times the training does not help the Transformer at length 16", longer)]
 
