@@ -27,6 +27,8 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{each.name}  {each.statement}" for each in chosen))
         return 0
+    if not chosen:
+        raise SystemExit(f"--only; got {' '.join(options.only)}; expected a scenario or a pattern: see --list")
     raise_file_limit()
     rows = []
     for each in chosen:

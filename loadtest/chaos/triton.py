@@ -37,12 +37,16 @@ class Triton:
         self._served.wait(_READY)
 
     def pause(self) -> None:
-        """Let it take calls and do nothing."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        """Let it take calls and do nothing.
+
+        Only the server stops, not its stubs: a Python backend takes a stub that stood still for dead when both go on,
+        and may break down over it.
+        """
+        os.kill(self._process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        os.killpg(self._process.pid, signal.SIGCONT)
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a crash would."""

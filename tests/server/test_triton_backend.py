@@ -27,6 +27,7 @@ from server.settings import Settings
 
 MANIFEST = fake_manifest()
 PROBE_EVERY_S = 0.02
+FAILED = [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN]
 DTYPES = {"float32": "FP32", "int32": "INT32", "uint8": "UINT8"}
 
 
@@ -114,8 +115,8 @@ def hosts() -> Iterator[list[Host]]:
 def open_pool() -> Iterator[Callable[..., Pool]]:
     with ExitStack() as stack:
 
-        def open_one(*hosts: Host, timeout_s: float = 5.0) -> Pool:
-            pool = Pool([Address(host.name) for host in hosts], timeout_s, probe_every_s=PROBE_EVERY_S)
+        def open_one(*hosts: Host, timeout_s: float = 5.0, probe_every_s: float = PROBE_EVERY_S) -> Pool:
+            pool = Pool([Address(host.name) for host in hosts], timeout_s, probe_every_s=probe_every_s)
             stack.callback(pool.close)
             return pool
 
@@ -260,13 +261,50 @@ def test_a_model_that_none_serves_is_not_ready(hosts: list[Host], open_pool):
         ask(open_pool(*hosts))
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT])
-def test_a_failure_is_not_tried_again(hosts: list[Host], open_pool, code: grpc.StatusCode):
+def test_a_call_that_is_wrong_is_not_tried_again(hosts: list[Host], open_pool):
     for host in hosts:
-        host.triton.trouble = abort(code)
+        host.triton.trouble = abort(grpc.StatusCode.INVALID_ARGUMENT)
     with pytest.raises(BackendFailed, match="said: on purpose"):
         ask(open_pool(*hosts))
     assert sum(len(host.triton.asked) for host in hosts) == 1
+
+
+@pytest.mark.parametrize("code", FAILED)
+def test_a_call_that_fails_on_two_fails(hosts: list[Host], open_pool, code: grpc.StatusCode):
+    third = Host()
+    third.start()
+    for host in [*hosts, third]:
+        host.triton.trouble = abort(code)
+    with pytest.raises(BackendFailed, match="said: on purpose"):
+        ask(open_pool(*hosts, third))
+    third.stop()
+    assert [len(host.triton.asked) for host in [*hosts, third]] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("code", FAILED)
+def test_one_that_fails_every_call_takes_none_from_the_others(hosts: list[Host], open_pool, code: grpc.StatusCode):
+    hosts[0].triton.trouble = abort(code)
+    pool = open_pool(*hosts, probe_every_s=60)
+    for _ in range(5):
+        assert ask(pool) == [[3]]
+    assert [len(host.triton.asked) for host in hosts] == [1, 5]
+
+
+def test_one_that_failed_is_asked_again_once_a_probe_finds_it_ready(hosts: list[Host], open_pool):
+    hosts[0].triton.trouble = abort(grpc.StatusCode.INTERNAL)
+    pool = open_pool(*hosts)
+    ask(pool)
+    hosts[0].triton.trouble = lambda _: None
+    until(lambda: ask(pool) == [[3]] and len(hosts[0].triton.asked) > 1)
+
+
+def test_a_failure_leaves_the_only_one_up(hosts: list[Host], open_pool):
+    pool = open_pool(hosts[0], probe_every_s=60)
+    hosts[0].triton.trouble = abort(grpc.StatusCode.INTERNAL)
+    with pytest.raises(BackendFailed):
+        ask(pool)
+    hosts[0].triton.trouble = lambda _: None
+    assert ask(pool) == [[3]]
 
 
 def test_a_wrong_answer_is_a_failure(hosts: list[Host], open_pool):

@@ -30,20 +30,28 @@ _CHANNEL = [
 ]
 
 
-class NotTaken(Exception):
-    """This Triton did not take the call, or broke off; another may take it. `failure` is for callers if none does."""
+_FAILED = {"StatusCode.INTERNAL", "StatusCode.UNKNOWN"}
 
-    def __init__(self, failure: Unavailable) -> None:
+
+class NotTaken(Exception):
+    """This Triton did not take the call, broke off or failed; another may do it. `failure` is for callers otherwise."""
+
+    def __init__(self, failure: ServeError) -> None:
         super().__init__(str(failure))
         self.failure = failure
 
 
 class Address:
-    """One Triton's address. `is_up` is False from the first sign of trouble until a probe finds it ready again."""
+    """One Triton's address.
+
+    `is_up` is False from the first sign of trouble until a probe finds it ready again. `is_suspect` is True from a
+    failure of its own until a call ends well or a probe finds it ready: it may be the call's fault.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_up = False
+        self.is_suspect = False
         self.num_running = 0
         self._client = triton.InferenceServerClient(name, channel_args=_CHANNEL)
 
@@ -53,13 +61,14 @@ class Address:
             self.is_up = bool(self._client.is_server_ready(client_timeout=PROBE_S))
         except InferenceServerException:
             self.is_up = False
+        self.is_suspect = self.is_suspect and not self.is_up
         return self.is_up
 
     def run(self, model: str, version: str, feeds: Arrays, outputs: list[str], timeout_s: float) -> list[NDArray[Any]]:
         """Run a model on a batch.
 
-        Raises: NotTaken if it cannot be reached, and then `is_up` is False, or does not serve the model; Unavailable
-        if no answer came in time; BackendFailed.
+        Raises: NotTaken if it cannot be reached, and then `is_up` is False, does not serve the model or fails, and
+        then `is_suspect` is True; Unavailable if no answer came in time; BackendFailed.
         """
         try:
             answer = self._client.infer(
@@ -71,6 +80,7 @@ class Address:
             )
         except InferenceServerException as error:
             raise self._judged(error, f"{model} version {version}", timeout_s) from error
+        self.is_suspect = False
         return [_to_array(answer, name, model) for name in outputs]
 
     def close(self) -> None:
@@ -88,7 +98,11 @@ class Address:
             return Unavailable("Triton", got, f"one within {timeout_s:.3g} s", retry_after_s=RETRY_S)
         if status == "StatusCode.NOT_FOUND":
             return NotTaken(ModelNotReady("Triton", text, f"one that serves {what}", retry_after_s=RETRY_S))
-        return BackendFailed("Triton", text, f"an answer of {what}")
+        failure = BackendFailed("Triton", text, f"an answer of {what}")
+        if status not in _FAILED:
+            return failure
+        self.is_suspect = True
+        return NotTaken(failure)
 
 
 def _to_input(name: str, array: NDArray[Any]) -> Any:

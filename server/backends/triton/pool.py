@@ -1,8 +1,10 @@
 """Several Tritons that serve the same models: the least loaded is asked, and one in trouble is left alone.
 
     up ── call refused or late ──> down ── probe finds it ready ──> up
+    up ── call failed ──> suspect: asked only where no other is up ── call ends well, or probe finds it ready ──> up
 
-While none is up, calls are refused at once. Probing goes on all the time, so readiness follows the Tritons' own.
+One that fails every call at once would otherwise be the least loaded, and take every call from the others. While none
+is up, calls are refused at once. Probing goes on all the time, so readiness follows the Tritons' own.
 """
 
 import logging
@@ -14,11 +16,13 @@ from numpy.typing import NDArray
 
 from server.backends.base import PATIENCE_S
 from server.backends.triton.address import RETRY_S, Address, Arrays, NotTaken
-from server.errors import Unavailable
+from server.errors import BackendFailed, ServeError, Unavailable
 
 _log = logging.getLogger("adatape.triton")
 
 PROBE_EVERY_S = 0.5
+MAX_FAILED = 2
+"""On how many Tritons a call may fail; after that it is the call's own fault."""
 
 
 class Pool:
@@ -45,18 +49,23 @@ class Pool:
         """Run a model on a batch, on the least loaded Triton.
 
         Graphs change nothing, so a call that a Triton did not take, or that broke off with its connection, is tried
-        once on each other. One that came to no end in time is not: the work may still be going on.
+        once on each other, and one that failed on one other. One that came to no end in time is not: the work may
+        still be going on.
         Raises: Unavailable with a time to retry; ModelNotReady; BackendFailed.
         """
         timeout_s = PATIENCE_S.get() or self._timeout_s
         tried: list[Address] = []
-        failure: Unavailable | None = None
-        while (address := self._take(tried)) is not None:
+        num_failed = 0
+        failure: ServeError | None = None
+        while num_failed < MAX_FAILED and (address := self._take(tried)) is not None:
             tried.append(address)
             try:
                 return address.run(model, version, feeds, outputs, timeout_s)
             except NotTaken as error:
                 failure = error.failure
+                if isinstance(failure, BackendFailed):
+                    num_failed += 1
+                    _log.warning("triton_failed address=%s reason=%r", address.name, str(failure))
             finally:
                 self._give_back(address)
         raise failure or self._none_up()
@@ -74,7 +83,7 @@ class Pool:
             free = [address for address in self._addresses if address.is_up and address not in tried]
             if not free:
                 return None
-            chosen = min(free, key=lambda address: address.num_running)
+            chosen = min(free, key=lambda address: (address.is_suspect, address.num_running))
             chosen.num_running += 1
             return chosen
 
