@@ -15,13 +15,13 @@ from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
-NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_API_KEY", "ADATAPE_DOWN_SINCE_S"}
+NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_API_KEY", "ADATAPE_SUPERVISED", "ADATAPE_DOWN_SINCE_S"}
 """Variables with our prefix that are for others: other commands, and what `--supervise` tells the server."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-_FAULT = r"(raise|hang|nan|shape|crash|oom=[1-9]\d*|slow=\d+(\.\d+)?)"
+_FAULT = r"(raise|hang|nan|shape|crash|block|oom=[1-9]\d*|slow=\d+(\.\d+)?)"
 _FAULTS = rf"^({_FAULT}(,{_FAULT})*)?$"
 
 

@@ -29,6 +29,8 @@ FIRST_PROBES_S = 0.2
 """How often it is asked until it serves: what crashes before that is not started again."""
 PROBE_TIMEOUT_S = 2.0
 MAX_DOUBT = 3
+SUPERVISED = f"{ENV_PREFIX}SUPERVISED"
+"""The variable that tells a server that another takes its place if it ends."""
 DOWN_SINCE = f"{ENV_PREFIX}DOWN_SINCE_S"
 """The variable that tells a server since when, on the monotonic clock, the one before it was of no use."""
 FIRST_PAUSE_S = 0.1
@@ -40,8 +42,8 @@ STEADY_S = 30.0
 class Word(Enum):
     """What a probe hears: how soon to ask again, and how much it adds to the doubt."""
 
-    LIVE = (0.5, 0)
-    NOT_LIVE = (0.2, 2)
+    LIVE = (0.25, 0)
+    NOT_LIVE = (0.1, 2)
     """It says so itself; it may have recovered by the next word."""
     SILENT = (1.0, 1)
     """It may only be slow."""
@@ -112,9 +114,10 @@ class Supervisor:
                 status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
                 return status, has_served, since_s if doubt else self._clock()
             except subprocess.TimeoutExpired:
+                asked_s = self._clock()
                 word = self._probe()
             has_served = has_served or word is Word.LIVE
-            since_s = since_s if doubt else self._clock()
+            since_s = since_s if doubt else asked_s
             doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
             if doubt >= MAX_DOUBT > doubt - word.doubt:
                 _log.error("worker_not_live pid=%d word=%s", worker.pid, word.name.lower())
@@ -127,7 +130,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
     environment = {name: value for name, value in os.environ.items() if name.upper() != f"{ENV_PREFIX}SUPERVISE"}
 
     def start(down_since_s: float | None) -> subprocess.Popen[bytes]:
-        told = {} if down_since_s is None else {DOWN_SINCE: str(down_since_s)}
+        told = {SUPERVISED: "1"} if down_since_s is None else {SUPERVISED: "1", DOWN_SINCE: str(down_since_s)}
         # A group of its own: a terminal's Ctrl-C, passed on by us, would reach it twice and cut its drain short.
         return subprocess.Popen(command, env=environment | told, process_group=0)
 
@@ -160,6 +163,11 @@ class Probe:
             return Word.LIVE if "Retry-After" in error.headers else Word.NOT_LIVE
         except OSError:
             return Word.SILENT
+
+
+def take_is_supervised() -> bool:
+    """Return whether a supervisor has started this process, and will start another if it ends."""
+    return os.environ.pop(SUPERVISED, None) is not None
 
 
 def take_downtime_s(clock: Callable[[], float] = time.monotonic) -> float | None:

@@ -21,7 +21,7 @@ from loadtest.wire import Client, Reply, render
 
 SIDE_PX = 8
 MARK = (250, 251)
-MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5}
+MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5, "block": 6}
 """How the fake backend is asked for a fault: the first pixel of an image."""
 NUM_CALLERS = 4
 ROOM_BYTES = 4_000_000

@@ -21,8 +21,9 @@ from server.engine import Engine
 from server.errors import ServeError, forget_frames
 from server.metrics import Metrics
 from server.oip import Oip
+from server.pulse import Pulse
 from server.settings import Settings
-from server.supervisor import take_downtime_s
+from server.supervisor import take_downtime_s, take_is_supervised
 from server.tracing import CALLER, refusal_span
 from server.wire import ARRIVAL, Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
@@ -47,6 +48,7 @@ class App:
         self._metrics = metrics
         self._classify = Classify(engine, settings)
         metrics.recovery.series(PROCESS)
+        self._pulse = Pulse(metrics, is_expendable=take_is_supervised())
         self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
@@ -127,9 +129,11 @@ class App:
             return
         if (downtime_s := take_downtime_s()) is not None:
             self._metrics.recovery.series(PROCESS).observe(downtime_s)
+        self._pulse.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.engine.drain(self._settings.drain_s)
+        self._pulse.stop()
         self._classify.close()
         await send({"type": "lifespan.shutdown.complete"})
 

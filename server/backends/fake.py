@@ -69,6 +69,10 @@ class FakeBackend:
 
     def __init__(self, faults: str = "") -> None:
         self._faults = faults
+        if "block" in faults:
+            from server.backends.faults import prepare_to_block
+
+            prepare_to_block()
 
     def load(self, manifest: Manifest) -> Model:
         if (manifest.tape_capacity, len(manifest.labels)) != (TAPE_CAPACITY, NUM_CLASSES):

@@ -7,6 +7,7 @@ A plan names the faults that may happen, such as `raise,nan,slow=0.01`:
     nan       a marked image's logits are NaN, its batch-mates' are not
     shape     a batch with a marked image has one row of logits too few
     crash     reading a marked image kills the process
+    block     reading a marked image blocks the event loop
     oom=N     a batch of more than N images does not fit into memory
     slow=S    each execution takes S seconds more
 
@@ -27,8 +28,9 @@ from server.errors import BackendFailed, OutOfMemory
 from server.records import Floats, Inputs, Ints
 
 MARK = (250, 251)
-MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5}
+MARKS = {"raise": 1, "hang": 2, "nan": 3, "shape": 4, "crash": 5, "block": 6}
 HANG_S = 3600.0
+_BLOCK = signal.SIGUSR1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class FaultPlan:
         """Read a plan, such as `raise,oom=8`; the settings have checked its form."""
         values = dict(item.partition("=")[::2] for item in text.split(",") if item)
         return cls(frozenset(values) & MARKS.keys(), int(values.get("oom", 0)), float(values.get("slow", 0)))
+
+
+def prepare_to_block() -> None:
+    """Make the signal of that fault known; Python runs its handlers on the main thread, as the event loop.
+
+    Raises: ValueError on another thread.
+    """
+    signal.signal(_BLOCK, lambda *_: time.sleep(HANG_S))
 
 
 class FaultyModel:
@@ -63,6 +73,8 @@ class FaultyModel:
             raise RuntimeError("a fault that was asked for")
         if self._is_marked("crash", first_BC).any():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._is_marked("block", first_BC).any():
+            os.kill(os.getpid(), _BLOCK)
         return self._model.read(inputs_BX, max_tape_B1)
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:

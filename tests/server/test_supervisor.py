@@ -120,7 +120,7 @@ def test_a_worker_that_is_of_no_use_any_more_is_killed_and_started_anew(words):
     assert world.started[0].status == -signal.SIGKILL
     assert len(world.started) == 2
     first_bad = max((i for i, word in enumerate(words) if word is LIVE), default=-1) + 1
-    assert world.down_since_s == [None, 2.0 + first_bad]
+    assert world.down_since_s == [None, 1.0 + first_bad]
 
 
 def test_one_that_says_that_it_does_not_live_is_asked_again_soon():

@@ -3,25 +3,40 @@
 import asyncio
 import time
 
-from loadtest.chaos.ground import MAX_RECOVERY_S, NUM_CALLERS, Ground, ask, load_on, until_answered
+from loadtest.chaos.ground import MAX_RECOVERY_S, NUM_CALLERS, Ground, Load, ask, load_on, until_answered
 from loadtest.chaos.registry import promise, scenario
 from loadtest.serving import Served, total
 
 NUM_FAULTS = 5
 NUM_AT_ONCE = 64
+_POLL_S = 0.01
 
 
 async def _inject(served: Served, mark: str) -> tuple[int, int]:
-    """Ask for a fault several times under load; return how many of its calls, and of the others, failed."""
+    """Ask for a fault several times under load; return how many of its calls, and of the others, failed.
+
+    Raises: Broken if the fault's calls do not fail clearly, or others are not answered after each.
+    """
+    replies = []
     async with load_on(served) as load:
-        replies = [await ask(served, mark) for _ in range(NUM_FAULTS)]
+        for _ in range(NUM_FAULTS):
+            replies.append(await ask(served, mark))
+            await _until_more(load)
     statuses = {reply.status for reply in replies}
     promise(statuses == {500}, statuses, "500 for each call with the fault")
     texts = {reply.body for reply in replies}
     promise(all(b'"error"' in text for text in texts), texts, "a message that says what failed")
-    promise(load.statuses[200] > 0, dict(load.statuses), "others to be answered meanwhile")
     promise(set(load.statuses) <= {200, 500}, dict(load.statuses), "200 or 500")
     return len(replies), load.num_failed
+
+
+async def _until_more(load: Load) -> None:
+    """Wait until another of the load's calls has been answered."""
+    num_answered, started_s = load.statuses[200], time.monotonic()
+    while load.statuses[200] == num_answered:
+        is_late = time.monotonic() - started_s > MAX_RECOVERY_S
+        promise(not is_late, dict(load.statuses), "others to be answered meanwhile")
+        await asyncio.sleep(_POLL_S)
 
 
 async def _recovery_s(served: Served, fault: str) -> float:

@@ -55,6 +55,22 @@ async def a_process_that_is_stuck(ground: Ground) -> str:
 
 
 @scenario
+async def an_event_loop_that_is_blocked(ground: Ground) -> str:
+    """A supervised server whose event loop is blocked says by what, ends, and serves again in a few seconds."""
+    with ground.fake(*_supervised("block")) as served:
+        await until_answered(served)
+        await asyncio.sleep(SETTLED_S)
+        before, started_s = served.pid, time.monotonic()
+        reply = await ask(served, "block")
+        promise(reply.status == 0, reply.status, "the connection to break")
+        told = served.find("event_loop_blocked")
+        promise(told is not None and "faults.py" in told, told, "a line that names what blocks the event loop")
+        seconds, metric_s = await until_restarted(served, started_s)
+        promise(served.pid != before, served.pid, "another process")
+    return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
+
+
+@scenario
 async def a_stop_signal_under_load(ground: Ground) -> str:
     """After a stop signal readiness goes first, what is accepted is answered, and the exit status is 0."""
     with ground.fake("--drain-delay-s", str(DELAY_S)) as served:
