@@ -34,7 +34,7 @@ from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.settings import Settings
-from server.supervisor import supervise
+from server.supervisor import Succession, supervise
 from server.tls import Certificates, read_certificates
 
 _log = logging.getLogger("adatape.server")
@@ -127,11 +127,15 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     `make_policy` gives what keeps the service level: benchmarks put the controller's rivals there.
     Raises: SystemExit with a one-line reason where it cannot start.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    settings = _read_settings(arguments)
+    settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     set_up_logs(settings)
+    serve = partial(_serve, settings, make_policy)
     if settings.supervise:
-        raise SystemExit(supervise(settings, arguments))
+        raise SystemExit(supervise(settings, serve))
+    serve(None)
+
+
+def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession | None) -> None:
     _allow_open_files()
     listeners = _bind(settings)
     metrics = Metrics(settings.slo_s)
@@ -140,7 +144,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    app = create_app(settings, engine, metrics)
+    app = create_app(settings, engine, metrics, succession)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
     grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), Doorkeeper(settings, metrics)

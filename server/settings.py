@@ -15,8 +15,8 @@ from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 
 ENV_PREFIX = "ADATAPE_"
-NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_API_KEY", "ADATAPE_SUPERVISED", "ADATAPE_DOWN_SINCE_S"}
-"""Variables with our prefix that are for others: other commands, and what `--supervise` tells the server."""
+NOT_SETTINGS = {"ADATAPE_DATA", "ADATAPE_API_KEY"}
+"""Variables with our prefix that are for other commands."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]

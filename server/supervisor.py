@@ -1,5 +1,7 @@
 """`--supervise`: a parent that starts the server anew when it crashes, or no longer says that it lives.
 
+The server is forked from a parent that has imported everything and runs nothing, so that the next one serves at once.
+
     start ──> serving ── crash, "not live" twice, or three probes in vain ──> start again, after a pause that doubles
                 │
                 └── stop signal ──> passed on; its exit status is ours
@@ -8,35 +10,43 @@ A server that ends before it has ever served would only end again, so its status
 """
 
 import logging
+import multiprocessing
 import os
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Protocol
 
-from server.settings import ENV_PREFIX, Settings
+from server.settings import Settings
 
 _log = logging.getLogger("adatape.supervisor")
 
 FIRST_PROBES_S = 0.2
 """How often it is asked until it serves: what crashes before that is not started again."""
-PROBE_TIMEOUT_S = 2.0
+PROBE_TIMEOUT_S = 1.0
 MAX_DOUBT = 3
-SUPERVISED = f"{ENV_PREFIX}SUPERVISED"
-"""The variable that tells a server that another takes its place if it ends."""
-DOWN_SINCE = f"{ENV_PREFIX}DOWN_SINCE_S"
-"""The variable that tells a server since when, on the monotonic clock, the one before it was of no use."""
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 STEADY_S = 30.0
 """After so long without a crash the pause begins anew."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What a supervised server knows: another takes its place if it ends, and it may have taken another's.
+
+    Units: `down_since_s` is when, on the monotonic clock, the one before it was of no use any more.
+    """
+
+    down_since_s: float | None = None
 
 
 class Word(Enum):
@@ -45,7 +55,7 @@ class Word(Enum):
     LIVE = (0.25, 0)
     NOT_LIVE = (0.1, 2)
     """It says so itself; it may have recovered by the next word."""
-    SILENT = (1.0, 1)
+    SILENT = (0.25, 1)
     """It may only be slow."""
 
     def __init__(self, again_s: float, doubt: int) -> None:
@@ -54,21 +64,21 @@ class Word(Enum):
 
 
 class Worker(Protocol):
-    """The server's process, as `subprocess.Popen` has it."""
+    """The server's process. `wait` returns its exit status, negative for a signal; None if it has not ended by then."""
 
-    pid: int
+    @property
+    def pid(self) -> int: ...
 
-    def wait(self, timeout: float | None = None) -> int: ...
-    def send_signal(self, sig: int) -> None: ...
-    def kill(self) -> None: ...
+    def wait(self, timeout_s: float) -> int | None: ...
+    def send_signal(self, number: int) -> None: ...
 
 
 class Supervisor:
-    """Keeps one worker running. `start` starts it, told since when there was none; `probe` asks it; `pause` waits."""
+    """Keeps one worker running. `start` starts it; `probe` asks it; `pause` waits."""
 
     def __init__(
         self,
-        start: Callable[[float | None], Worker],
+        start: Callable[[Succession], Worker],
         probe: Callable[[], Word],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -92,8 +102,10 @@ class Supervisor:
         pause_s, has_served, down_since_s = FIRST_PAUSE_S, False, None
         while True:
             started_s = self._clock()
-            self._worker = worker = self._start(down_since_s)
+            self._worker = worker = self._start(Succession(down_since_s))
             _log.info("worker_started pid=%d", worker.pid)
+            if self._stopping.is_set():  # while it was being started
+                worker.send_signal(signal.SIGTERM)
             status, served, down_since_s = self._watch(worker)
             has_served = has_served or served
             if self._stopping.is_set() or not has_served or status == 0:
@@ -110,32 +122,58 @@ class Supervisor:
         """Return a worker's exit status, whether it ever served, and since when it did not; kill one that is stuck."""
         has_served, doubt, word, since_s = False, 0, Word.LIVE, 0.0
         while True:
-            try:
-                status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
-                return status, has_served, since_s if doubt else self._clock()
-            except subprocess.TimeoutExpired:
-                asked_s = self._clock()
-                word = self._probe()
+            status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
+            asked_s = self._clock()
+            if status is not None:
+                return status, has_served, since_s if doubt else asked_s
+            word = self._probe()
             has_served = has_served or word is Word.LIVE
             since_s = since_s if doubt else asked_s
             doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
             if doubt >= MAX_DOUBT > doubt - word.doubt:
                 _log.error("worker_not_live pid=%d word=%s", worker.pid, word.name.lower())
-                worker.kill()
+                worker.send_signal(signal.SIGKILL)
 
 
-def supervise(settings: Settings, arguments: Sequence[str]) -> int:
-    """Run the server of these arguments under a supervisor until a stop signal; return the exit status."""
-    command = [sys.executable, "-m", "server", *(each for each in arguments if each != "--supervise")]
-    environment = {name: value for name, value in os.environ.items() if name.upper() != f"{ENV_PREFIX}SUPERVISE"}
+class Fork:
+    """A worker that this process has forked to run a function."""
 
-    def start(down_since_s: float | None) -> subprocess.Popen[bytes]:
-        told = {SUPERVISED: "1"} if down_since_s is None else {SUPERVISED: "1", DOWN_SINCE: str(down_since_s)}
-        # A group of its own: a terminal's Ctrl-C, passed on by us, would reach it twice and cut its drain short.
-        return subprocess.Popen(command, env=environment | told, process_group=0)
+    def __init__(self, run: Callable[[], None]) -> None:
+        # A stop signal that came before the child has let go of our handlers would be lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        try:
+            self._process = multiprocessing.get_context("fork").Process(target=_become, args=(run, mask))
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    supervisor = Supervisor(start, Probe(settings))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None, "It was started. This is a bug."
+        return self._process.pid
+
+    def wait(self, timeout_s: float) -> int | None:
+        self._process.join(timeout_s)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.is_alive():
+            os.kill(self.pid, number)
+
+
+def _become(run: Callable[[], None], mask: set[int]) -> None:
+    """Run a function in a process that has just been forked, as if nobody had handled signals before."""
+    os.setpgid(0, 0)  # else a terminal's Ctrl-C, which is passed on, would come twice and cut the drain short
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    run()
+
+
+def supervise(settings: Settings, serve: Callable[[Succession], None]) -> int:
+    """Run a server under a supervisor until a stop signal; return the exit status."""
+    supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings))
+    for number in _STOP_SIGNALS:
         signal.signal(number, lambda received, _: supervisor.stop(received))
     return supervisor.run()
 
@@ -163,14 +201,3 @@ class Probe:
             return Word.LIVE if "Retry-After" in error.headers else Word.NOT_LIVE
         except OSError:
             return Word.SILENT
-
-
-def take_is_supervised() -> bool:
-    """Return whether a supervisor has started this process, and will start another if it ends."""
-    return os.environ.pop(SUPERVISED, None) is not None
-
-
-def take_downtime_s(clock: Callable[[], float] = time.monotonic) -> float | None:
-    """Return for how long there was no server that answered, where this one was started in place of another."""
-    since = os.environ.pop(DOWN_SINCE, None)
-    return None if since is None else clock() - float(since)

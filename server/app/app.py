@@ -23,7 +23,7 @@ from server.metrics import Metrics
 from server.oip import Oip
 from server.pulse import Pulse
 from server.settings import Settings
-from server.supervisor import take_downtime_s, take_is_supervised
+from server.supervisor import Succession
 from server.tracing import CALLER, refusal_span
 from server.wire import ARRIVAL, Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
 
@@ -42,13 +42,16 @@ class App:
     `plane` answers the Open Inference Protocol, whatever the transport.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, metrics: Metrics, succession: Succession | None = None
+    ) -> None:
         self.engine = engine
         self._settings = settings
         self._metrics = metrics
         self._classify = Classify(engine, settings)
         metrics.recovery.series(PROCESS)
-        self._pulse = Pulse(metrics, is_expendable=take_is_supervised())
+        self._succession = succession
+        self._pulse = Pulse(metrics, is_expendable=succession is not None)
         self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
         self._oip = Oip(self.plane, settings)
@@ -127,8 +130,8 @@ class App:
         if not self.engine.shelf.families:
             await send({"type": "lifespan.startup.failed", "message": "no family could be loaded; see above"})
             return
-        if (downtime_s := take_downtime_s()) is not None:
-            self._metrics.recovery.series(PROCESS).observe(downtime_s)
+        if self._succession is not None and self._succession.down_since_s is not None:
+            self._metrics.recovery.series(PROCESS).observe(time.monotonic() - self._succession.down_since_s)
         self._pulse.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -180,6 +183,9 @@ def _request_id(scope: Scope) -> str:
     return new_request_id()
 
 
-def create_app(settings: Settings, engine: Engine, metrics: Metrics) -> App:
-    """Return the application that serves this engine; its lifespan starts and drains it."""
-    return App(settings, engine, metrics)
+def create_app(settings: Settings, engine: Engine, metrics: Metrics, succession: Succession | None = None) -> App:
+    """Return the application that serves this engine; its lifespan starts and drains it.
+
+    A supervised one is told of its succession.
+    """
+    return App(settings, engine, metrics, succession)

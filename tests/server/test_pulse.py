@@ -12,7 +12,6 @@ import pytest
 from server import pulse as module
 from server.metrics import Metrics
 from server.pulse import BLOCKED_TICKS, GIVEN_UP_TICKS, LOOP, Pulse
-from server.supervisor import SUPERVISED, take_is_supervised
 
 TICK_S = 0.02
 
@@ -81,9 +80,3 @@ async def test_a_pause_of_the_whole_process_is_nobodys_fault(caplog, exits):
     pulse.stop()
     assert exits == []
     assert caplog.records == []
-
-
-def test_a_server_learns_whether_another_takes_its_place(monkeypatch):
-    monkeypatch.setenv(SUPERVISED, "1")
-    assert take_is_supervised()
-    assert not take_is_supervised()

@@ -1,7 +1,6 @@
 """The supervisor: what is started anew, after which pause, and what is not; in fake time."""
 
 import signal
-import subprocess
 from email.message import Message
 from urllib.error import HTTPError
 
@@ -10,14 +9,13 @@ import pytest
 from server import supervisor as module
 from server.settings import Settings
 from server.supervisor import (
-    DOWN_SINCE,
     FIRST_PAUSE_S,
     MAX_PAUSE_S,
     STEADY_S,
     Probe,
+    Succession,
     Supervisor,
     Word,
-    take_downtime_s,
 )
 
 LIVE, NOT_LIVE, SILENT = Word
@@ -31,19 +29,16 @@ class Worker:
         self.signals: list[int] = []
         self.waits_s: list[float] = []
 
-    def wait(self, timeout=None):
+    def wait(self, timeout_s):
         if self.num_waits == 0:
             return self.status
         self.num_waits -= 1
-        self.waits_s.append(timeout)
-        raise subprocess.TimeoutExpired("server", timeout)
+        self.waits_s.append(timeout_s)
+        return None
 
     def send_signal(self, number):
         self.signals.append(number)
-        self.num_waits, self.status = 0, 0
-
-    def kill(self):
-        self.num_waits, self.status = 0, -signal.SIGKILL
+        self.num_waits, self.status = 0, -number if number == signal.SIGKILL else 0
 
 
 class World:
@@ -57,8 +52,8 @@ class World:
         self.now_s += 1
         return self.probe()
 
-    def start(self, down_since_s):
-        self.down_since_s.append(down_since_s)
+    def start(self, succession):
+        self.down_since_s.append(succession.down_since_s)
         self.started.append(self.workers.pop(0))
         return self.started[-1]
 
@@ -138,18 +133,24 @@ def test_one_failed_probe_is_forgiven():
     assert len(world.started) == 1
 
 
-def test_a_server_learns_for_how_long_there_was_none(monkeypatch):
-    monkeypatch.setenv(DOWN_SINCE, "100.5")
-    assert take_downtime_s(lambda: 103.0) == 2.5
-    assert take_downtime_s(lambda: 103.0) is None
-
-
 def test_a_stop_signal_is_passed_on_and_nothing_is_started_after_it():
     world = World(Worker(5, 1), Worker(5, 1))
     world.probe = lambda: world.supervisor.stop(signal.SIGTERM) or LIVE
     assert world.run() == 0
     assert world.started[0].signals == [signal.SIGTERM]
     assert len(world.started) == 1
+
+
+def test_a_stop_signal_while_a_worker_is_being_started_reaches_it():
+    world = World(Worker(5, 1))
+
+    def start(_) -> Worker:
+        world.supervisor.stop(signal.SIGINT)
+        return world.start(Succession())
+
+    world.supervisor._start = start
+    assert world.run() == 0
+    assert world.started[0].signals == [signal.SIGTERM]
 
 
 def test_a_stop_signal_during_a_pause_ends_it():

@@ -1,6 +1,7 @@
 """A process that crashes, is stuck, or is told to stop."""
 
 import asyncio
+import os
 import signal
 import time
 
@@ -68,6 +69,21 @@ async def an_event_loop_that_is_blocked(ground: Ground) -> str:
         seconds, metric_s = await until_restarted(served, started_s)
         promise(served.pid != before, served.pid, "another process")
     return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
+
+
+@scenario
+async def a_process_that_stands_still(ground: Ground) -> str:
+    """A supervised server that does nothing any more is killed and started anew."""
+    with ground.fake(*_supervised("crash")) as served:
+        await until_answered(served)
+        await asyncio.sleep(SETTLED_S)
+        before, started_s = served.pid, time.monotonic()
+        os.kill(before, signal.SIGSTOP)
+        await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
+        noticed_s = time.monotonic() - started_s
+        seconds, _ = await until_restarted(served, started_s)
+        promise(served.pid != before, served.pid, "another process")
+    return f"answered again after {seconds:.2f} s, killed after {noticed_s:.2f} s"
 
 
 @scenario

@@ -19,6 +19,7 @@ QUICK = (
     "a_batch_that_raises",
     "logits_that_are_nan",
     "a_batch_that_does_not_fit_into_memory",
+    "an_event_loop_that_is_blocked",
     "a_stop_signal_under_load",
 )
 
