@@ -1,6 +1,8 @@
 """The supervisor: what is started anew, after which pause, and what is not; in fake time."""
 
 import signal
+import subprocess
+import sys
 from email.message import Message
 from urllib.error import HTTPError
 
@@ -188,3 +190,9 @@ def test_what_a_probe_hears(monkeypatch):
     assert hear(HTTPError("/healthz", 503, "stuck", Message(), None)) is NOT_LIVE
     assert hear(HTTPError("/healthz", 503, "too many connections", refused, None)) is LIVE
     assert Probe(Settings(port=0))() is LIVE
+
+
+def test_what_is_forked_has_started_nothing():
+    code = "import server.__main__, sys, threading; print(threading.active_count(), 'onnxruntime' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["1", "False"]
