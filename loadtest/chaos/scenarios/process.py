@@ -4,10 +4,13 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from loadtest.chaos.ground import Ground, ask, load_on, until_answered, until_restarted
 from loadtest.chaos.registry import promise, scenario
 from loadtest.machine import free_ports
+from loadtest.serving import Served
 
 NUM_CALLERS = 100
 DELAY_S = 1.0
@@ -16,74 +19,70 @@ SETTLED_S = 1.0
 """By then the supervisor has seen its worker live."""
 
 
-def _supervised(*faults: str) -> list[str]:
+@asynccontextmanager
+async def _supervised(ground: Ground, fault: str) -> AsyncIterator[Served]:
+    """Give a server that its supervisor has seen live.
+
+    Raises: Broken if no other has taken its place in the end.
+    """
     port, grpc_port = map(str, free_ports(2))
-    return ["--supervise", "--port", port, "--grpc-port", grpc_port, "--fake-faults", ",".join(faults)]
+    with ground.fake("--supervise", "--port", port, "--grpc-port", grpc_port, "--fake-faults", fault) as served:
+        await until_answered(served)
+        await asyncio.sleep(SETTLED_S)
+        before = served.pid
+        yield served
+        promise(served.pid != before, served.pid, "another process")
+
+
+async def _back(served: Served, started_s: float) -> str:
+    seconds, metric_s = await until_restarted(served, started_s)
+    return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
 
 
 @scenario
 async def a_process_that_crashes(ground: Ground) -> str:
     """A supervised server that is killed serves again in a few seconds."""
-    with ground.fake(*_supervised("crash")) as served:
-        await until_answered(served)
-        await asyncio.sleep(SETTLED_S)
-        before = served.pid
+    async with _supervised(ground, "crash") as served:
         started_s = time.monotonic()
         reply = await ask(served, "crash")
         promise(reply.status == 0, reply.status, "the connection to break")
-        seconds, metric_s = await until_restarted(served, started_s)
-        promise(served.pid != before, served.pid, "another process")
-    return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
+        return await _back(served, started_s)
 
 
 @scenario
 async def a_process_that_is_stuck(ground: Ground) -> str:
     """A supervised server whose executions hang one after another is killed and started anew."""
-    with ground.fake(*_supervised("hang")) as served:
-        await until_answered(served)
-        before, started_s = served.pid, time.monotonic()
+    async with _supervised(ground, "hang") as served:
+        started_s = time.monotonic()
         for _ in range(NUM_HANGS):
             await ask(served, "hang")
         hung_s = time.monotonic() - started_s
         await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
         noticed_s = time.monotonic() - started_s
-        seconds, _ = await until_restarted(served, started_s)
-        promise(served.pid != before, served.pid, "another process")
-    return (
-        f"answering again {seconds:.2f} s after the first of {NUM_HANGS} hangs: given up after {hung_s:.2f} s, killed "
-        f"after {noticed_s:.2f} s"
-    )
+        told = await _back(served, started_s)
+    return f"{told}, {NUM_HANGS} hangs given up after {hung_s:.2f} s, killed after {noticed_s:.2f} s"
 
 
 @scenario
 async def an_event_loop_that_is_blocked(ground: Ground) -> str:
     """A supervised server whose event loop is blocked says by what, ends, and serves again in a few seconds."""
-    with ground.fake(*_supervised("block")) as served:
-        await until_answered(served)
-        await asyncio.sleep(SETTLED_S)
-        before, started_s = served.pid, time.monotonic()
+    async with _supervised(ground, "block") as served:
+        started_s = time.monotonic()
         reply = await ask(served, "block")
         promise(reply.status == 0, reply.status, "the connection to break")
         told = served.find("event_loop_blocked")
         promise(told is not None and "faults.py" in told, told, "a line that names what blocks the event loop")
-        seconds, metric_s = await until_restarted(served, started_s)
-        promise(served.pid != before, served.pid, "another process")
-    return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
+        return await _back(served, started_s)
 
 
 @scenario
 async def a_process_that_stands_still(ground: Ground) -> str:
     """A supervised server that does nothing any more is killed and started anew."""
-    with ground.fake(*_supervised("crash")) as served:
-        await until_answered(served)
-        await asyncio.sleep(SETTLED_S)
-        before, started_s = served.pid, time.monotonic()
-        os.kill(before, signal.SIGSTOP)
+    async with _supervised(ground, "crash") as served:
+        started_s = time.monotonic()
+        os.kill(served.pid, signal.SIGSTOP)
         await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
-        noticed_s = time.monotonic() - started_s
-        seconds, _ = await until_restarted(served, started_s)
-        promise(served.pid != before, served.pid, "another process")
-    return f"answered again after {seconds:.2f} s, killed after {noticed_s:.2f} s"
+        return await _back(served, started_s)
 
 
 @scenario
