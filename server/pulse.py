@@ -67,10 +67,14 @@ class Pulse:
         self._num_missed += 1
         if self._num_missed == BLOCKED_TICKS:
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to another thread
-            _log.error("event_loop_blocked seconds=%g at=%r", BLOCKED_TICKS * TICK_S, _where(frame))
+            # Not on this thread: the log may be what blocks.
+            threading.Thread(target=_tell, args=(_where(frame),), name="pulse-tell", daemon=True).start()
         if self._num_missed == GIVEN_UP_TICKS and self._is_expendable:
-            _log.error("event_loop_given_up seconds=%g", GIVEN_UP_TICKS * TICK_S)
             os._exit(os.EX_SOFTWARE)
+
+
+def _tell(place: str) -> None:
+    _log.error("event_loop_blocked seconds=%g at=%r", BLOCKED_TICKS * TICK_S, place)
 
 
 def _where(frame: FrameType | None) -> str:

@@ -146,7 +146,7 @@ class Declared:
         self.rollbacks = Counter("adatape_canary_rollbacks_total", "Canaries sent back for doing worse", _MODEL)
         self.recovery = Histogram(
             "adatape_recovery_seconds",
-            "From a fault of an execution to the next that ended well, or of the process to the next that serves",
+            "From a fault to its end: an execution that ends well, a turn of the event loop, a process that serves",
             RECOVERY_S,
             ("fault",),
         )

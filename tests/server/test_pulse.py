@@ -69,6 +69,15 @@ async def test_an_expendable_process_ends_where_its_loop_is_blocked_for_good(exi
     assert exits == [os.EX_SOFTWARE]
 
 
+async def test_it_ends_though_it_is_the_log_that_blocks(monkeypatch, exits):
+    is_over = threading.Event()
+    monkeypatch.setattr(module._log, "error", lambda *_: is_over.wait(10))
+    with beating(is_expendable=True):
+        time.sleep(2 * GIVEN_UP_TICKS * TICK_S)  # noqa: ASYNC251
+    is_over.set()
+    assert exits == [os.EX_SOFTWARE]
+
+
 async def test_a_pause_of_the_whole_process_is_nobodys_fault(caplog, exits):
     pulse = Pulse(Metrics(), is_expendable=True)
     pulse._thread = threading.Thread()
