@@ -9,6 +9,7 @@ that already has the model's size passes through pixel for pixel.
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -198,22 +199,31 @@ def _flatten(image: Image.Image) -> Image.Image:
 def _flatten_transparent(image: Image.Image) -> Image.Image:
     """Composite on white, a few rows at a time: Pillow keeps the interpreter to itself while it does this."""
     flat = Image.new("RGB", image.size)
-    num_rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, num_rows):
-        strip = image.crop((0, top, image.width, min(top + num_rows, image.height))).convert("RGBA")
+    for strip, top in _strips(image):
         white = Image.new("RGBA", strip.size, "white")
-        white.alpha_composite(strip)
+        white.alpha_composite(strip.convert("RGBA"))
         flat.paste(white.convert("RGB"), (0, top))
     return flat
 
 
 def _flatten_16_bit(image: Image.Image) -> Image.Image:
-    samples_HW = np.asarray(image).astype(np.int64).clip(0, 65535)
-    levels_HW = (samples_HW + 128) // 257
+    """Take the upper eight bits, rounded, a few rows at a time: in numbers of eight bytes all would be gigabytes."""
+    flat = Image.new("RGB", image.size)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        levels_HW[samples_HW == transparent] = 255
-    return Image.fromarray(levels_HW.astype(np.uint8), mode="L").convert("RGB")
+    for strip, top in _strips(image):
+        samples_HW = np.asarray(strip).astype(np.int64).clip(0, 65535)
+        levels_HW = (samples_HW + 128) // 257
+        if isinstance(transparent, int):
+            levels_HW[samples_HW == transparent] = 255
+        flat.paste(Image.fromarray(levels_HW.astype(np.uint8), mode="L").convert("RGB"), (0, top))
+    return flat
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    """Give a few rows of an image after another, each with the number of its first row."""
+    num_rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, num_rows):
+        yield image.crop((0, top, image.width, min(top + num_rows, image.height))), top
 
 
 def _describe(data: bytes) -> str:

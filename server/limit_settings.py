@@ -47,8 +47,9 @@ class LimitSettings(BaseSettings):
     """Most images in one classify request. Lower it where memory is short."""
 
     max_json_values: Positive = 500_000
-    """Most values in a JSON document; a list, an object or a key counts as 8. Parsing holds up everyone else, so beyond
-    this tensors ought to come in binary form. Raise it where callers send large flat arrays as JSON all the same."""
+    """Most values in a JSON document; a list, an object or a key counts as 8, and 25 bytes are one at least. Parsing
+    holds up everyone else, so beyond this tensors ought to come in binary form, and images raw. Raise it where callers
+    send large flat arrays as JSON all the same."""
 
     max_json_depth: Annotated[int, Field(gt=0, le=DEEPEST_JSON)] = 64
     """Most lists and objects inside one another in a JSON document. Raise it for tensors of very many dimensions."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.documents import STRUCTURE_WEIGHT, read_json
+from server.documents import STRUCTURE_WEIGHT, TEXT_BYTES, read_json
 from server.errors import BadRequest, PayloadTooLarge
 from server.limit_settings import DEEPEST_JSON, JsonLimits
 from server.settings import Settings
@@ -29,6 +29,15 @@ def test_json_is_counted_before_it_is_parsed(text, cost):
     assert read_json(text, JsonLimits(cost, 64)) == json.loads(text)
     with pytest.raises(PayloadTooLarge, match=f"JSON values; got {cost}; expected at most {cost - 1}"):
         read_json(text, JsonLimits(cost - 1, 64))
+
+
+def test_text_is_bounded_as_well():
+    text = b'"' + b"a" * (10 * TEXT_BYTES - 2) + b'"'
+    assert read_json(text, JsonLimits(10, 64)) == json.loads(text)
+    with pytest.raises(
+        PayloadTooLarge, match=f"bytes of JSON; got {10 * TEXT_BYTES}; expected at most {9 * TEXT_BYTES}:"
+    ):
+        read_json(text, JsonLimits(9, 64))
 
 
 def depth_of(document: object) -> int:

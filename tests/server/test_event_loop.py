@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from server.app.arrivals import Arrivals
 from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
+from server.documents import TEXT_BYTES
 from server.metrics import Metrics
 from server.settings import Settings
 from tests.server.surface import make_app
@@ -32,6 +33,7 @@ BEAT_S = 0.001
 NUM_TRIES = 3
 """The best of so many counts: a garbage collection of all that pytest keeps may fall into any one."""
 LARGEST = Settings.model_fields["max_body_bytes"].default
+LARGEST_JSON = TEXT_BYTES * Settings.model_fields["max_json_values"].default
 SIDE_PX = 7000
 
 
@@ -114,6 +116,12 @@ CASES = {
     "text": lambda: to_call("/v1/classify", filled(b'{"image":"', b"\\u0041", b'"}'), "application/json"),
     "base64": lambda: to_call(
         "/v1/classify", b'{"image":"' + base64.b64encode(bytes(LARGEST * 3 // 4 - 99)) + b'"}', "application/json"
+    ),
+    "as much text as may be": lambda: to_call(
+        "/v1/classify", b'{"image":"' + b"\\u0041" * (LARGEST_JSON // 6 - 3) + b'"}', "application/json"
+    ),
+    "as much base64 as may be": lambda: to_call(
+        "/v1/classify", b'{"image":"' + base64.b64encode(bytes(LARGEST_JSON * 3 // 4 - 99)) + b'"}', "application/json"
     ),
     "png": lambda: to_call("/v1/classify", picture("RGB"), "image/png"),
     "png with alpha": lambda: to_call("/v1/classify", picture("RGBA"), "image/png"),
