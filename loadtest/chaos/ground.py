@@ -165,10 +165,13 @@ async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterat
 
 
 async def until_answered(served: Served, status: int = 200, limit_s: float = 30.0) -> float:
-    """Ask until a sound image gets this status; return the seconds that took, or the limit."""
+    """Ask until a sound image gets this status; return the seconds that took.
+
+    Raises: Broken, with what was said last, if it has not by the limit.
+    """
     started_s = time.monotonic()
-    while time.monotonic() - started_s < limit_s:
-        if (await ask(served)).status == status:
-            break
+    while (reply := await ask(served)).status != status:
+        is_late = time.monotonic() - started_s > limit_s
+        promise(not is_late, f"{reply.status} {reply.body!r}", f"{status} in less than {limit_s:g} s")
         await asyncio.sleep(_POLL_S)
     return time.monotonic() - started_s

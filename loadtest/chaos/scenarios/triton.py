@@ -8,8 +8,6 @@ from loadtest.chaos.registry import promise, scenario
 from loadtest.serving import Served, total
 from loadtest.wire import find_header
 
-_POLL_S = 0.05
-
 
 async def _refused(served: Served) -> float:
     """Ask until it is refused; return how long that took.
@@ -26,19 +24,6 @@ async def _refused(served: Served) -> float:
     return seconds
 
 
-async def _back(served: Served) -> float:
-    """Ask until there is an answer; return how long that took.
-
-    Raises: Broken, with what was said last, if there is none in time.
-    """
-    started_s = time.monotonic()
-    while (reply := await ask(served)).status != 200:
-        is_late = time.monotonic() - started_s > MAX_RECOVERY_S
-        promise(not is_late, f"{reply.status} {reply.body!r}", f"answers in less than {MAX_RECOVERY_S:g} s")
-        await asyncio.sleep(_POLL_S)
-    return time.monotonic() - started_s
-
-
 @scenario
 async def a_triton_that_hangs_and_one_that_is_killed(ground: Ground) -> str:
     """While a Triton hangs or is dead its gateway refuses at once and says so; it is used again once it is back."""
@@ -49,13 +34,13 @@ async def a_triton_that_hangs_and_one_that_is_killed(ground: Ground) -> str:
             triton.pause()
             hung_s = await _refused(served)
             triton.resume()
-            resumed_s = await _back(served)
+            resumed_s = await until_answered(served, limit_s=MAX_RECOVERY_S)
             triton.kill()
             killed_s = await _refused(served)
             ready, _ = await asyncio.to_thread(served.fetch, "/readyz")
             promise(ready == 503, ready, "503 from /readyz while no Triton is up")
             await asyncio.to_thread(triton.start)
-            restarted_s = await _back(served)
+            restarted_s = await until_answered(served, limit_s=MAX_RECOVERY_S)
         promise(set(load.statuses) == {200, 503}, dict(load.statuses), "answers, and refusals with 503")
         number = total(served.counts(), "adatape_recovery_seconds_count", fault="outage")
         promise(number >= 1, number, "a recovery from an outage in the metrics")
