@@ -24,6 +24,8 @@ from adatape.data import Split, open_source
 from adatape.flops import stage_flops
 from adatape.model import AdaTape
 from adatape.plots import plot_curve
+from adatape.rounds.checkpoint import is_rounds
+from adatape.rounds.report import evaluate_run, table, write
 from adatape.transformer import to_inputs
 
 BATCH_SIZE = 256
@@ -116,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
+        if is_rounds(args.run):
+            return _report_rounds(args)
         expected = read_curve(args.check) if args.check else None
         curve = _measure(args, expected)
         print(_report(curve))
@@ -134,6 +138,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if lines else 0
 
 
+def _report_rounds(args: argparse.Namespace) -> int:
+    told = evaluate_run(args.run, args.data, args.split or "validation")
+    print(table(told))
+    out = args.json or args.run / ("test.json" if told["split"] == "test" else "curve.json")
+    write(told, out)
+    print(f"wrote {out} and its plots")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.evaluate", description="Measure a run's quality curve.")
     parser.add_argument("run", type=Path, help="run folder, for example runs/cifar10")
@@ -141,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("validation", "test"), help="default: validation, or that of --check")
     parser.add_argument("--caps", type=int, nargs="+", help="default: 0 to the tape capacity, or those of --check")
     parser.add_argument("--out", type=Path, help="folder for curve.json (or test.json) and plots; default: the run's")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="where a rounds model's figures go; default: the run's"
+    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with this curve.json or manifest.json")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
