@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adatape.rounds.cells import CellTokeniser, take, windows
+from adatape.rounds.cells import CellTokeniser, crops, take, windows
 from adatape.rounds.config import RoundsConfig
 from adatape.rounds.flops import prefix_flops
 from adatape.rounds.model import Glance, RoundsModel, may_look
@@ -155,6 +155,8 @@ def test_the_best_cells_are_read_first() -> None:
 
 def test_windows_cut_with_a_halo_of_zeros_outside() -> None:
     x = torch.arange(1.0, 17).view(1, 1, 4, 4)
+    picks = torch.tensor([[3, 1]])
+    assert torch.equal(crops(x, picks, 2, 1), windows(x, 2, 1)[0, [3, 1]])
     assert windows(x, 2, 0)[0, 1, 0].tolist() == [[3, 4], [7, 8]]
     assert windows(x, 2, 1)[0, 0, 0].tolist() == [[0, 0, 0, 0], [0, 1, 2, 3], [0, 5, 6, 7], [0, 9, 10, 11]]
 
