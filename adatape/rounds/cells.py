@@ -36,7 +36,7 @@ class CellTokeniser(nn.Module):
         detail_BCHW = self.pixels(F.pad(x_BCHW, (HALO,) * 4))
         detail_NCHW = windows(detail_BCHW, self.grid, 0).flatten(0, 1)
         context_NCHW = _twice(windows(context_BCHW, self.grid, 1).flatten(0, 1))
-        return self._token(detail_NCHW, context_NCHW).view(len(x_BCHW), self.grid**2, -1) + self.position
+        return self._token(detail_NCHW, context_NCHW).view(x_BCHW.shape[0], self.grid**2, -1) + self.position
 
     def picked(self, x_BCHW: Tensor, context_BCHW: Tensor, picks_BT: Tensor) -> Tensor:
         """Return the tokens [B,T,D] of picked cells, having computed nothing of the others."""
@@ -79,4 +79,4 @@ def _twice(context_NCHW: Tensor) -> Tensor:
 
 def take(entries_BM: Tensor, picks_BT: Tensor) -> Tensor:
     """Return each sample's picked entries: [B,T,...] from [B,M,...]."""
-    return entries_BM[torch.arange(len(picks_BT), device=picks_BT.device)[:, None], picks_BT]
+    return entries_BM[torch.arange(picks_BT.shape[0], device=picks_BT.device)[:, None], picks_BT]

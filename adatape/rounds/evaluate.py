@@ -32,7 +32,7 @@ def answer(model: RoundsModel, split: Split, order: Order | None = None, batch_s
     for pixels in torch.split(torch.from_numpy(split.x), batch_size):
         x_BCHW = to_pixels(pixels)
         glance = model.glance(x_BCHW)
-        chosen_BM = glance.order if order is None else order(glance.score_BM)
+        chosen_BM = glance.order_BM if order is None else order(glance.score_BM)
         parts.append(model.answers(x_BCHW, glance, chosen_BM).logits_BPC)
     return torch.cat(parts)
 

@@ -33,18 +33,15 @@ NUM_GLANCE = 4
 class Glance:
     """What everyone pays for.
 
-    Shapes: logits_BC; tokens_BLD, the quarters; context_BCHW, a map that cells see; score_BM, the expected loss that
-    reading each cell saves: the order of reading is its descending order.
+    Shapes: logits_BC; tokens_BLD, the quarters; context_BCHW, a map that cells see; score_BM, the loss that reading
+    each cell is expected to save; order_BM, the cells from the best score down.
     """
 
     logits_BC: Tensor
     tokens_BLD: Tensor
     context_BCHW: Tensor
     score_BM: Tensor
-
-    @property
-    def order(self) -> Tensor:
-        return self.score_BM.argsort(dim=1, descending=True)
+    order_BM: Tensor
 
 
 @dataclass(slots=True)
@@ -94,6 +91,8 @@ class RoundsModel(Classifier):
         self.blocks = nn.ModuleList(RoundBlock(*sizes) for _ in range(config.depth))
         self.norm = layer_norm(config.dim)
         self.head = nn.Linear(config.dim, config.num_classes)
+        self.groups: Tensor
+        self.register_buffer("groups", _groups(config), persistent=False)
         self.worth = WorthHead(len(config.prefixes), config.num_classes).requires_grad_(False)  # fitted after training
 
     def glance(self, x_BCHW: Tensor) -> Glance:
@@ -106,7 +105,8 @@ class RoundsModel(Classifier):
         quarters_BLD = F.avg_pool2d(coarse_BCHW, coarse_BCHW.shape[2] // 2).flatten(2).transpose(1, 2)
         tokens_BLD = self.glance_token(quarters_BLD) + self.glance_position
         logits_BC = self.glance_head(readout_BD)
-        return Glance(logits_BC, tokens_BLD, context_BCHW, self._score(coarse_BCHW.detach(), readout_BD.detach()))
+        score_BM = self._score(coarse_BCHW.detach(), readout_BD.detach())
+        return Glance(logits_BC, tokens_BLD, context_BCHW, score_BM, score_BM.argsort(dim=1, descending=True))
 
     def _score(self, coarse_BCHW: Tensor, readout_BD: Tensor) -> Tensor:
         """Match the glance's readout with each cell's key; detached, so that judging does not bend what is judged."""
@@ -116,13 +116,13 @@ class RoundsModel(Classifier):
     def forward(self, x_BCHW: Tensor) -> Answers:
         """Answer at all prefixes in one pass; in training from a drawn order, with a rival to its first round."""
         glance = self.glance(x_BCHW)
-        order_BM = self._drawn(glance.score_BM.detach()) if self.training else glance.order
+        order_BM = self._drawn(glance.score_BM.detach()) if self.training else glance.order_BM
         return self.answers(x_BCHW, glance, order_BM)
 
     def answers(self, x_BCHW: Tensor, glance: Glance, order_BM: Tensor) -> Answers:
         """Answer at all prefixes in one pass, reading in a given order."""
         tape_BMD = take(self.cells.dense(x_BCHW, glance.context_BCHW), order_BM)
-        batch, sizes = len(tape_BMD), self.config.sizes
+        batch, sizes = tape_BMD.shape[0], self.config.sizes
         readouts = [readout.expand(batch, 1, -1) for readout in self.readout]
         parts = [glance.tokens_BLD]
         for tape_BTD, readout_B1D in zip(torch.split(tape_BMD, list(sizes), dim=1), readouts, strict=True):
@@ -151,8 +151,8 @@ class RoundsModel(Classifier):
         what the round before returned, None for round 1.
         """
         start, end = self.config.prefixes[number - 1 : number + 1]
-        tape_BTD = self.cells.picked(x_BCHW, glance.context_BCHW, glance.order[:, start:end])
-        parts = [tape_BTD, self.readout[number - 1].expand(len(tape_BTD), 1, -1)]
+        tape_BTD = self.cells.picked(x_BCHW, glance.context_BCHW, glance.order_BM[:, start:end])
+        parts = [tape_BTD, self.readout[number - 1].expand(tape_BTD.shape[0], 1, -1)]
         groups_K = self.groups[: self.ends[number - 1] + 1]
         x_BLD = torch.cat([glance.tokens_BLD, *parts] if number == 1 else parts, dim=1)
         mask_LK = may_look(groups_K[-x_BLD.shape[1] :], groups_K)
@@ -161,14 +161,6 @@ class RoundsModel(Classifier):
             x_BLD, seen_2BKD = block(x_BLD, mask_LK, NUM_GLANCE if number == 1 else 0, past[index] if past else None)
             seen.append(seen_2BKD)
         return self.head(self.norm(x_BLD[:, -1])), seen
-
-    @cached_property
-    def groups(self) -> Tensor:
-        """The round of each token in a training pass: 0 for the glance, -1 for the rival first round at the end."""
-        groups = [0] * NUM_GLANCE
-        for number, size in enumerate(self.config.sizes, start=1):
-            groups += [number] * (size + 1)
-        return torch.tensor(groups + [-1] * (self.config.sizes[0] + 1), device=self.head.weight.device)
 
     @cached_property
     def ends(self) -> list[int]:
@@ -188,6 +180,14 @@ class RoundsModel(Classifier):
         first = self.config.sizes[0]  # the rival's cells are drawn from all that remain, not the next best
         rest = first + torch.randperm(score_BM.shape[1] - first, device=score_BM.device)
         return torch.cat([order_BM[:, :first], order_BM[:, rest]], dim=1)
+
+
+def _groups(config: RoundsConfig) -> Tensor:
+    """Return the round of each token in a training pass: 0 for the glance, -1 for the rival first round at the end."""
+    groups = [0] * NUM_GLANCE
+    for number, size in enumerate(config.sizes, start=1):
+        groups += [number] * (size + 1)
+    return torch.tensor(groups + [-1] * (config.sizes[0] + 1))
 
 
 def to_pixels(pixels_BHWC: Tensor) -> Tensor:

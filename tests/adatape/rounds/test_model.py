@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adatape.rounds.cells import CellTokeniser, crops, take, windows
 from adatape.rounds.config import RoundsConfig
 from adatape.rounds.flops import prefix_flops
-from adatape.rounds.model import Glance, RoundsModel, may_look
+from adatape.rounds.model import RoundsModel, may_look
 
 SMALL = RoundsConfig(
     "small",
@@ -66,7 +66,7 @@ def test_an_answer_does_not_change_with_what_is_read_later() -> None:
     model, x = make_model(), images()
     with torch.no_grad():
         glance = model.glance(x)
-        order = glance.order
+        order = glance.order_BM
         other = torch.cat([order[:, :5], order[:, 5:].flip(1)], dim=1)
         swapped = torch.cat([order[:, 2:4], order[:, :2], order[:, 4:]], dim=1)
         usual = model.answers(x, glance, order).logits_BPC
@@ -136,7 +136,7 @@ def test_what_is_not_picked_is_not_tokenised() -> None:
         model.read(x, glance, 2, past)
     assert sizes == [3 * 2, 3 * 3]
     poisoned = x.clone()  # pixels beyond the picked cells and their halos may be anything
-    unread = torch.ones(3, 16, dtype=torch.bool).scatter_(1, glance.order[:, :2], False)
+    unread = torch.ones(3, 16, dtype=torch.bool).scatter_(1, glance.order_BM[:, :2], False)
     read = torch.zeros(3, 1, 32, 32)
     for sample, cell in itertools.product(range(3), range(16)):
         if not unread[sample, cell]:
@@ -148,9 +148,12 @@ def test_what_is_not_picked_is_not_tokenised() -> None:
 
 
 def test_the_best_cells_are_read_first() -> None:
-    scores = torch.tensor([[0.1, 0.9, -0.5, 0.3]])
-    glance = Glance(torch.zeros(1, 2), torch.zeros(1, 4, 2), torch.zeros(1, 1, 8, 8), scores)
-    assert glance.order.tolist() == [[1, 3, 0, 2]]
+    model = make_model()
+    with torch.no_grad():
+        glance = model.glance(images())
+    ranked = take(glance.score_BM, glance.order_BM)
+    assert (ranked.diff(dim=1) <= 0).all()
+    assert len(set(map(tuple, glance.order_BM.tolist()))) == 3  # each image has an order of its own
 
 
 def test_windows_cut_with_a_halo_of_zeros_outside() -> None:
