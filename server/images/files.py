@@ -4,6 +4,7 @@ This is the one place that tells formats apart: limits and decoders follow from 
 or a caller calls the file.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ WEBP_MAX_PIXELS = 4096 * 4096
 """Pillow copies a WebP image's pixels while it keeps the interpreter, and so everyone else, waiting."""
 _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 _WEBP_HEAD_BYTES = 30
+_GIF_HEAD_BYTES = 13
+_GIF_FRAME = struct.Struct("<4H")
 
 _RUNS_MAX_PIXELS = 4_000_000
 """Pillow decodes run-length coding in Python and byte by byte: these take it two seconds at most."""
@@ -62,8 +65,8 @@ def pixels_of(data: bytes) -> int | None:
     match kind_of(data):
         case "PNG":
             return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
-        case "GIF":
-            return int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little")
+        case "GIF" if (size := _gif_size(data)) is not None:
+            return size[0] * size[1]
         case "BMP":
             width, height = _bmp_size(data)
             return width * height * (_RUNS_FACTOR if _has_runs(data) else 1)
@@ -102,6 +105,27 @@ def read_webp(data: bytes, max_pixels: int, _leash: Leash) -> Source:
     if size is not None:
         check_size(*size, min(max_pixels, WEBP_MAX_PIXELS))
     return Source("WEBP", data)
+
+
+def _gif_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size of the first frame as it is decoded: the screen, or more where the frame goes beyond it."""
+    if len(data) < _GIF_HEAD_BYTES:
+        return None
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = _GIF_HEAD_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while at + _GIF_FRAME.size < len(data) and data[at] != ord(";"):
+        if data[at] == ord(","):
+            left, top, across, down = _GIF_FRAME.unpack_from(data, at + 1)
+            return max(width, left + across), max(height, top + down)
+        at = _after_blocks(data, at + 2) if data[at] == ord("!") else at + 1
+    return None
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    """Return where the blocks of a GIF's extension end."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ _PIECE_BYTES = 1 << 20
 def read_png(data: bytes, _max_pixels: int, leash: Leash) -> Source:
     """Return the first picture of a PNG file.
 
-    Raises: PayloadTooLarge for a file of very many pieces.
+    Raises: NotAnImage if it says twice what it is; PayloadTooLarge for a file of very many pieces.
     """
     view = memoryview(data)
     head, picture, tail = [view[:_START]], list[memoryview](), list[memoryview]()
@@ -46,7 +46,9 @@ def read_png(data: bytes, _max_pixels: int, leash: Leash) -> Source:
         elif name == b"eXIf":
             exif = exif or data[start + 8 : end - 4]
         elif name not in _LEFT_OUT:
-            if name == b"IHDR" and not picture:
+            if name == b"IHDR":
+                if header:
+                    raise NotAnImage(f"the {KIND} image is broken", "a second header", "a complete file")
                 header = data[start + 8 : end - 4]
             (tail if picture else head).append(view[start:end])
     joined = b"".join(picture)

@@ -219,6 +219,21 @@ def test_the_header_tells_the_size_before_anything_is_decoded(kind):
     assert (jpeg_pixels(data) if kind == "JPEG" else pixels_of(data)) == 80 * 60
 
 
+def test_a_frame_beyond_its_screen_is_as_large_as_it_is():
+    whole = photo("GIF")
+    start = 13 + 3 * 256
+    small = whole[:6] + b"\1\0\1\0" + whole[10:13] + whole[13:start] + b"!\xfe\3,,,\0" + whole[start:]
+    assert pixels_of(small) == 80 * 60
+    assert read(small).placement.width == 80
+
+
+def test_a_png_says_once_how_large_it_is():
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    data = photo("PNG")
+    with pytest.raises(NotAnImage, match="the PNG image is broken; got a second header"):
+        read(data[:8] + header + data[8:])
+
+
 # --- No picture is silently incomplete -----------------------------------------------------
 
 
