@@ -1,7 +1,6 @@
 """Which way up the camera was held, from EXIF or XMP.
 
-Only this one tag is looked at. A general parser of EXIF would unfold all that a directory points at: thousands of tags
-that each name the same megabytes.
+Only this one tag is looked at: a general parser reads, keeps and logs all that a directory points at.
 """
 
 import re

@@ -63,7 +63,7 @@ def mpf() -> bytes:
 # --- The scans of the picture, and no others -----------------------------------------------
 
 
-@pytest.mark.parametrize("extra", [b"", mpf(), segment(0xFE, b"x"), b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize("extra", [b"", mpf(), segment(0xFE, b"x"), b"\xff" * 4], ids=["jpeg", "mpo", "com", "fill"])
 def test_scans_count_whatever_a_file_is_called(extra):
     with pytest.raises(PayloadTooLarge, match="scans of the JPEG image; got 101; expected at most 100"):
         read(with_segments(again_and_again(200), extra))
@@ -269,9 +269,12 @@ LACKING = {
 }
 
 
+EXTRA = {"plain": b"", "broken exif": chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff"), "text": chunk(b"tEXt", b"a\0b")}
+
+
 @pytest.mark.parametrize("data", LACKING.values(), ids=LACKING)
 @pytest.mark.parametrize("interlaced", [0, 1])
-@pytest.mark.parametrize("extra", [b"", chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff"), chunk(b"tEXt", b"a\0b")])
+@pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
 def test_a_png_without_all_its_pixels_is_broken(data, interlaced, extra):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 80, 60, 8, 2, 0, 0, interlaced))
     with pytest.raises(NotAnImage, match=r"the PNG image is broken; got .*; expected"):
