@@ -13,7 +13,7 @@ from PIL.Image import Image
 from server.image_limits import check_size
 from server.images.leash import Leash
 
-WEBP_MAX_PIXELS = 4096 * 4096
+WEBP_MAX_PIXELS = 4096 * 3072
 """Pillow copies a WebP image's pixels while it keeps the interpreter, and so everyone else, waiting."""
 _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 _WEBP_HEAD_BYTES = 30
