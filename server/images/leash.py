@@ -30,7 +30,7 @@ class Leash:
         self._began_s: float | None = None
 
     def __enter__(self) -> Self:
-        """Begin to count, in the present thread, unless that has begun."""
+        """Begin to count, in the present thread."""
         self._began_s = time.thread_time()
         return self
 
