@@ -1,8 +1,10 @@
 """`python -m server`: settings, then the application, then run until told to stop."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
+import io
 import logging
 import math
 import os
@@ -33,6 +35,7 @@ from server.logs import set_up_logs
 from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
+from server.redaction import redact
 from server.settings import Settings
 from server.supervisor import Succession, supervise
 from server.tls import Certificates, read_certificates
@@ -152,18 +155,25 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession |
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
+    """Return the settings, or end with what is wrong with them, without the secrets that they may hold."""
+    complaint = io.StringIO()
     try:
-        return CommandLine(_cli_parse_args=list(arguments))
+        with contextlib.redirect_stderr(complaint):
+            return CommandLine(_cli_parse_args=list(arguments))
     except ValidationError as error:
         raise SystemExit("\n".join(_to_line(fault) for fault in error.errors())) from error
+    finally:
+        sys.stderr.write(redact(complaint.getvalue()))
 
 
 def _to_line(fault: object) -> str:
     assert isinstance(fault, dict)
     place = ".".join(str(part) for part in fault["loc"])
     if not place:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    return f"{place}; got {fault['input']}; expected: {fault['msg']}"
+        return redact(str(fault["msg"]).removeprefix("Value error, "))
+    field = CommandLine.model_fields.get(place)
+    got = "something else" if field is not None and not field.repr else redact(str(fault["input"]))
+    return f"{place}; got {got}; expected: {fault['msg']}"
 
 
 def _allow_open_files() -> None:
@@ -203,7 +213,7 @@ def _read_certificates(settings: Settings, metrics: Metrics) -> Certificates | N
     try:
         return read_certificates(settings, metrics)
     except ValueError as error:
-        raise SystemExit(str(error)) from error
+        raise SystemExit(redact(str(error))) from error
 
 
 def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Engine:
@@ -211,7 +221,7 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
     try:
         engine = build_engine(settings, metrics, make_policy)
     except (ServeError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+        raise SystemExit(redact(str(error))) from error
     if not engine.repository.families():
         broken = [f"  {place}: {reason}" for place, reason in sorted(engine.repository.broken().items())]
         what = f"model repository; got no complete family in {settings.model_repository}; expected at least one"

@@ -31,7 +31,7 @@ class AccessSettings(BaseSettings):
     """TOML file of tenants, the hashes of their API keys and their limits: docs/security.md describes it. It is read
     again when it changes, so keys rotate without a restart."""
 
-    api_keys: SecretStr | None = None
+    api_keys: SecretStr | None = Field(None, repr=False)
     """Hash lines of more keys, as TENANT=LINE,TENANT=LINE: for environments that hand over secrets as variables.
     `python -m server.keys` makes both."""
 
@@ -50,7 +50,9 @@ class AccessSettings(BaseSettings):
     tls_client_ca: Path | None = None
     """PEM file of the authorities whose clients may connect; no others may then."""
 
-    quota_store: Annotated[str, Field(pattern=r"^(memory|sqlite:.+|rediss?://.+)$")] = "sqlite:adatape-quota.sqlite3"
+    quota_store: Annotated[str, Field(pattern=r"^(memory|sqlite:.+|rediss?://.+)$", repr=False)] = (
+        "sqlite:adatape-quota.sqlite3"
+    )
     """Where usage and quotas outlive a restart: `sqlite:PATH`, `redis://HOST:PORT/DB` to share them between several
     servers, or `memory` to forget them. Opened only where there are tenants."""
 

@@ -4,11 +4,13 @@ from threading import Lock
 
 from server.errors import NotAnImage, PayloadTooLarge
 
-_SCAN = b"\xff\xda"
-"""Begins a scan of a JPEG, and stands nowhere else in its coded data."""
+_MAX_SIDE = 65_535
+"""As in a JPEG. Shrinking a longer row takes gigabytes for its weights alone, and holds up everyone else for it."""
 _MAX_SCANS = 100
 """An encoder writes some ten. Each passes over the whole image, however few bytes it has: a file of many would take a
 thread for an hour."""
+_MAX_PASSES = 32
+"""Over the samples of the largest image, a second and a half; an encoder of four colours comes to 24."""
 
 
 class PixelBudget:
@@ -32,11 +34,20 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     size = f"{width} x {height}"
     if width * height > max_pixels:
         raise PayloadTooLarge("the image has too many pixels", size, f"at most {max_pixels} in all")
+    if max(width, height) > _MAX_SIDE:
+        raise PayloadTooLarge("the image is too long", size, f"sides of at most {_MAX_SIDE}")
     if width * height == 0:
         raise NotAnImage("the image has no pixels", size, "at least 1 x 1")
 
 
-def check_scans(data: bytes) -> None:
-    """Raise PayloadTooLarge for a JPEG that passes over its pixels again and again."""
-    if (num_scans := data.count(_SCAN)) > _MAX_SCANS:
+def check_scans(num_scans: int) -> None:
+    """Raise PayloadTooLarge for a JPEG picture of very many scans."""
+    if num_scans > _MAX_SCANS:
         raise PayloadTooLarge("scans of the JPEG image", num_scans, f"at most {_MAX_SCANS}")
+
+
+def check_passes(num_samples: int, max_pixels: int) -> None:
+    """Raise PayloadTooLarge for a JPEG picture whose scans together pass over that many samples of it."""
+    if num_samples > _MAX_PASSES * max_pixels:
+        limit = f"at most {_MAX_PASSES * max_pixels}"
+        raise PayloadTooLarge("samples that the scans of the JPEG image pass over", num_samples, limit)

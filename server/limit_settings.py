@@ -43,6 +43,10 @@ class LimitSettings(BaseSettings):
     """Most pixels of all images of one request together: decoding takes a thread about a second for 100 million. Raise
     it for batches of large photos."""
 
+    max_decode_s: Span = 5.0
+    """Longest that decoding one image may take, in seconds of the processor's time; more is refused. The largest honest
+    photos take one or two: raise it with `max_pixels`, or on a slow machine."""
+
     max_files: Positive = 64
     """Most images in one classify request. Lower it where memory is short."""
 

@@ -1,4 +1,4 @@
-"""How the log looks: lines for people, or one JSON object a line for machines. Neither holds a payload.
+"""How the log looks: lines for people, or one JSON object a line for machines. Neither holds a payload or a secret.
 
 A call such as `_log.info("cap_moved model=%s to=%d", name, cap)` becomes
 `{"time": "...", "level": "info", "logger": "adatape.controller", "event": "cap_moved", "model": "...", "to": 4}`.
@@ -14,8 +14,10 @@ from typing import Any
 
 import orjson
 
+from server.redaction import redact
 from server.settings import Settings
 
+_OURS = "adatape"
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _FIELD = re.compile(r"(\w+)=(\S+)")
 _PLACEHOLDER = re.compile(r"%[-+#.\d]*[a-zA-Z]")
@@ -23,11 +25,24 @@ _OWN = ("time", "level", "logger", "event", "message", "exception")
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send every logger's lines to standard error, at the level and in the format that the settings name."""
+    """Send the log to standard error, our lines at the level and all in the format that the settings name.
+
+    Of libraries only warnings are heard: what they say below that quotes what they are given, images and addresses.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(_TEXT))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(_TEXT))
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or _is_ours(record))
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+    logging.getLogger(_OURS).setLevel(level)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+
+
+class TextFormatter(logging.Formatter):
+    """Renders a line for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,7 +56,7 @@ class JsonFormatter(logging.Formatter):
             **_read_fields(record),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _printable(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode("utf-8")
 
 
@@ -51,8 +66,8 @@ def _read_fields(record: logging.LogRecord) -> dict[str, Any]:
     fields = _FIELD.findall(template)
     event = template.split(" ", 1)[0]
     num_open = sum(_PLACEHOLDER.search(form) is not None for _, form in fields)
-    is_ours = isinstance(values, tuple) and num_open == len(values) == len(_PLACEHOLDER.findall(template))
-    if not is_ours or not event.isidentifier() or {name for name, _ in fields} & set(_OWN):
+    is_plain = isinstance(values, tuple) and num_open == len(values) == len(_PLACEHOLDER.findall(template))
+    if not (is_plain and _is_ours(record)) or not event.isidentifier() or {name for name, _ in fields} & set(_OWN):
         return {"message": _printable(record.getMessage())}
     assert isinstance(values, tuple)
     rest = iter(values)
@@ -62,7 +77,7 @@ def _read_fields(record: logging.LogRecord) -> dict[str, Any]:
 def _to_plain(form: str, rest: Iterator[object]) -> object:
     """Return what JSON has for a field: a number as it is, infinity and what stands inside other text as text."""
     if _PLACEHOLDER.search(form) is None:
-        return form
+        return _printable(form)
     value = next(rest)
     if _PLACEHOLDER.fullmatch(form) is None:
         return _printable(form % value)
@@ -71,6 +86,10 @@ def _to_plain(form: str, rest: Iterator[object]) -> object:
     return _printable(str(value))
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == _OURS
+
+
 def _printable(text: str) -> str:
-    """Drop lone surrogates, which UTF-8 cannot carry."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Drop secrets, and lone surrogates, which UTF-8 cannot carry."""
+    return redact(text).encode("utf-8", "replace").decode("utf-8")

@@ -6,6 +6,7 @@ largest tape a sample may read; a *receipt* says what its answer cost.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ class Ask:
     deadline_s: float | None = None
     min_accuracy: float | None = None
     priority: Priority = Priority.NORMAL
+
+    def deadline_at(self, arrival_s: float) -> float:
+        """Return the monotonic time of the deadline of what arrived then, infinity if it has none."""
+        return inf if self.deadline_s is None else arrival_s + self.deadline_s
 
 
 @dataclass(frozen=True, slots=True)

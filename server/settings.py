@@ -1,6 +1,7 @@
 """Every knob of the server, in one class whose fields say why one would change them.
 
-Values come from keyword arguments, then `ADATAPE_*` environment variables, then the defaults.
+Values come from keyword arguments, then `ADATAPE_*` environment variables, then the defaults. A field with repr=False
+may hold a secret: its value is shown nowhere.
 """
 
 import os
@@ -33,7 +34,12 @@ class Settings(AccessSettings, LimitSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     port: Port = 8000
@@ -53,7 +59,7 @@ class Settings(AccessSettings, LimitSettings):
     """How the fake backend misbehaves, such as `raise,nan,slow=0.01`: for trying what becomes of requests then. See
     `docs/reliability.md`."""
 
-    triton_url: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:8011"
+    triton_url: Annotated[str, Field(pattern=r"^[^\s,:@]+:\d+(,[^\s,:@]+:\d+)*$")] = "127.0.0.1:8011"
     """gRPC addresses of Tritons that serve the same model repository, as host:port,host:port."""
 
     triton_timeout_s: Span = 3.0
@@ -142,7 +148,7 @@ class Settings(AccessSettings, LimitSettings):
     log_format: Literal["text", "json"] = "text"
     """`json` writes one object a line, for machines that collect logs."""
 
-    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = Field(None, repr=False)
     """OpenTelemetry collector (OTLP over HTTP) that gets each request's trace: http://localhost:4318. Off without."""
 
     @model_validator(mode="before")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server import __version__
+from server.redaction import redact
 
 CALLER: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The W3C `traceparent` of the call that the present task answers; surfaces set it where traces are on."""
@@ -70,7 +71,7 @@ class Tracer:
             for child in children:
                 self._start(child, inside, to_ns, SpanKind.INTERNAL).end(to_ns(child.end_s))
             if error:
-                span.set_status(Status(StatusCode.ERROR, error))
+                span.set_status(Status(StatusCode.ERROR, redact(error)))
         span.end(to_ns(root.end_s))
         return f"{span.get_span_context().trace_id:032x}"
 

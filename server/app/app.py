@@ -48,12 +48,12 @@ class App:
         self.engine = engine
         self._settings = settings
         self._metrics = metrics
-        self._classify = Classify(engine, settings)
         metrics.recovery.series(PROCESS)
         self._succession = succession
         self._pulse = Pulse(metrics, is_expendable=succession is not None)
         self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
+        self._classify = Classify(engine, settings, self.plane.decoders)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
         models = Models(engine, settings)
@@ -137,7 +137,7 @@ class App:
         await receive()
         await self.engine.drain(self._settings.drain_s)
         self._pulse.stop()
-        self._classify.close()
+        self.plane.decoders.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -1,18 +1,15 @@
 """`POST /v1/classify`: parse, decode, ask the engine, render. Nothing is decoded for a call refused before."""
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
 from server.classify.answers import to_answer
-from server.classify.bodies import Body, Upload, read_body
+from server.classify.bodies import Body, read_body
 from server.engine import Engine
 from server.errors import BadRequest, ModelNotReady
-from server.image_limits import PixelBudget
-from server.images import Picture, decode
+from server.images import Decoders, Picture
 from server.manifest import Manifest, Preprocessing
 from server.params import Options, read_fields, read_headers, read_query, to_options
 from server.records import InferAnswer, InferRequest
@@ -25,31 +22,32 @@ _QUICK_BYTES = 256 * 1024
 
 
 class Classify:
-    """Answers classify calls with one engine; images are decoded in threads of its own."""
+    """Answers classify calls with one engine; images are decoded, and large bodies taken apart, in threads."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, decoders: Decoders) -> None:
         self._engine = engine
         self._settings = settings
         self._json_limits = settings.json_limits
-        self._decoders = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="decode")
-
-    def close(self) -> None:
-        """Let the decoding threads end."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders = decoders
 
     async def __call__(self, call: Call) -> Reply:
-        """Answer one call.
+        """Answer one call; a client that leaves after its body takes all of it back.
 
         Raises: ServeError, whose status the error renderer knows.
         """
+        return await while_connected(call, self._answer(call, await call.body()))
+
+    async def _answer(self, call: Call, content: bytes) -> Reply:
         query, headers = read_query(call), read_headers(call)
-        body = await self._take_apart(await call.body(), call.header(b"content-type") or "")
+        body = await self._take_apart(content, call.header(b"content-type") or "")
         options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
         model = options.model or self._engine.repository.default()
         manifest = self._engine.shelf.manifest(model, options.version)
         if not self._engine.is_admitting:
             raise ModelNotReady("the server is not ready", model, "a started server", retry_after_s=1)
-        pictures = await self._decode(body.uploads, _target(manifest))
+        pictures = await self._decoders.decode(
+            [upload.to_bytes for upload in body.uploads], _target(manifest), options.ask.deadline_at(call.arrival_s)
+        )
         answer = await self._infer(call, options, model, pictures)
         files = [upload.file for upload in body.uploads]
         placements = [picture.placement for picture in pictures]
@@ -59,17 +57,7 @@ class Classify:
         parse = partial(
             read_body, content, content_type, max_files=self._settings.max_files, json_limits=self._json_limits
         )
-        if len(content) <= _QUICK_BYTES:
-            return parse()
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, parse)
-
-    async def _decode(self, uploads: Sequence[Upload], target: Preprocessing) -> list[Picture]:
-        run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
-        budget = PixelBudget(self._settings.max_request_pixels)
-        jobs = [run(self._decoders, _decode_one, upload, target, max_pixels, budget) for upload in uploads]
-        if len(jobs) == 1:
-            return [await jobs[0]]
-        return list(await asyncio.gather(*jobs))
+        return parse() if len(content) <= _QUICK_BYTES else await self._decoders.run(parse)
 
     async def _infer(self, call: Call, options: Options, model: str, pictures: Sequence[Picture]) -> InferAnswer:
         request = InferRequest(
@@ -84,7 +72,7 @@ class Classify:
             tenant=None if call.caller is None else call.caller.tenant,
         )
         call.is_counted = True
-        return await while_connected(call, self._engine.infer(request))
+        return await self._engine.infer(request)
 
 
 def _target(manifest: Manifest) -> Preprocessing:
@@ -96,7 +84,3 @@ def _target(manifest: Manifest) -> Preprocessing:
         got = f"{manifest.family}, which takes {manifest.input.name}"
         raise BadRequest("model", got, f"a family of images; ask this one at /v2/models/{manifest.family}/infer")
     return manifest.preprocessing
-
-
-def _decode_one(upload: Upload, target: Preprocessing, max_pixels: int, budget: PixelBudget) -> Picture:
-    return decode(upload.to_bytes(), target, max_pixels=max_pixels, budget=budget)

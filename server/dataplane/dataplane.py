@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.dataplane import describe
 from server.dataplane.asks import read_ask
@@ -17,9 +19,8 @@ from server.dataplane.signature import Batch, Layout, Port, Signature
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
-from server.image_limits import PixelBudget
-from server.images import decode
-from server.records import InferAnswer, InferRequest, Pixels
+from server.images import Decoders
+from server.records import InferAnswer, InferRequest
 from server.settings import Settings
 
 _QUICK_VALUES = 1 << 14
@@ -35,6 +36,8 @@ class DataPlane:
         self._signatures: WeakKeyDictionary[Family, Signature] = WeakKeyDictionary()
         self.threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="dataplane")
         """For work that would hold up the event loop."""
+        self.decoders = Decoders(settings)
+        """For what may hold it up for seconds."""
 
     # --- Inference ---
 
@@ -50,7 +53,7 @@ class DataPlane:
             request_id=call.request_id,
             model=call.model,
             version=call.version,
-            inputs_BX=await self._pixels(batch, family) if batch.inputs_BX is None else batch.inputs_BX,
+            inputs_BX=await self._inputs(batch, family, plan.ask.deadline_at(call.arrival_s)),
             arrival_s=call.arrival_s,
             ask=plan.ask,
             max_tape_B=batch.max_tape_B,
@@ -84,15 +87,16 @@ class DataPlane:
             return layout.decode(call.inputs)
         return await asyncio.get_running_loop().run_in_executor(self.threads, layout.decode, call.inputs)
 
-    async def _pixels(self, batch: Batch, family: Family) -> Pixels:
-        assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
-        run, max_pixels = asyncio.get_running_loop().run_in_executor, self._settings.max_pixels
+    async def _inputs(self, batch: Batch, family: Family, deadline_s: float) -> NDArray[Any]:
+        """Return the batch as the model reads it: as it came, or decoded by its deadline."""
+        if batch.inputs_BX is not None:
+            return batch.inputs_BX
         target = family.manifest.preprocessing
+        assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
         assert target is not None, "Only images have an encoded form. This is a bug."
-        budget = PixelBudget(self._settings.max_request_pixels)
-        each = partial(decode, target=target, max_pixels=max_pixels, budget=budget)
-        jobs = [run(self.threads, each, data) for data in batch.encoded_B]
-        return np.stack([picture.pixels_HW3 for picture in await asyncio.gather(*jobs)])
+        images = [partial(bytes, data) for data in batch.encoded_B]
+        pictures = await self.decoders.decode(images, target, deadline_s)
+        return np.stack([picture.pixels_HW3 for picture in pictures])
 
     # --- Everything else ---
 

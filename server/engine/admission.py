@@ -132,8 +132,3 @@ def decide_budgets(request: InferRequest, family: Family, ceilings: Ceilings = N
         return [decide(request.ask, None, ceilings)] * request.num_samples
     by_cap = {max_tape: decide(request.ask, max_tape, ceilings) for max_tape in set(request.max_tape_B)}
     return [by_cap[max_tape] for max_tape in request.max_tape_B]
-
-
-def deadline_of(request: InferRequest) -> float:
-    """Return the monotonic time of a request's deadline, infinity if it has none."""
-    return inf if request.ask.deadline_s is None else request.arrival_s + request.ask.deadline_s

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from server.backends.base import Backend
 from server.controller import OBJECTIVE, Controller, MakePolicy
-from server.engine.admission import Gate, deadline_of, decide_budgets
+from server.engine.admission import Gate, decide_budgets
 from server.engine.dispatch import Dispatcher
 from server.engine.instances import Instances, ThreadInstances
 from server.engine.jobs import Job, new_job
@@ -226,7 +226,7 @@ class Engine:
             terms = self._billing.judge(request, family, now)
             request, budgets = terms.request, terms.budgets
         family.meter.asked([budget.asked_cap for budget in budgets])
-        deadline_s = deadline_of(request)
+        deadline_s = request.ask.deadline_at(request.arrival_s)
         if family.pilot is not None:
             family.pilot.rate.add(now, len(budgets))
         self._gate.check(request, family, budgets, deadline_s, now, None if terms is None else terms.standing)

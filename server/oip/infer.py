@@ -29,11 +29,14 @@ class InferHandler:
         self._json_limits = settings.json_limits
 
     async def __call__(self, call: Call, model: str, version: str | None) -> Reply:
-        """Answer one call.
+        """Answer one call; a client that leaves after its body takes all of it back.
 
         Raises: ServeError, whose status the error renderer knows.
         """
-        head, inputs = await self._read(call, model, version)
+        return await while_connected(call, self._answer(call, await call.body(), model, version))
+
+    async def _answer(self, call: Call, body: bytes, model: str, version: str | None) -> Reply:
+        head, inputs = await self._read(call, body, model, version)
         request, answering = await self._plane.prepare(
             Infer(
                 model=model,
@@ -50,11 +53,11 @@ class InferHandler:
             )
         )
         call.is_counted = True
-        answer = await while_connected(call, self._plane.engine.infer(request))
+        answer = await self._plane.engine.infer(request)
         return to_reply(answering(answer), head, call.header(b"accept-encoding"))
 
-    async def _read(self, call: Call, model: str, version: str | None) -> Message:
-        body, coding = await call.body(), call.header(b"content-encoding")
+    async def _read(self, call: Call, body: bytes, model: str, version: str | None) -> Message:
+        coding = call.header(b"content-encoding")
         if coding is not None and is_encoded(coding):
             body = await self._run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))
         length = read_header_length(call.header(b"inference-header-content-length"), len(body))

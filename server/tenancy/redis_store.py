@@ -56,14 +56,15 @@ class RedisStore:
 
         Raises: Unavailable.
         """
-        parts = urlsplit(url)
-        self._place = f"{parts.hostname}:{parts.port or 6379}"
-        """Without the password that the address may hold."""
-        self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=_WAIT_S, socket_connect_timeout=_WAIT_S, decode_responses=True
-        )
-        self._sync = self._redis.register_script(_SYNC)
+        self._place = "an address that cannot be read"
         with self._explained():
+            self._redis: Any = redis.Redis.from_url(
+                url, socket_timeout=_WAIT_S, socket_connect_timeout=_WAIT_S, decode_responses=True
+            )
+            parts = urlsplit(url)
+            self._place = f"{parts.hostname}:{parts.port or 6379}"
+            """Without the password that the address may hold."""
+            self._sync = self._redis.register_script(_SYNC)
             self._redis.ping()
 
     def sync(self, batch: Batch, now: Moment) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
@@ -95,6 +96,7 @@ class RedisStore:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except redis.RedisError as error:
+        except (redis.RedisError, ValueError) as error:
             got = f"{self._place}: {type(error).__name__}"
-            raise Unavailable("quota store", got, "a Redis that answers: see quota_store") from error
+            # What went wrong may quote the address, and in it a password.
+            raise Unavailable("quota store", got, "a Redis that answers: see quota_store") from None

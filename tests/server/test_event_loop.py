@@ -27,6 +27,8 @@ from server.documents import TEXT_BYTES
 from server.metrics import Metrics
 from server.settings import Settings
 from tests.server.surface import make_app
+from tests.server.test_image_files import again_and_again, photo, segment, with_segments
+from tests.server.test_images import chunk
 
 MAX_HOLD_S = 0.05
 BEAT_S = 0.001
@@ -78,10 +80,17 @@ def filled(start: bytes, filling: bytes, end: bytes) -> bytes:
     return start + filling * ((LARGEST - len(start) - len(end)) // len(filling)) + end
 
 
-def picture(mode: str, kind: str = "PNG") -> bytes:
+def picture(mode: str, kind: str = "PNG", side_px: int = SIDE_PX) -> bytes:
     """Return a small file that unfolds into almost as many pixels as the server takes."""
     buffer = io.BytesIO()
-    Image.new(mode, (SIDE_PX, SIDE_PX)).save(buffer, kind)
+    Image.new(mode, (side_px, side_px)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def picture_of_noise() -> bytes:
+    """Return a file of almost the largest size, all of it data."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 2600, 3), np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -95,6 +104,9 @@ def binary(document: bytes, data: bytes) -> bytes:
     return infer(head + data, f"Inference-Header-Content-Length: {len(head)}")
 
 
+PNG_START = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", b"\0\0\0\x08\0\0\0\x08\x08\x02\0\0\0")
+EMPTY_CHUNK = chunk(b"IDAT", b"")
+GIF_START = b"GIF89a\1\0\1\0\0\0\0"
 IMAGE = b'{"inputs":[{"name":"image","datatype":"UINT8","shape":%s'
 STRINGS = b'{"inputs":[{"name":"encoded","datatype":"BYTES","shape":[256,1]'
 FORM = "multipart/form-data; boundary=b"
@@ -126,6 +138,24 @@ CASES = {
     "png": lambda: to_call("/v1/classify", picture("RGB"), "image/png"),
     "png with alpha": lambda: to_call("/v1/classify", picture("RGBA"), "image/png"),
     "png of 16 bits": lambda: to_call("/v1/classify", picture("I;16"), "image/png"),
+    "webp": lambda: to_call("/v1/classify", picture("RGB", "WEBP"), "image/webp"),
+    "as large a webp as may be": lambda: to_call("/v1/classify", picture("RGBA", "WEBP", 3547), "image/webp"),
+    "bmp": lambda: to_call("/v1/classify", picture("1", "BMP"), "image/bmp"),
+    "jpeg": lambda: to_call("/v1/classify", picture("RGB", "JPEG"), "image/jpeg"),
+    "jpeg of four colours": lambda: to_call("/v1/classify", picture("CMYK", "JPEG"), "image/jpeg"),
+    "jpeg of scans": lambda: to_call("/v1/classify", again_and_again(24, (SIDE_PX, SIDE_PX)), "image/jpeg"),
+    "jpeg of segments": lambda: to_call(
+        "/v1/classify", with_segments(photo(), segment(0xFE, b"") * 4_900_000), "image/jpeg"
+    ),
+    "jpeg without markers": lambda: to_call(
+        "/v1/classify", filled(photo()[:-2], b"\xff\x00", b"\xff\xd9"), "image/jpeg"
+    ),
+    "jpeg of almost markers": lambda: to_call(
+        "/v1/classify", filled(photo()[:-2], b"\xff", b"\xff\xd9"), "image/jpeg"
+    ),
+    "png of chunks": lambda: to_call("/v1/classify", filled(PNG_START, EMPTY_CHUNK, b""), "image/png"),
+    "png of data": lambda: to_call("/v1/classify", picture_of_noise(), "image/png"),
+    "gif of crumbs": lambda: to_call("/v1/classify", filled(GIF_START + b"!\xfe", b"\1x", b"\0;"), "image/gif"),
     "gif": lambda: to_call("/v1/classify", picture("P", "GIF"), "image/gif"),
     "bytes of no image": lambda: to_call("/v1/classify", bytes(LARGEST), "image/png"),
     "a large form": lambda: to_call("/v1/classify", form(bytes(LARGEST - 200)), FORM),

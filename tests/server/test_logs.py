@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from server.logs import JsonFormatter
+from server.logs import JsonFormatter, set_up_logs
+from server.settings import Settings
 
 
 def rendered(template, *values, exc_info=None):
@@ -62,3 +63,55 @@ def test_an_exception_keeps_its_traceback():
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800", b"\xff", None])
 def test_whatever_is_logged_the_line_is_json(value):
     assert "field" in rendered("event field=%s", value)
+
+
+@pytest.fixture
+def set_up(monkeypatch):
+    """Set the log up as a start does, and have it as it was after this test."""
+    root, ours = logging.getLogger(), logging.getLogger("adatape")
+    levels = root.level, ours.level
+
+    def set_up(**settings):
+        monkeypatch.setattr(root, "handlers", [])
+        set_up_logs(Settings(**settings))
+
+    yield set_up
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "library", ["PIL.TiffImagePlugin", "asyncio", "redis", "grpc._cython.cygrpc", "urllib3.connectionpool", "adatapes"]
+)
+def test_libraries_are_not_heard_below_warning_whatever_their_loggers_say(set_up, capsys, library, form):
+    set_up(log_level="debug", log_format=form)
+    logger = logging.getLogger(library)
+    logger.setLevel(logging.DEBUG)
+    logger.debug("tag: GPSLatitude (2) - value: %s", "48 8 11")
+    logger.info("GET /?key=%s", "48 8 11")
+    logging.getLogger("adatape.engine").debug("batch_done model=%s", "m")
+    logger.warning("it breaks")
+    logger.setLevel(logging.NOTSET)
+    said = capsys.readouterr().err
+    assert "48 8 11" not in said
+    assert "batch_done" in said
+    assert "it breaks" in said
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_line_holds_a_secret(set_up, capsys, form):
+    set_up(log_format=form)
+    log = logging.getLogger("adatape.tenancy")
+    log.error("quota_store_failed reason=%r", "redis://:hunter2@host is gone")
+    log.error("unexpected at=redis:/:hunter2@host")
+    try:
+        raise ValueError("rediss://user:hunter2@host")
+    except ValueError:
+        log.exception("unexpected_failure request=%s", "1")
+    logging.getLogger("library").warning("cannot reach https://host/v1?api_key=%s", "hunter2")
+    said = capsys.readouterr().err
+    assert "hunter2" not in said
+    assert said.count("***") == 5  # the traceback quotes its line as well
+    if form == "json":
+        assert all(json.loads(line) for line in said.splitlines())

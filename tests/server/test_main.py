@@ -7,6 +7,7 @@ import subprocess
 import httpx
 import pytest
 
+from server.__main__ import main
 from server.settings import Settings
 from tests.e2e.booting import ROOT, booted, command, environment
 
@@ -116,3 +117,35 @@ def test_an_unknown_variable_is_refused():
     assert stopped.returncode == 1
     assert "ADATAPE_PROT" in stopped.stderr
     assert stopped.stderr.count("\n") == 1
+
+
+SECRET_ADDRESSES = (
+    ("--quota-store", "redis:/:hunter2@host"),
+    ("--quota-store", "unix://:hunter2@/run/redis.sock"),
+    ("--quota-store", "hunter2"),
+    ("--otlp-endpoint", "ftp://user:hunter2@host"),
+    ("--triton-url", "user:hunter2@host:8001"),
+    ("--quota-stor=redis://:hunter2@host", "x"),
+    ("--redis-password", "hunter2"),
+)
+
+
+@pytest.mark.parametrize(("option", "value"), SECRET_ADDRESSES, ids=range(len(SECRET_ADDRESSES)))
+def test_a_wrong_setting_does_not_show_its_secret(option, value, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--backend", "fake", option, value])
+    told = str(stopped.value) + "".join(capsys.readouterr())
+    assert "hunter2" not in told
+    assert "got " in told or "unrecognized arguments" in told
+
+
+@pytest.mark.parametrize("name", ["QUOTA_STORE", "OTLP_ENDPOINT", "API_KEYS"])
+def test_a_secret_is_in_no_dump_of_the_settings(name, monkeypatch):
+    monkeypatch.setenv(
+        f"ADATAPE_{name}", "http://:hunter2@host" if name == "OTLP_ENDPOINT" else "redis://:hunter2@host"
+    )
+    assert "hunter2" not in repr(Settings())
+    monkeypatch.setenv("ADATAPE_QUOTA_STORE", "redis:/:hunter2@host")
+    with pytest.raises(ValueError, match="quota_store") as wrong:
+        Settings()
+    assert "hunter2" not in str(wrong.value)

@@ -9,27 +9,39 @@ that already has the model's size passes through pixel for pixel.
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
 from server.errors import BadRequest, NotAnImage
-from server.image_limits import PixelBudget, check_scans, check_size
+from server.image_limits import PixelBudget, check_size
+from server.images.files import Source, kind_of, read_bmp, read_webp
+from server.images.jpeg import read_jpeg
+from server.images.leash import Feed, Leash
+from server.images.orientation import read_orientation
+from server.images.png import read_png
 from server.manifest import Preprocessing
 from server.records import Pixels
 
-# Naming the plug-ins registers these five and spares Pillow the import of all the others.
-_PLUGINS = (
-    JpegImagePlugin.JpegImageFile,
-    PngImagePlugin.PngImageFile,
-    WebPImagePlugin.WebPImageFile,
-    BmpImagePlugin.BmpImageFile,
-    GifImagePlugin.GifImageFile,
-)
-FORMATS = tuple(plugin.format for plugin in _PLUGINS)
+# Called by name, never found by trial: what Pillow would take a file for decides nothing.
+_PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+_READERS: dict[str, Callable[[bytes, int, Leash], Source]] = {
+    "JPEG": read_jpeg,
+    "PNG": read_png,
+    "WEBP": read_webp,
+    "BMP": read_bmp,
+    "GIF": lambda data, *_: Source("GIF", data),
+}
 EXPECTED = "a JPEG, PNG, WebP, BMP or GIF image"
 
 # Our own pixel limit is checked from the header; Pillow's would only warn, and lies lower.
@@ -59,7 +71,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset((5, 6, 7, 8))
 _DRAFT_MARGIN = 4
 _STRIP_PIXELS = 1 << 20
@@ -104,41 +115,62 @@ class Picture:
     placement: Placement
 
 
-def decode(data: bytes, target: Preprocessing, *, max_pixels: int, budget: PixelBudget | None = None) -> Picture:
+def decode(
+    data: bytes,
+    target: Preprocessing,
+    *,
+    max_pixels: int,
+    budget: PixelBudget | None = None,
+    leash: Leash | None = None,
+) -> Picture:
     """Decode one uploaded image into the pixels that a model reads.
 
-    Raises: BadRequest if there are no bytes; NotAnImage if they are no image of the five
-    formats, or a broken one; PayloadTooLarge if its header announces more than max_pixels, or
-    if decoding would pass over them again and again, or if its request's budget is spent.
+    Raises: BadRequest if there are no bytes; NotAnImage if they are no image of the five formats, or one that lacks
+    pixels; PayloadTooLarge if its header announces more than max_pixels, or if decoding would pass over them again and
+    again, or if its request's budget or the leash's time is spent; Cancelled if nobody waits for it.
     """
     if not data:
         raise BadRequest("the image is empty", "0 bytes", EXPECTED)
-    image = _open(data)
-    check_size(image.width, image.height, max_pixels)
-    if image.format == "JPEG":
-        check_scans(data)
-    if budget is not None:
-        budget.spend(image.width * image.height)
+    with leash or Leash() as held:
+        source = _read(data, max_pixels, held)
+        image = _open(source, held)
+        check_size(image.width, image.height, max_pixels)
+        if budget is not None:
+            budget.spend(image.width * image.height)
+        try:
+            return _fit(image, source, target, held)
+        except _DECODE_ERRORS as error:
+            raise NotAnImage(f"the {source.kind} image is broken", _first_line(error), "a complete file") from error
+
+
+def _read(data: bytes, max_pixels: int, leash: Leash) -> Source:
+    kind = kind_of(data)
+    if kind is None:
+        raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED)
+    return _READERS[kind](data, max_pixels, leash)
+
+
+def _open(source: Source, leash: Leash) -> ImageFile:
+    feed = Feed(source.content, leash, source.stops) if source.is_held else BytesIO(source.content)
     try:
-        return _fit(image, target)
+        return _PLUGINS[source.kind](feed)
     except _DECODE_ERRORS as error:
-        raise NotAnImage(f"the {image.format} image is broken", _first_line(error), "a complete file") from error
+        got = f"a broken {source.kind} image: {_first_line(error)}"
+        raise NotAnImage("the bytes are no image we can read", got, EXPECTED) from error
 
 
-def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(BytesIO(data), formats=FORMATS)
-    except _DECODE_ERRORS as error:
-        raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED) from error
+def _fit(image: ImageFile, source: Source, target: Preprocessing, leash: Leash) -> Picture:
+    """Read the pixels, bring them to the model's size and turn them upright, in this order.
 
-
-def _fit(image: Image.Image, target: Preprocessing) -> Picture:
-    """Read the pixels, bring them to the model's size and turn them upright, in this order."""
-    orientation = _orientation(image)
+    They are read once: Pillow forgets that an image is broken as soon as it has said so.
+    """
+    stored = image.size
+    _draft(image, max(target.width, target.height))
+    image.load()
+    source.check_whole(image, leash)
+    orientation = read_orientation(source.exif, source.xmp, image.info)
     is_sideways = orientation in _SIDEWAYS
     size = _turned((target.width, target.height), is_sideways)
-    stored = image.size
-    _draft(image, size)
     upright = _flatten(image)
     if upright.size != size:
         upright = upright.resize(size, Image.Resampling.BICUBIC, box=_window(upright.size, size, target))
@@ -152,7 +184,7 @@ def _turned(size: tuple[int, int], is_sideways: bool) -> tuple[int, int]:
     return (size[1], size[0]) if is_sideways else size
 
 
-def _draft(image: Image.Image, size: tuple[int, int]) -> None:
+def _draft(image: Image.Image, side: int) -> None:
     """Let the JPEG decoder shrink a big photo, to no less than four times the model's size.
 
     The scaled inverse DCT keeps the low frequencies, which are what the antialiased resize
@@ -160,7 +192,7 @@ def _draft(image: Image.Image, size: tuple[int, int]) -> None:
     in the mean, and a 10-megapixel photo decodes about ten times faster.
     """
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        image.draft(None, (size[0] * _DRAFT_MARGIN, size[1] * _DRAFT_MARGIN))
+        image.draft(None, (side * _DRAFT_MARGIN, side * _DRAFT_MARGIN))
 
 
 def _window(source: tuple[int, int], size: tuple[int, int], target: Preprocessing) -> Box:
@@ -178,21 +210,12 @@ def _place(upload: tuple[int, int], size: tuple[int, int], target: Preprocessing
     return Placement(*upload, left, top, (right - left) / size[0], (bottom - top) / size[1])
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODE_ERRORS:
-        return 1
-    return value if isinstance(value, int) else 1
-
-
 def _flatten(image: Image.Image) -> Image.Image:
     """Bring any mode to 8-bit RGB, with white where the image is transparent."""
     if image.mode.startswith("I"):
         return _flatten_16_bit(image)
     if image.has_transparency_data:
         return _flatten_transparent(image)
-    image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

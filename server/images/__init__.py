@@ -1,0 +1,10 @@
+"""Bytes to pixels, or a clear refusal, within a time that no file can stretch.
+
+`leash` says how long a decoding thread may go on; `files`, with `jpeg` and `png`, what a file is and what of it a
+decoder needs; `orientation` which way up it is; `decode` makes the model's pixels of it; `decoders` are the threads.
+"""
+
+from server.images.decode import Box, Picture, Placement, decode
+from server.images.decoders import Decoders
+
+__all__ = ["Box", "Decoders", "Picture", "Placement", "decode"]

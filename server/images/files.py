@@ -1,0 +1,143 @@
+"""What a file is, by its own first bytes, and what of it a decoder needs.
+
+This is the one place that tells formats apart: limits and decoders follow from its answer, never from what a library
+or a caller calls the file.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from server.image_limits import check_size
+from server.images.leash import Leash
+
+WEBP_MAX_PIXELS = 4096 * 3072
+"""Pillow copies a WebP image's pixels while it keeps the interpreter, and so everyone else, waiting."""
+_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
+_WEBP_HEAD_BYTES = 30
+_GIF_HEAD_BYTES = 13
+_GIF_FRAME = struct.Struct("<4H")
+
+_RUNS_MAX_PIXELS = 4_000_000
+"""Pillow decodes run-length coding in Python and byte by byte: these take it two seconds at most."""
+_RUNS_FACTOR = 16
+"""How many other pixels take as long as one of those."""
+_RUNS = (1, 2)
+_OLD_HEADER_BYTES = 12
+
+
+def _is_whole(_image: Image, _leash: Leash) -> None:
+    """Trust a decoder that refuses whatever lacks pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a decoder reads: the file, or as much of it as makes its first picture.
+
+    Shapes: stops are rising offsets into content, between which decoding cannot be ended; see `Feed`.
+    """
+
+    kind: str
+    content: bytes
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    stops: Sequence[int] = ()
+    is_held: bool = True
+    """Say whether decoding is long enough for a leash."""
+    check_whole: Callable[[Image, Leash], None] = _is_whole
+    """Raises NotAnImage where the decoder gave fewer pixels than there should be, and did not say so."""
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return the format of a file's bytes; None if it is none of ours."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for start, kind in _STARTS.items() if data.startswith(start)), None)
+
+
+def pixels_of(data: bytes) -> int | None:
+    """Return the pixels that a file's header announces, None where it has none; a JPEG has to be walked for them.
+
+    Run-length coding counts as the pixels that take as long.
+    """
+    match kind_of(data):
+        case "PNG":
+            return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+        case "GIF" if (size := _gif_size(data)) is not None:
+            return size[0] * size[1]
+        case "BMP":
+            width, height = _bmp_size(data)
+            return width * height * (_RUNS_FACTOR if _has_runs(data) else 1)
+        case "WEBP" if (size := _webp_size(data)) is not None:
+            return size[0] * size[1]
+    return None
+
+
+def read_bmp(data: bytes, max_pixels: int, _leash: Leash) -> Source:
+    """Return a BMP file as it is.
+
+    Raises: NotAnImage, PayloadTooLarge for run-length coding of very many pixels.
+    """
+    if _has_runs(data):
+        check_size(*_bmp_size(data), min(max_pixels, _RUNS_MAX_PIXELS))
+    return Source("BMP", data, is_held=False)
+
+
+def _has_runs(data: bytes) -> bool:
+    is_old = int.from_bytes(data[14:18], "little") == _OLD_HEADER_BYTES
+    return not is_old and int.from_bytes(data[30:34], "little") in _RUNS
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    if int.from_bytes(data[14:18], "little") == _OLD_HEADER_BYTES:
+        return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
+    return int.from_bytes(data[18:22], "little"), abs(int.from_bytes(data[22:26], "little", signed=True))
+
+
+def read_webp(data: bytes, max_pixels: int, _leash: Leash) -> Source:
+    """Return a WebP file as it is, once its size is known: its decoder takes memory for the canvas at once.
+
+    Raises: NotAnImage, PayloadTooLarge.
+    """
+    size = _webp_size(data)
+    if size is not None:
+        check_size(*size, min(max_pixels, WEBP_MAX_PIXELS))
+    return Source("WEBP", data)
+
+
+def _gif_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size of the first frame as it is decoded: the screen, or more where the frame goes beyond it."""
+    if len(data) < _GIF_HEAD_BYTES:
+        return None
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = _GIF_HEAD_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while at + _GIF_FRAME.size < len(data) and data[at] != ord(";"):
+        if data[at] == ord(","):
+            left, top, across, down = _GIF_FRAME.unpack_from(data, at + 1)
+            return max(width, left + across), max(height, top + down)
+        at = _after_blocks(data, at + 2) if data[at] == ord("!") else at + 1
+    return None
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    """Return where the blocks of a GIF's extension end."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height of the canvas, None where the first chunk does not tell: libwebp refuses that."""
+    head, kind = data[:_WEBP_HEAD_BYTES], data[12:16]
+    if len(head) < _WEBP_HEAD_BYTES:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return None
