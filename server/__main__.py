@@ -29,6 +29,7 @@ from server.app import App, create_app
 from server.app.arrivals import Arrivals
 from server.app.doorkeeper import Doorkeeper
 from server.app.protocol import Protocol
+from server.cgroups import memory_bytes, num_cpus
 from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
 from server.engine.doors import LAST_WORDS_S
@@ -210,6 +211,8 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession |
     metrics = Metrics(settings.slo_s)
     certificates = _read_certificates(settings, metrics)
     engine = _build(settings, metrics, make_policy)
+    limits = (memory_bytes(), num_cpus(), settings.max_bodies_bytes, settings.num_threads)
+    _log.info("limits memory_bytes=%d cpus=%d bodies_bytes=%.0f threads=%d", *limits)
     app = create_app(settings, engine, metrics, succession)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
