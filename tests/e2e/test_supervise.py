@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.machine import free_ports
+from loadtest.machine import free_ports, has_ended
 from tests.e2e.booting import Running, booted
 
 LIMIT_S = 20.0
@@ -70,6 +70,6 @@ def test_a_server_never_outlives_its_supervisor(number):
         url = httpx.URL(running.url)
         running.process.send_signal(number)
         assert running.ended() == -number
-        until(lambda: not Path(f"/proc/{worker}").exists())
+        until(lambda: has_ended(worker))
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/healthz")
