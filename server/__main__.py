@@ -27,7 +27,7 @@ from pydantic_settings import SettingsConfigDict
 from server import __version__
 from server.app import App, create_app
 from server.app.arrivals import Arrivals
-from server.app.doorkeeper import Doorkeeper
+from server.app.doorkeeper import Doorkeeper, Stage
 from server.app.protocol import Protocol
 from server.cgroups import memory_bytes, num_cpus
 from server.controller import Controller, MakePolicy
@@ -156,9 +156,12 @@ class Server(uvicorn.Server):
             server.close()
         for listener in sockets:
             listener.close()
-        connections = self.server_state.connections
+        connections = cast("set[Protocol]", self.server_state.connections)
         for connection in list(connections):
-            connection.shutdown()
+            if connection.stage is Stage.BODY:  # it came late, and has not said all of it
+                connection.end(self._engine.doors.late())
+            else:
+                connection.shutdown()
         end_s = time.monotonic() + LAST_WORDS_S
         while connections and time.monotonic() < end_s:  # noqa: ASYNC110 - uvicorn's set tells nobody
             await asyncio.sleep(_LOOK_S)

@@ -21,6 +21,7 @@ from server.bodies import Bodies
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
+from server.engine.doors import Inside
 from server.errors import ServeError, forget_frames
 from server.metrics import Metrics
 from server.oip import Oip
@@ -84,15 +85,14 @@ class App:
         doors = self.engine.doors
         inside = doors.enter(arrival_s)
         try:
-            outbox = _Outbox(send, call.request_id, partial(doors.reply, inside))
-            reply = await self._judge(call, outbox, receive, is_late=inside is None)
+            reply = await self._judge(call, receive, send, inside)
             doors.reply(inside)
             if reply is not None:
                 await send_reply(send, reply, call.request_id)
         finally:
             doors.leave(inside)
 
-    async def _judge(self, call: Call, outbox: "_Outbox", receive: Receive, *, is_late: bool) -> Reply | None:
+    async def _judge(self, call: Call, receive: Receive, send: Send, inside: Inside | None) -> Reply | None:
         """Return the reply to a call; None where the router has sent it."""
         scope = call.scope
         path: str = scope["path"]
@@ -100,13 +100,14 @@ class App:
         try:
             if self.access is not None:
                 self.access.admit(call)
-            if is_late and scope["method"] not in _READING:
+            if inside is None and scope["method"] not in _READING:
                 await self._turn_away(call)
             if path.startswith(_OIP_PREFIX):
                 reply = await self._oip(call)
             elif endpoint is not None and scope["method"] == endpoint.method:
                 reply = await endpoint.handler(call)
             else:
+                outbox = _Outbox(send, call.request_id, partial(self.engine.doors.reply, inside))
                 await self._route(scope, receive, outbox, call)
                 return None
         except asyncio.CancelledError as error:

@@ -16,7 +16,8 @@ RETRY_ELSEWHERE_S = 1.0
 """A draining server does not come back, but whoever balances between servers learns of it within about this."""
 LAST_WORDS_S = 1.0
 """How long those whose time is up have to be told so."""
-Call = asyncio.Task[object]
+Inside = asyncio.Task[object]
+"""A call that is inside, by the task that answers it."""
 
 
 class Doors:
@@ -24,9 +25,9 @@ class Doors:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._inside: set[Call] = set()
-        self._replying: set[Call] = set()
-        self._abandoned: set[Call] = set()
+        self._inside: set[Inside] = set()
+        self._replying: set[Inside] = set()
+        self._abandoned: set[Inside] = set()
         self._closed_s = inf
         self._limit_s = 0.0
         self.is_hurried = False
@@ -55,9 +56,13 @@ class Doors:
         Raises: Draining.
         """
         if self.is_late(arrival_s):
-            raise Draining("server", "draining", "ready", retry_after_s=RETRY_ELSEWHERE_S)
+            raise self.late()
 
-    def enter(self, arrival_s: float) -> Call | None:
+    def late(self) -> Draining:
+        """Return what is told to who comes late."""
+        return Draining("server", "draining", "ready", retry_after_s=RETRY_ELSEWHERE_S)
+
+    def enter(self, arrival_s: float) -> Inside | None:
         """Let the running task in, as one to wait for; return None where it comes late, and is nobody's to wait for."""
         if self.is_late(arrival_s):
             return None
@@ -66,13 +71,13 @@ class Doors:
         self._inside.add(call)
         return call
 
-    def reply(self, call: Call | None) -> None:
+    def reply(self, call: Inside | None) -> None:
         """Note that a call has its answer: it is waited for while that is sent, and never told anything else."""
         if call in self._inside:
             self._inside.discard(call)
             self._replying.add(call)
 
-    def leave(self, call: Call | None) -> None:
+    def leave(self, call: Inside | None) -> None:
         """Let a call out."""
         if call is not None:
             self._inside.discard(call)
