@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 
 def describe() -> str:
@@ -16,3 +17,12 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process runs no more, though its parent may not have asked what became of it yet."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    return "\nState:\tZ" in status

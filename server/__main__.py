@@ -12,9 +12,11 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
+from types import FrameType
 from typing import cast
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, when it is first imported
@@ -26,10 +28,12 @@ from pydantic_settings import SettingsConfigDict
 from server import __version__
 from server.app import App, create_app
 from server.app.arrivals import Arrivals
-from server.app.doorkeeper import Doorkeeper
+from server.app.doorkeeper import Doorkeeper, Stage
 from server.app.protocol import Protocol
+from server.cgroups import memory_bytes, num_cpus
 from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
+from server.engine.doors import LAST_WORDS_S
 from server.errors import ServeError
 from server.logs import set_up_logs
 from server.metrics import Metrics
@@ -37,12 +41,13 @@ from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.redaction import redact
 from server.settings import Settings
-from server.supervisor import Succession, supervise
+from server.supervisor import READ_AGAIN, STOP_SIGNALS, Succession, ignore_others, supervise
 from server.tls import Certificates, read_certificates
 
 _log = logging.getLogger("adatape.server")
 
 _BACKLOG = 2048
+_LOOK_S = 0.02
 _GARBAGE_THRESHOLD = 50_000
 """Objects allocated beyond those freed between two looks for cycles among the youngest."""
 
@@ -76,10 +81,10 @@ class Server(uvicorn.Server):
         super().__init__(_to_config(app, doorkeeper, settings, certificates))
         self._doorkeeper = doorkeeper
         self._certificates = certificates
-        self._watching: asyncio.Task[None] | None = None
         self._engine = app.engine
         self._grpc = grpc
-        self._drain_delay_s, self._drain_s = settings.drain_delay_s, settings.drain_s
+        self._drain_delay_s = settings.drain_delay_s
+        self._hurry = asyncio.Event()
         self._started_s = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,7 +93,7 @@ class Server(uvicorn.Server):
             return
         self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
         if self._certificates is not None:
-            self._watching = asyncio.create_task(self._certificates.watch())
+            self._certificates.start()
         grpc_address = await self._grpc.start()
         _settle_collector()
         assert sockets, "The socket is bound before the server starts. This is a bug."
@@ -102,15 +107,81 @@ class Server(uvicorn.Server):
             *(url, families, self._engine.device, url, grpc_address, seconds, __version__),
         )
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals: those that stop, the one that has files read again, and those that mean nothing here."""
+        self._loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            signal.signal(number, self.handle_exit)
+        signal.signal(READ_AGAIN, lambda *_: self._loop.call_soon_threadsafe(self._read_again))
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals have it
+        """Stop; on a second SIGINT at once."""
+        is_repeated = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        if is_repeated:
+            self._loop.call_soon_threadsafe(self._hurry_up)
+
+    def _hurry_up(self) -> None:
+        self._hurry.set()
+        self._engine.doors.hurry()
+
+    def _read_again(self) -> None:
+        """Look at keys and certificates now, and say so: nobody asks for this in vain."""
+        _log.info("reading_again signal=SIGHUP")
+        if self._engine.tenancy is not None:
+            self._engine.tenancy.read_again()
+        if self._certificates is not None:
+            self._certificates.read_again()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that more ought to go elsewhere, then take no more, and finish what either port accepted."""
+        """Say that more ought to go elsewhere, then admit no more, finish what was accepted, and close the ports.
+
+        Both ports answer until then: who asks how it goes is told, and who wants more is refused.
+        """
         self._engine.leave()
-        self._doorkeeper.is_draining = True
-        await asyncio.sleep(self._drain_delay_s)
-        await asyncio.gather(self._grpc.stop(self._drain_s), super().shutdown(sockets))
-        self._doorkeeper.stop()
-        if self._watching is not None:
-            self._watching.cancel()
+        self._doorkeeper.drain()
+        await _at_most(self._hurry.wait(), self._drain_delay_s)
+        self._engine.close()
+        self._grpc.close()
+        await self.lifespan.shutdown()
+        await asyncio.gather(self._grpc.stop(LAST_WORDS_S), self._close(sockets or []))
+        await self._doorkeeper.stop()
+        if self._certificates is not None:
+            await self._certificates.stop()
+        _end_by(LAST_WORDS_S)
+
+    async def _close(self, sockets: list[socket.socket]) -> None:
+        """Close the HTTP ports, let connections go that owe nothing, and then the others."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        connections = cast("set[Protocol]", self.server_state.connections)
+        for connection in list(connections):
+            if connection.stage is Stage.BODY:  # it came late, and has not said all of it
+                connection.end(self._engine.doors.late())
+            else:
+                connection.shutdown()
+        end_s = time.monotonic() + LAST_WORDS_S
+        while connections and time.monotonic() < end_s:  # noqa: ASYNC110 - uvicorn's set tells nobody
+            await asyncio.sleep(_LOOK_S)
+        for connection in list(connections):
+            connection.transport.abort()
+
+
+async def _at_most(waiting: Awaitable[object], limit_s: float) -> None:
+    """Wait for something, and no longer than this."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(waiting, limit_s)
+
+
+def _end_by(limit_s: float) -> None:
+    """End this process, which has nothing left to say, whatever its threads still do: a read may never end."""
+    last = threading.Timer(limit_s, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def _settle_collector() -> None:
@@ -125,11 +196,12 @@ def _settle_collector() -> None:
 
 
 def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Controller) -> None:
-    """Run the server until SIGINT or SIGTERM, then finish what was accepted.
+    """Run the server until a signal stops it, then finish what was accepted.
 
     `make_policy` gives what keeps the service level: benchmarks put the controller's rivals there.
     Raises: SystemExit with a one-line reason where it cannot start.
     """
+    ignore_others()
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     set_up_logs(settings)
     serve = partial(_serve, settings, make_policy)
@@ -144,9 +216,8 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession |
     metrics = Metrics(settings.slo_s)
     certificates = _read_certificates(settings, metrics)
     engine = _build(settings, metrics, make_policy)
-    # uvicorn raises the signal that stopped it once more, for whoever stood here before: nobody.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    limits = (memory_bytes(), num_cpus(), settings.max_bodies_bytes, settings.num_threads)
+    _log.info("limits memory_bytes=%d cpus=%d bodies_bytes=%.0f threads=%d", *limits)
     app = create_app(settings, engine, metrics, succession)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
@@ -245,7 +316,6 @@ def _to_config(
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=math.ceil(settings.idle_timeout_s),
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         ssl_context_factory=None if certificates is None else lambda *_: certificates.context,
     )
 

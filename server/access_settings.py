@@ -31,6 +31,10 @@ class AccessSettings(BaseSettings):
     """TOML file of tenants, the hashes of their API keys and their limits: docs/security.md describes it. It is read
     again when it changes, so keys rotate without a restart."""
 
+    tenants_grace_s: Annotated[float, Field(gt=0)] = 300.0
+    """How long the last good tenants file is believed while what is there cannot be read; after that its keys are
+    refused. `inf` believes it for ever: where no keys are worse than old ones."""
+
     api_keys: SecretStr | None = Field(None, repr=False)
     """Hash lines of more keys, as TENANT=LINE,TENANT=LINE: for environments that hand over secrets as variables.
     `python -m server.keys` makes both."""

@@ -1,11 +1,11 @@
 """Whether a version on disk is whole: its manifest, and the size and hash of every file that it names."""
 
-import hashlib
 import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from server import files
 from server.manifest import GraphFile, Manifest
 
 Identity = tuple[int, int, int, int, int]
@@ -28,28 +28,25 @@ class Disk:
         Raises: ValueError with the first thing that is wrong.
         """
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            manifest = Manifest.model_validate_json(files.read(path))
         except ValidationError as error:
             raise ValueError(first_fault(error)) from error
         except OSError as error:
             raise ValueError(f"manifest.json; got {told(error)}; expected a readable file") from error
         _check_place(manifest, path)
-        root = path.parents[2].resolve()
         for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
-            self._check_file(root, file)
+            self._check_file(path.parents[2], file)
         return manifest
 
     def _check_file(self, root: Path, file: GraphFile) -> None:
         try:
-            path = (root / file.path).resolve()
-            if not path.is_relative_to(root):
-                raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
-            if not path.is_file():
-                raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes")
-            status = path.stat()
+            path = _find(root, file)
+            status = files.check_regular(path)
             if status.st_size != file.size_bytes:
                 raise ValueError(f"{file.path}; got {status.st_size} bytes; expected {file.size_bytes}")
             digest = self._hash(path, status)
+        except FileNotFoundError:
+            raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes") from None
         except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
             raise ValueError(f"{file.path}; got {told(error)}; expected a readable file") from error
         if digest != file.sha256:
@@ -59,10 +56,21 @@ class Disk:
         identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         before, digest = self.hashes.get(path) or self._known.get(path) or (None, "")
         if before != identity:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = files.digest(path, status.st_size)
         self.hashes[path] = (identity, digest)
         return digest
+
+
+def _find(root: Path, file: GraphFile) -> Path:
+    """Return where a file really lies.
+
+    Raises: ValueError outside the repository; OSError.
+    """
+    place = root / file.path
+    path, top = files.within(files.READ_S, ("resolve", place), lambda: (place.resolve(), root.resolve()))
+    if not path.is_relative_to(top):
+        raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
+    return path
 
 
 def first_fault(error: ValidationError) -> str:

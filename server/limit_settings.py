@@ -6,7 +6,14 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server import cgroups
+
 MIB = 1024 * 1024
+
+_MAX_BODY_BYTES = 20 * MIB
+_MAX_BODIES_BYTES = 1024 * MIB
+_BODIES_SHARE = 4
+"""Which part of the memory bodies may fill."""
 
 Positive = Annotated[int, Field(gt=0)]
 Span = Annotated[float, Field(gt=0)]
@@ -15,6 +22,15 @@ Limit = Positive | Span
 _SMALL_JSON_VALUES = 4096
 DEEPEST_JSON = 1024
 """What the parser itself takes."""
+
+
+def bodies_share(memory_bytes: int) -> int:
+    """Return what bodies may hold of so much memory: a part, enough for one, and no more than anybody needs."""
+    return min(max(memory_bytes // _BODIES_SHARE, _MAX_BODY_BYTES), _MAX_BODIES_BYTES)
+
+
+def _a_quarter_of_memory() -> int:
+    return bodies_share(cgroups.memory_bytes())
 
 
 class JsonLimits(NamedTuple):
@@ -29,12 +45,13 @@ class LimitSettings(BaseSettings):
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
-    max_body_bytes: Positive = 20 * MIB
+    max_body_bytes: Positive = _MAX_BODY_BYTES
     """Largest request body. Raise it for photos straight from a large camera."""
 
-    max_bodies_bytes: Limit = 1024 * MIB
+    max_bodies_bytes: Limit = Field(default_factory=_a_quarter_of_memory)
     """Most bytes of all HTTP request bodies that the server holds at once, beyond the first 64 KiB of each; more are
-    refused as 503. Keep it well below the memory there is: decoding takes some as well."""
+    refused as 503. By default a quarter of the memory that the container or the machine has, 1 GiB at most: models and
+    decoding need the rest."""
 
     max_pixels: Positive = 50_000_000
     """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""

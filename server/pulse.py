@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from server.chores import Failures, keep_on
 from server.metrics import Metrics
 
 _log = logging.getLogger("adatape.pulse")
@@ -35,6 +36,7 @@ class Pulse:
 
     def __init__(self, metrics: Metrics, *, is_expendable: bool) -> None:
         self._recovery = metrics.recovery.series(LOOP)
+        self._failures = Failures("pulse", metrics)
         self._is_expendable = is_expendable
         self._num_missed = 0
         self._stopping = threading.Event()
@@ -60,8 +62,7 @@ class Pulse:
         self._timer = self._loop.call_later(TICK_S, self._beat)
 
     def _watch(self) -> None:
-        while not self._stopping.wait(TICK_S):
-            self._tick()
+        keep_on(self._stopping, TICK_S, self._tick, self._failures)
 
     def _tick(self) -> None:
         self._num_missed += 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server import files
 from server.errors import ModelNotReady, NotFound
 from server.integrity import Disk, Hashes, first_fault, told
 from server.manifest import Manifest
@@ -135,6 +136,7 @@ class Repository:
         if self.root is not None:
             path = self.root / model / VERDICT
             partial = path.with_suffix(".partial")
+            partial.unlink(missing_ok=True)  # whatever it is: a FIFO would take nothing
             partial.write_text(verdict.model_dump_json(indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
 
@@ -163,7 +165,7 @@ class Repository:
         """Give each family's labels, or what is wrong with them."""
         for path in self._find("*/labels.json"):
             try:
-                yield path.parent.name, Labels.model_validate_json(path.read_bytes())
+                yield path.parent.name, Labels.model_validate_json(files.read(path))
             except ValidationError as error:
                 yield path.parent.name, first_fault(error)
             except OSError as error:
@@ -173,7 +175,7 @@ class Repository:
         """Give each family's verdict; one that cannot be read is none, for a trial finds out again."""
         for path in self._find(f"*/{VERDICT}"):
             with suppress(ValidationError, OSError):
-                yield path.parent.name, Verdict.model_validate_json(path.read_bytes())
+                yield path.parent.name, Verdict.model_validate_json(files.read(path))
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:
@@ -185,14 +187,18 @@ class Repository:
 
         Raises: ValueError if there is no such folder, or the disk does not give it.
         """
-        if self.root is None:
+        if (root := self.root) is None:
             return []
         try:
-            if not self.root.is_dir():
-                raise ValueError(f"model repository; got {self.root}; expected a folder")
-            return sorted(self.root.glob(pattern))
+            return files.within(files.READ_S, ("find", self.root, pattern), lambda: _glob(root, pattern))
         except OSError as error:
             raise ValueError(f"model repository; got {told(error)}; expected a folder that can be read") from error
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
+    if not root.is_dir():
+        raise ValueError(f"model repository; got {root}; expected a folder")
+    return sorted(root.glob(pattern))
 
 
 def _digest(manifest: Manifest) -> str:

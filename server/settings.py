@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import CliToggleFlag, SettingsConfigDict
 
+from server import cgroups
 from server.access_settings import AccessSettings
 from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
@@ -82,7 +83,8 @@ class Settings(AccessSettings, LimitSettings):
     for the network. More than one helps on many cores; it shrinks every batch."""
 
     intra_op_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads inside one execution; 0 takes every core this process may use. Lower it to share the machine."""
+    """Threads inside one execution; 0 takes every processor that this process may use, by affinity and by its
+    container's quota. Lower it to share the machine."""
 
     max_batch_size: Positive = 64
     """Ceiling on samples in one execution, beside each family's own. Lower it to bound latency and memory."""
@@ -222,5 +224,5 @@ class Settings(AccessSettings, LimitSettings):
 
     @property
     def num_threads(self) -> int:
-        """Return the threads inside one execution, with 0 resolved to the cores this process may use."""
-        return self.intra_op_threads or len(os.sched_getaffinity(0))
+        """Return the threads inside one execution, with 0 resolved to the processors this process may keep busy."""
+        return self.intra_op_threads or cgroups.num_cpus()

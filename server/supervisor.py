@@ -6,14 +6,17 @@ The server is forked from a parent that has imported everything and runs nothing
                 │
                 └── stop signal ──> passed on; its exit status is ours
 
-A server that ends before it has ever served would only end again, so its status is returned at once.
+A server that ends before it has ever served would only end again, so its status is returned at once. It never outlives
+its supervisor: what kills the one, and cannot be passed on, kills the other.
 """
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import ssl
+import sys
 import threading
 import time
 import urllib.error
@@ -22,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from math import inf
 from typing import Protocol
 
 from server.settings import Settings
@@ -36,7 +40,15 @@ FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 STEADY_S = 30.0
 """After so long without a crash the pause begins anew."""
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+READ_AGAIN = signal.SIGHUP
+_OTHERS = (signal.SIGUSR1, signal.SIGUSR2)
+"""They would end a process that does not know them; log rotation, for one, sends them out of habit."""
+_SPARE_S = 10.0
+"""How much longer than it may drain a server may take to end."""
+_SIGNALLED = 128
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ class Worker(Protocol):
 
 
 class Supervisor:
-    """Keeps one worker running. `start` starts it; `probe` asks it; `pause` waits."""
+    """Keeps one worker running. `start` starts it; `probe` asks it; `pause` waits; it may take `stop_s` to end."""
 
     def __init__(
         self,
@@ -83,6 +95,7 @@ class Supervisor:
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
+        stop_s: float = inf,
     ) -> None:
         self._start = start
         self._probe = probe
@@ -90,10 +103,17 @@ class Supervisor:
         self._stopping = threading.Event()
         self._pause = pause or self._stopping.wait
         self._worker: Worker | None = None
+        self._stop_s = stop_s
+        self._stopped_s = inf
 
     def stop(self, number: int) -> None:
         """Pass a stop signal on, and start nothing more."""
+        self._stopped_s = min(self._stopped_s, self._clock())
         self._stopping.set()
+        self.pass_on(number)
+
+    def pass_on(self, number: int) -> None:
+        """Pass a signal on; a worker that is only being started reads all there is to read anyway."""
         if self._worker is not None:
             self._worker.send_signal(number)
 
@@ -130,6 +150,9 @@ class Supervisor:
             has_served = has_served or word is Word.LIVE
             since_s = since_s if doubt else asked_s
             doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
+            if asked_s - self._stopped_s > self._stop_s:
+                _log.error("worker_not_stopped pid=%d seconds=%g", worker.pid, self._stop_s)
+                worker.send_signal(signal.SIGKILL)
             if doubt >= MAX_DOUBT > doubt - word.doubt:
                 _log.error("worker_not_live pid=%d word=%s", worker.pid, word.name.lower())
                 worker.send_signal(signal.SIGKILL)
@@ -140,9 +163,9 @@ class Fork:
 
     def __init__(self, run: Callable[[], None]) -> None:
         # A stop signal that came before the child has let go of our handlers would be lost.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, READ_AGAIN))
         try:
-            self._process = multiprocessing.get_context("fork").Process(target=_become, args=(run, mask))
+            self._process = multiprocessing.get_context("fork").Process(target=_become, args=(run, mask, os.getpid()))
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -161,21 +184,40 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def _become(run: Callable[[], None], mask: set[int]) -> None:
+def _become(run: Callable[[], None], mask: set[int], parent: int) -> None:
     """Run a function in a process that has just been forked, as if nobody had handled signals before."""
     os.setpgid(0, 0)  # else a terminal's Ctrl-C, which is passed on, would come twice and cut the drain short
-    for number in _STOP_SIGNALS:
+    _die_with(parent)
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(READ_AGAIN, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     run()
 
 
+def _die_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends, however that ends."""
+    if sys.platform == "linux":  # elsewhere nothing tells a process of it
+        ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it has ended before that
+        os._exit(os.EX_UNAVAILABLE)
+
+
+def ignore_others() -> None:
+    """Let signals that mean nothing to a server, or nothing yet, not end it."""
+    for number in (READ_AGAIN, *_OTHERS):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def supervise(settings: Settings, serve: Callable[[Succession], None]) -> int:
-    """Run a server under a supervisor until a stop signal; return the exit status."""
-    supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings))
-    for number in _STOP_SIGNALS:
+    """Run a server under a supervisor until a stop signal; return the exit status, as a shell has it."""
+    stop_s = settings.drain_delay_s + settings.drain_s + _SPARE_S
+    supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings), stop_s=stop_s)
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda received, _: supervisor.stop(received))
-    return supervisor.run()
+    signal.signal(READ_AGAIN, lambda received, _: supervisor.pass_on(received))
+    status = supervisor.run()
+    return status if status >= 0 else _SIGNALLED - status
 
 
 class Probe:

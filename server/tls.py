@@ -11,10 +11,13 @@ from typing import NamedTuple, NoReturn
 
 import grpc
 
+from server import files
+from server.chores import Chore
 from server.metrics import Metrics
 from server.settings import Settings
 
 LOOK_S = 1.0
+PEM_BYTES = 1024 * 1024
 _log = logging.getLogger("adatape.tls")
 
 
@@ -27,14 +30,17 @@ class Files(NamedTuple):
 
     def read(self) -> "Identity":
         """Raise OSError if one cannot be read."""
-        authorities = None if self.authorities is None else self.authorities.read_bytes()
-        return Identity(self.chain.read_bytes(), self.key.read_bytes(), authorities)
+        authorities = None if self.authorities is None else files.read(self.authorities, PEM_BYTES)
+        return Identity(files.read(self.chain, PEM_BYTES), files.read(self.key, PEM_BYTES), authorities)
 
     def build(self) -> ssl.SSLContext:
-        """Return what HTTPS needs.
+        """Return what HTTPS needs; to be called once they could be read, for OpenSSL opens whatever is there.
 
         Raises: OSError; ssl.SSLError; ValueError for a key that wants a pass phrase.
         """
+        return files.within(files.READ_S, ("build", self), self._build)
+
+    def _build(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.chain, self.key, password=_no_pass_phrase)
@@ -58,29 +64,36 @@ class Identity(NamedTuple):
 class Certificates:
     """The newest identity that is whole. `context` is for HTTPS and hands each new connection over to it."""
 
-    def __init__(self, files: Files, metrics: Metrics) -> None:
+    def __init__(self, places: Files, metrics: Metrics) -> None:
         """Read the files.
 
         Raises: ValueError where they are of no use.
         """
-        self._files = files
+        self._files = places
         self._reads = metrics.tls_reads
         self._reads.declare((result,) for result in ("ok", "refused"))
         try:
-            self.identity = files.read()
-            self.context = self._newest = files.build()
+            self.identity = places.read()
+            self.context = self._newest = places.build()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            got = f"{files.chain} and {files.key}: {error}"
+            got = f"{places.chain} and {places.key}: {error}"
             raise ValueError(f"TLS files; got {got}; expected a PEM certificate and its own key") from error
         self._seen: Identity | str = self.identity
         metrics.tls_last_read_ok.watch(lambda: float(self._seen == self.identity))
         self.context.sni_callback = self._hand_over
+        self._watch = Chore("certificates", self.refresh, LOOK_S, metrics)
 
-    async def watch(self) -> None:
-        """Look for changes, again and again."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.refresh()
+    def start(self) -> None:
+        """Look for changes from now on."""
+        self._watch.start()
+
+    def read_again(self) -> None:
+        """Look for changes now."""
+        self._watch.soon()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self._watch.stop()
 
     async def refresh(self) -> None:
         """Take on what the files hold if they have changed; what is of no use changes nothing and is logged once."""

@@ -3,9 +3,12 @@
 Hot paths go straight to their surface; everything else goes through FastAPI's router.
 """
 
+import asyncio
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -18,6 +21,7 @@ from server.bodies import Bodies
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
+from server.engine.doors import Inside
 from server.errors import ServeError, forget_frames
 from server.metrics import Metrics
 from server.oip import Oip
@@ -30,9 +34,13 @@ from server.wire import ARRIVAL, Call, Message, Receive, Reply, Scope, Send, new
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
 
+OTHER = "other"
+"""The chore that stands for all that has no name."""
 PROCESS = "process"
 """The fault that a supervisor ends by starting the server anew."""
 _OIP_PREFIX = "/v2"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing and infer nothing: answered while the server drains."""
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -49,6 +57,7 @@ class App:
         self._settings = settings
         self._metrics = metrics
         metrics.recovery.series(PROCESS)
+        metrics.chore_failures.declare([(OTHER,)])
         self._succession = succession
         self._pulse = Pulse(metrics, is_expendable=succession is not None)
         self._bodies = _build_bodies(settings, metrics)
@@ -73,29 +82,52 @@ class App:
         call = Call(scope, receive, request_id=_request_id(scope), arrival_s=arrival_s, bodies=self._bodies)
         if self.engine.tracer is not None:
             CALLER.set(call.header(b"traceparent"))
+        doors = self.engine.doors
+        inside = doors.enter(arrival_s)
+        try:
+            reply = await self._judge(call, receive, send, inside)
+            doors.reply(inside)
+            if reply is not None:
+                await send_reply(send, reply, call.request_id)
+        finally:
+            doors.leave(inside)
+
+    async def _judge(self, call: Call, receive: Receive, send: Send, inside: Inside | None) -> Reply | None:
+        """Return the reply to a call; None where the router has sent it."""
+        scope = call.scope
         path: str = scope["path"]
         endpoint = self._hot.get(path)
         try:
             if self.access is not None:
                 self.access.admit(call)
+            if inside is None and scope["method"] not in _READING:
+                await self._turn_away(call)
             if path.startswith(_OIP_PREFIX):
                 reply = await self._oip(call)
             elif endpoint is not None and scope["method"] == endpoint.method:
                 reply = await endpoint.handler(call)
             else:
-                await self._route(scope, receive, send, call)
-                return
+                outbox = _Outbox(send, call.request_id, partial(self.engine.doors.reply, inside))
+                await self._route(scope, receive, outbox, call)
+                return None
+        except asyncio.CancelledError as error:
+            reply = self._render(self.engine.doors.refusal(error), call)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             reply = self._render(error, call)
         finally:
             call.release()
-        if self.access is not None:
-            reply = self.access.with_quota(reply, call)
-        await send_reply(send, reply, call.request_id)
+        return reply if self.access is None else self.access.with_quota(reply, call)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _turn_away(self, call: Call) -> None:
+        """Refuse what comes while the server drains; read it first, for who still sends would miss the answer.
+
+        Raises: Draining.
+        """
+        await call.body()
+        self.engine.doors.check(call.arrival_s)
+
+    async def _route(self, scope: Scope, receive: Receive, outbox: "_Outbox", call: Call) -> None:
         """Let the router answer; its own guard renders failures, and lets them through all the same."""
-        outbox = _Outbox(send, call.request_id)
         scope["call"] = call
         try:
             await self.api(scope, receive, outbox)
@@ -132,6 +164,7 @@ class App:
             return
         if self._succession is not None and self._succession.down_since_s is not None:
             self._metrics.recovery.series(PROCESS).observe(time.monotonic() - self._succession.down_since_s)
+        asyncio.get_running_loop().set_exception_handler(self._note)
         self._pulse.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -140,20 +173,27 @@ class App:
         self.plane.decoders.close()
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Count what died where nobody waits for it: a timer, a task; the loop itself logs it."""
+        self._metrics.chore_failures.add(1, OTHER)
+        loop.default_exception_handler(context)
+
 
 class _Outbox:
     """Passes messages on, with the call's id in the head, and remembers whether the head is gone."""
 
-    __slots__ = ("_request_id", "_send", "is_started")
+    __slots__ = ("_on_start", "_request_id", "_send", "is_started")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, on_start: Callable[[], None]) -> None:
         self._send = send
+        self._on_start = on_start
         self._request_id = request_id.encode("ascii")
         self.is_started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.is_started = True
+            self._on_start()
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         await self._send(message)
 

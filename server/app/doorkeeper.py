@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
 
+from server.chores import Chore
 from server.errors import HeadTooLarge, ServeError, TooManyConnections, TooSlow
 from server.metrics import Metrics
 from server.settings import Settings
@@ -53,6 +54,10 @@ class Connection(Protocol):
     @property
     def stage(self) -> Stage: ...
 
+    def close_after_answer(self) -> None:
+        """Have the answer that is waited for, if there is one, be the last."""
+        ...
+
     def end(self, error: ServeError | None) -> None:
         """Hang up; with an error, say why first if nothing was said yet."""
         ...
@@ -77,7 +82,8 @@ class Doorkeeper:
             Stage.REPLY: settings.body_timeout_s,
             Stage.IDLE: settings.idle_timeout_s,
         }
-        self._timer: asyncio.TimerHandle | None = None
+        self._connections: Iterable[Connection] = ()
+        self._sweeping = Chore("connections", self._sweep, SWEEP_S, metrics)
         metrics.connections.watch(lambda: self._num_open)
 
     def arrived(self, client: str) -> TooManyConnections | None:
@@ -111,14 +117,21 @@ class Doorkeeper:
 
     def watch(self, connections: Iterable[Connection]) -> None:
         """Begin to look at these connections, again and again."""
-        loop = asyncio.get_running_loop()
-        self.sweep(connections, loop.time())
-        self._timer = loop.call_later(SWEEP_S, self.watch, connections)
+        self._connections = connections
+        self._sweeping.start()
 
-    def stop(self) -> None:
+    def drain(self) -> None:
+        """Let callers go after the answer that they wait for, those whose request came before as well."""
+        self.is_draining = True
+        for connection in self._connections:
+            connection.close_after_answer()
+
+    async def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._sweeping.stop()
+
+    async def _sweep(self) -> None:
+        self.sweep(self._connections, asyncio.get_running_loop().time())
 
     def sweep(self, connections: Iterable[Connection], now: float) -> None:
         """End the connections whose stage has lasted too long."""

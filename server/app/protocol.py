@@ -55,6 +55,12 @@ class Protocol(HttpToolsProtocol):
             return Stage.BODY if cycle.more_body else Stage.ANSWER
         return Stage.HEAD if self._is_head_open else Stage.IDLE
 
+    def close_after_answer(self) -> None:
+        """Have the answer that is waited for, if there is one, be the last."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
     def end(self, error: ServeError | None) -> None:
         """Hang up; with an error, say why first if nothing was said yet."""
         cycle: RequestResponseCycle | None = self.cycle

@@ -13,6 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follo
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
+from server import files
 from server.backends.base import Hidden, Reading
 from server.errors import BackendFailed
 from server.manifest import GraphSpec, Manifest
@@ -84,8 +85,10 @@ def open_session(
     Raises: BackendFailed if it cannot be loaded, or has other inputs or outputs.
     """
     try:
+        for file in graph.files:
+            files.check_regular(root / file.path)  # onnxruntime opens whatever has taken its place by now
         session = onnxruntime.InferenceSession(root / graph.files[0].path, options, providers=providers)
-    except LOAD_FAULTS as error:
+    except (OSError, *LOAD_FAULTS) as error:
         raise BackendFailed(f"graph {graph.name}", str(error), "one that onnxruntime loads") from error
     for what, wanted, nodes in (
         ("inputs", inputs, session.get_inputs()),

@@ -148,6 +148,7 @@ class DataPlane:
         Raises: NotFound; BadRequest for parameters: a family is served as it was published.
         """
         _allow(parameters, ())
+        self.engine.check_open()
         await self.engine.shelf.load(model)
 
     async def unload(self, model: str, parameters: Sequence[str] = ()) -> None:
@@ -156,6 +157,7 @@ class DataPlane:
         Raises: NotFound; BadRequest for parameters other than `unload_dependents`: no model has dependents.
         """
         _allow(parameters, ("unload_dependents",))
+        self.engine.check_open()
         await self.engine.shelf.unload(model)
 
     def _signature(self, family: Family) -> Signature:

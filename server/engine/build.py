@@ -23,7 +23,7 @@ def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy =
     """
     is_fake = settings.backend == "fake"
     repository = Repository(None, builtin=[fake_manifest()]) if is_fake else Repository(settings.model_repository)
-    backend = FakeBackend(settings.fake_faults) if is_fake else _build_backend(settings)
+    backend = FakeBackend(settings.fake_faults) if is_fake else _build_backend(settings, metrics)
     tenancy = _build_tenancy(settings, metrics)
     tracer = _build_tracer(settings)
     return Engine(repository, backend, metrics, settings, make_policy=make_policy, tenancy=tenancy, tracer=tracer)
@@ -47,12 +47,12 @@ def _build_tenancy(settings: Settings, metrics: Metrics) -> "Tenancy | None":
     return Tenancy(settings, metrics)
 
 
-def _build_backend(settings: Settings) -> Backend:
+def _build_backend(settings: Settings, metrics: Metrics) -> Backend:
     """Return the backend that runs a repository's graphs; only what it needs is imported."""
     if settings.backend == "triton":
         from server.backends.triton import TritonBackend
 
-        return TritonBackend(settings.triton_addresses, timeout_s=settings.triton_timeout_s)
+        return TritonBackend(settings.triton_addresses, timeout_s=settings.triton_timeout_s, metrics=metrics)
     from server.backends.ort import OrtBackend, is_cuda_offered
 
     cpu = OrtBackend(settings.model_repository, num_threads=settings.num_threads)

@@ -21,6 +21,7 @@ from server.backends.base import Backend
 from server.controller import OBJECTIVE, Controller, MakePolicy
 from server.engine.admission import Gate, decide_budgets
 from server.engine.dispatch import Dispatcher
+from server.engine.doors import RETRY_ELSEWHERE_S, Doors
 from server.engine.instances import Instances, ThreadInstances
 from server.engine.jobs import Job, new_job
 from server.engine.ledger import Ledger
@@ -43,14 +44,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("adatape.engine")
 
-RETRY_ELSEWHERE_S = 1.0
-"""A draining server does not come back, but whoever balances between servers learns of it within about this."""
-
 
 class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    STOPPED = "stopped"
 
 
 class Engine:
@@ -88,6 +87,7 @@ class Engine:
             clock,
             Watchdog(settings.patience_s, metrics, clock, grace_s=settings.grace_s),
         )
+        self.doors = Doors(clock)
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel, tracer=tracer)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
         self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)
@@ -108,7 +108,7 @@ class Engine:
         metrics.running.watch(lambda: self._dispatcher.num_running)
         metrics.running_limit.watch(lambda: self._dispatcher.num_instances)
         metrics.ready.watch(lambda: float(self.is_ready))
-        metrics.draining.watch(lambda: float(self._state is State.DRAINING))
+        metrics.draining.watch(lambda: float(self.doors.is_closed))
 
     @property
     def is_ready(self) -> bool:
@@ -117,8 +117,24 @@ class Engine:
 
     @property
     def is_admitting(self) -> bool:
-        """Say whether requests are admitted: started, not draining, and at least one family that can be run."""
-        return self._state is State.READY and any(family.model.is_ready for family in self._families.values())
+        """Say whether the running task's request is admitted: once started, while there is a family that can be run.
+
+        While the server drains, that of a call which came in before the doors closed.
+        """
+        return self._is_open and any(family.model.is_ready for family in self._families.values())
+
+    def check_open(self) -> None:
+        """Return if the running task's call may still change or ask anything.
+
+        Raises: Unavailable; Draining.
+        """
+        if not self._is_open:
+            refusal = Unavailable if self._state is State.STARTING else Draining
+            raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._state is State.READY or (self._state is State.DRAINING and self.doors.is_inside())
 
     def check_live(self) -> None:
         """Return unless only a new process can help: executions hang one after another, or nothing runs what waits.
@@ -163,7 +179,7 @@ class Engine:
         try:
             return await job.future
         except asyncio.CancelledError:
-            self._ledger.settle(job, Cancelled("request", request.request_id, "a caller that waits for its answer"))
+            self._ledger.settle(job, self.doors.reason() or _gone(request))
             raise
 
     def leave(self) -> None:
@@ -171,23 +187,43 @@ class Engine:
         self._is_leaving = True
         _log.info("engine_leaving requests=%d", len(self._ledger.jobs()))
 
+    def close(self) -> None:
+        """Refuse from now on what comes from now on."""
+        if not self.doors.is_closed:
+            self._is_leaving = True
+            self._state = State.DRAINING
+            self.doors.close()
+
     async def drain(self, timeout_s: float) -> int:
-        """Refuse new requests, finish the accepted ones and stop; return how many were failed at the timeout."""
-        self._state = State.DRAINING
-        _log.info("engine_draining requests=%d timeout_s=%g", len(self._ledger.jobs()), timeout_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._ledger.wait_empty()
-        abandoned = self._ledger.jobs()
-        for job in abandoned:
-            self._ledger.settle(job, Draining("request", f"unfinished after {timeout_s:g} s", "to finish in time"))
+        """Refuse new requests, finish the accepted ones and stop; return how many were not finished in time.
+
+        Those are told so, each once: it is the one owner of the time for all of them, whatever they wait for.
+        """
+        self.close()
+        num_open = max(len(self._ledger.jobs()), self.doors.num_inside)
+        _log.info("engine_draining requests=%d timeout_s=%g", num_open, timeout_s)
+        end_s = self._clock() + timeout_s
+        await self.doors.wait_empty(timeout_s)
+        await self._wait_settled(end_s - self._clock())
+        num_abandoned = await self.doors.abandon()
+        for job in (rest := self._ledger.jobs()):
+            self._ledger.settle(job, self.doors.time_is_up())
+        num_abandoned += len(rest)
+        self._state = State.STOPPED
         self._dispatcher.stop()
         if self.tenancy is not None:
             await self.tenancy.stop()
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.stop)
-        _log.info("engine_stopped abandoned=%d", len(abandoned))
-        return len(abandoned)
+        _log.info("engine_stopped abandoned=%d", num_abandoned)
+        return num_abandoned
+
+    async def _wait_settled(self, limit_s: float) -> None:
+        """Return once no job is open, those included that came in by no door, or the time is up."""
+        if limit_s > 0 and not self.doors.is_hurried:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._ledger.wait_empty()
 
     def _admit(self, request: InferRequest) -> Job:
         """Let a request in, or count it as refused and raise why."""
@@ -213,9 +249,7 @@ class Engine:
         return job
 
     def _check(self, request: InferRequest, now: float) -> Job:
-        if self._state is not State.READY:
-            refusal = Draining if self._state is State.DRAINING else Unavailable
-            raise refusal("server", str(self._state), "ready", retry_after_s=RETRY_ELSEWHERE_S)
+        self.check_open()
         family = self.shelf.route(request.model, request.version)
         family.check_ready()
         family.check(request, self._settings.max_request_samples)
@@ -237,3 +271,7 @@ def _build_billing(tenancy: "Tenancy") -> "Billing":
     from server.engine.billing import Billing
 
     return Billing(tenancy)
+
+
+def _gone(request: InferRequest) -> Cancelled:
+    return Cancelled("request", request.request_id, "a caller that waits for its answer")

@@ -104,13 +104,15 @@ class Watchdog:
         self._timer = None
         is_waiting = self._is_waiting()
         self._num_stalled = self._num_stalled + 1 if is_waiting and not self._ages else 0
-        for execution in list(self._ages):
-            self._ages[execution] += 1
-            limit_s = (execution.patience_s or 0.0) + self._grace_s
-            if self._ages[execution] * TICK_S > limit_s and execution.claim():
-                self._give_up(execution, limit_s)
-        if is_waiting or self._ages:
-            self.wake()
+        try:
+            for execution in list(self._ages):
+                self._ages[execution] += 1
+                limit_s = (execution.patience_s or 0.0) + self._grace_s
+                if self._ages[execution] * TICK_S > limit_s and execution.claim():
+                    self._give_up(execution, limit_s)
+        finally:  # whatever becomes of one, the others are watched
+            if is_waiting or self._ages:
+                self.wake()
 
     def _patience_s(self, execution: Execution) -> float:
         """Return how long a backend may take for an execution."""

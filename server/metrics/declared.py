@@ -152,6 +152,9 @@ class Declared:
         )
         self.ready = Gauge("adatape_ready", "1 while requests are admitted")
         self.draining = Gauge("adatape_draining", "1 once the server finishes what it has accepted and admits nothing")
+        self.chore_failures = Counter(
+            "adatape_chore_failures_total", "Attempts at what is done again and again that failed", ("chore",)
+        )
         self.loop_lag_s = Gauge("adatape_event_loop_lag_seconds", "How long the scrape waited for the event loop")
         self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))
 
@@ -204,6 +207,9 @@ class Declared:
         )
         self.tenants_read = Counter(
             "adatape_tenants_reads_total", "Times that a changed tenants file was read, by what came of it", ("result",)
+        )
+        self.tenants_last_read_ok = Gauge(
+            "adatape_tenants_last_read_ok", "1 while the tenants file holds what is believed, 0 while it is refused"
         )
         self.tls_reads = Counter(
             "adatape_tls_reads_total", "Times that changed certificates were read, by what came of it", ("result",)

@@ -29,11 +29,9 @@ class Census:
         self._known: list[Peer] = []
         """By when they were first seen: who comes last goes first."""
 
-    async def watch(self, ended: Callable[[int], object]) -> None:
-        """Look again and again, in a thread, and say how many were closed."""
-        while True:
-            ended(await asyncio.to_thread(self.sweep))
-            await asyncio.sleep(SWEEP_S)
+    async def look(self, ended: Callable[[int], object]) -> None:
+        """Look once, in a thread, and say how many were closed."""
+        ended(await asyncio.to_thread(self.sweep))
 
     def sweep(self) -> int:
         """Close the connections that are too many; return their number."""

@@ -36,6 +36,7 @@ class Inference:
         self._access = access
         self._pace = pace
         self._plane = plane
+        self._doors = plane.engine.doors
         self._metrics = metrics
         self._stopping = asyncio.Event()
 
@@ -66,19 +67,22 @@ class Inference:
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
         reading, write = Reading(requests, self._stopping), self._pace.writer(context)
 
-        async def serve(request: Any) -> None:
+        async def serve(request: Any, arrival_s: float) -> None:
+            inside = self._doors.enter(arrival_s)
             try:
                 async for response in self._responses(request, context):
                     async with outbox:
                         await write(response)
             finally:
+                self._doors.leave(inside)
                 room.release()
 
         try:
             async with asyncio.TaskGroup() as group:
                 async for request in reading:
+                    arrival_s = time.monotonic()
                     await room.acquire()
-                    group.create_task(serve(request))
+                    group.create_task(serve(request, arrival_s))
         except asyncio.CancelledError as error:
             raise error.with_traceback(None)  # noqa: B904 - it is the same; the group's own frame holds it
         if reading.was_stopped:
@@ -96,11 +100,11 @@ class Inference:
                     return
             outcome, _ = await self._answer(call)
             yield _stream_response(outcome, request.id, is_final=True)
+        except asyncio.CancelledError as error:
+            yield _stream_failure(self._doors.refusal(error), request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            message = str(to_serve_error(error, "ModelStreamInfer"))
-            name = getattr(request, "id", "")  # one that could not be read has none
+            yield _stream_failure(to_serve_error(error, "ModelStreamInfer"), request)
             forget_frames(error)
-            yield pb.ModelStreamInferResponse(error_message=message, infer_response=pb.ModelInferResponse(id=name))
 
     def _is_known(self, context: grpc.aio.ServicerContext) -> bool:
         """Refuse a whole stream to a stranger; each of its requests is judged again, for a key may be withdrawn."""
@@ -139,6 +143,10 @@ class Inference:
         """Count a refusal, which the engine will never see."""
         try:
             yield
+        except asyncio.CancelledError as error:
+            refusal = self._doors.refusal(error)
+            self._metrics.refused(refusal, protocol=PROTOCOL)
+            raise refusal from None
         except ServeError as error:
             self._metrics.refused(error, protocol=PROTOCOL)
             raise
@@ -148,3 +156,8 @@ def _stream_response(outcome: Outcome, name: str, *, is_final: bool) -> Any:
     response = to_response(outcome, name)
     set_values(response.parameters, {_FINAL: is_final})
     return pb.ModelStreamInferResponse(infer_response=response)
+
+
+def _stream_failure(error: ServeError, request: Any) -> Any:
+    name = getattr(request, "id", "")  # one that could not be read has none
+    return pb.ModelStreamInferResponse(error_message=str(error), infer_response=pb.ModelInferResponse(id=name))

@@ -6,12 +6,14 @@ as one that takes a stream of requests, which is the same on the wire, and reads
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from math import isinf
 from typing import Any
 
 import grpc
 
+from server.engine.doors import Doors
 from server.errors import BadRequest, ServeError, TooManyConnections, TooSlow
 from server.metrics import Metrics
 from server.oip_grpc.errors import reader, refuse
@@ -24,9 +26,10 @@ REASONS = (SLOW_BODY, SLOW_REPLY, IDLE, TooManyConnections.reason)
 
 
 class Pace:
-    """The time limits, and the count of what they ended."""
+    """The time limits, the count of what they ended, and the doors that close when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, doors: Doors) -> None:
+        self.doors = doors
         self.stream_s = settings.stream_timeout_s
         self._body_s = settings.body_timeout_s
         self._metrics = metrics
@@ -44,6 +47,8 @@ class Pace:
         except TimeoutError:
             self.ended(SLOW_BODY)
             refusal: ServeError = _too_slow("the request", "end of it", self._body_s)
+        except asyncio.CancelledError as error:
+            refusal = self.doors.refusal(error)
         else:
             if request is grpc.aio.EOF:
                 refusal = BadRequest("request", "no message", "one")
@@ -130,7 +135,7 @@ class PacedHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has n
             return grpc.stream_stream_rpc_method_handler(_stream(self._pace, handler.stream_stream), **forms)
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(_unary(self._pace, handler.unary_stream), **forms)
-        return grpc.stream_unary_rpc_method_handler(_unary(self._pace, handler.unary_unary), **forms)
+        return grpc.stream_unary_rpc_method_handler(_awaited(self._pace, handler.unary_unary), **forms)
 
 
 Behaviour = Callable[[Any, Any], Any]
@@ -142,6 +147,23 @@ def _unary(pace: Pace, behaviour: Behaviour) -> Behaviour:
         return None if request is None else await behaviour(request, context)
 
     return answer
+
+
+def _awaited(pace: Pace, behaviour: Behaviour) -> Behaviour:
+    """Return a unary method whose calls are inside from their first byte on, and told when their time is up."""
+    answer = _unary(pace, behaviour)
+
+    async def guarded(requests: Any, context: grpc.aio.ServicerContext) -> Any:
+        inside = pace.doors.enter(time.monotonic())
+        try:
+            return await answer(requests, context)
+        except asyncio.CancelledError as error:
+            refuse(context, pace.doors.refusal(error))
+            return None
+        finally:
+            pace.doors.leave(inside)
+
+    return guarded
 
 
 def _stream(pace: Pace, behaviour: Behaviour) -> Behaviour:

@@ -1,6 +1,5 @@
 """The gRPC server: its port, its services, its end."""
 
-import asyncio
 import contextlib
 import socket
 from functools import partial
@@ -11,10 +10,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from server.chores import Chore
 from server.dataplane import DataPlane
 from server.errors import TooManyConnections
 from server.metrics import Metrics
-from server.oip_grpc.census import Census
+from server.oip_grpc.census import SWEEP_S, Census
 from server.oip_grpc.health import Health
 from server.oip_grpc.inference import Inference
 from server.oip_grpc.pace import Pace, PacedHandlers
@@ -41,7 +41,7 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: grpc.aio.Server | None = None
-        self._census: asyncio.Task[None] | None = None
+        self._census: Chore | None = None
 
     async def start(self) -> str:
         """Begin to serve; return the address, its port resolved.
@@ -49,7 +49,7 @@ class GrpcServer:
         Raises: RuntimeError if the address cannot be had.
         """
         access = _build_access(self._plane, self._settings)
-        pace = Pace(self._settings, self._metrics)
+        pace = Pace(self._settings, self._metrics, self._plane.engine.doors)
         self._inference = Inference(self._plane, self._metrics, pace, access)
         self._health = Health(self._plane, (SERVICE,))
         self._server = server = grpc.aio.server(
@@ -61,7 +61,9 @@ class GrpcServer:
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
             census = Census(port, self._settings.max_connections_per_client)
-            self._census = asyncio.create_task(census.watch(partial(pace.ended, TooManyConnections.reason)))
+            look = partial(census.look, partial(pace.ended, TooManyConnections.reason))
+            self._census = Chore("census", look, SWEEP_S, self._metrics)
+            self._census.start()
         return _to_address(self._settings.host, port)
 
     def _add_port(self, server: grpc.aio.Server) -> int:
@@ -80,13 +82,18 @@ class GrpcServer:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
         return handlers
 
-    async def stop(self, timeout_s: float) -> None:
-        """Refuse new RPCs, finish the open ones; those still open at the timeout are cut off."""
-        if self._census is not None:
-            self._census.cancel()
+    def close(self) -> None:
+        """Say that nothing is served any more, and read nothing more from any stream; the port answers as before."""
         if self._server is not None:
             self._health.stop()
             self._inference.stop()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close the port; RPCs still open at the timeout are cut off."""
+        self.close()
+        if self._census is not None:
+            await self._census.stop()
+        if self._server is not None:
             await self._server.stop(timeout_s)
 
 

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
+from server import files
 from server.errors import Unavailable
 from server.metrics import Metrics
 from server.tenancy.accounts import Account
@@ -20,6 +22,9 @@ from server.tenancy.store import Batch, Moment, Store, Usage, open_store, read_b
 
 _log = logging.getLogger("adatape.tenancy")
 T = TypeVar("T")
+
+ANSWER_S = 10.0
+"""How long the store may take; one that waits for another server's transaction gives up earlier by itself."""
 
 
 class QuotaLedger:
@@ -64,8 +69,11 @@ class QuotaLedger:
         await self.sync()
         if self._unsent is not None:
             _log.error("usage_lost batch=%s", self._unsent)
-        await self._run(self._store.close)
-        self._thread.shutdown()
+        try:
+            await self._run(self._store.close)
+        except Unavailable as error:
+            _log.error("quota_store_not_closed reason=%r", str(error))
+        self._thread.shutdown(wait=False)
         self._store = None
 
     async def sync(self) -> None:
@@ -88,12 +96,13 @@ class QuotaLedger:
         Raises: Unavailable.
         """
         await self._exchange()
-        assert self._store is not None, "Usage is asked while the ledger is open. This is a bug."
+        assert self._store is not None, "It was open a moment ago. This is a bug."
         return await self._run(self._store.usage, tenants, since)
 
     async def _exchange(self) -> None:
         async with self._lock:
-            assert self._store is not None, "The ledger is open. This is a bug."
+            if self._store is None:
+                raise Unavailable("quota store", "a server that stops", "one that runs")
             while True:
                 is_retry = self._unsent is not None
                 batch = self._unsent = self._unsent or self._cut()
@@ -115,4 +124,12 @@ class QuotaLedger:
         return Batch(self._writer, self._number, spends, [u for account in accounts for u in account.take_usages(day)])
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        """Have the store's thread do something.
+
+        Raises: Unavailable where it does not come back: a disk elsewhere may be gone.
+        """
+        whole = partial(files.within, ANSWER_S, ("store", id(self)), partial(work, *arguments))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, whole)
+        except TimeoutError as error:
+            raise Unavailable("quota store", error.strerror, "one that answers: see quota_store") from error

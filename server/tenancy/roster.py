@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from server import files
 from server.records import Priority
 from server.tenancy.keys import KeyHash, KeyRing
 
@@ -15,6 +16,9 @@ ANONYMOUS = "anonymous"
 """The tenant of callers without a key, where they may ask at all."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _BURST_S = 10.0
+MAX_BYTES = 4 * 1024 * 1024
+"""More than a file of ten thousand tenants has."""
+_MAX_DOTS = 64
 
 
 def _parse_line(value: object) -> KeyHash:
@@ -110,10 +114,16 @@ def read_roster(path: Path | None, api_keys: str | None) -> tuple[Roster, KeyRin
 
 def _read_file(path: Path) -> Roster:
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = files.read(path, MAX_BYTES).decode("utf-8")
+        _check_depth(text)
+        document: dict[str, Any] = tomllib.loads(text)
     except OSError as error:
         raise ValueError(f"tenants_file; got {path}: {error.strerror}; expected a file that can be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"tenants_file; got {path}: lists in lists in lists; expected a few levels") from None
+    except _TooDeep as error:
+        raise ValueError(f"tenants_file; got {path}: {error}") from None
+    except ValueError as error:  # of TOML, UTF-8, or a number of too many digits
         # A TOML error may quote the line, and the line may hold a key.
         raise ValueError(f"tenants_file; got {path}, which is no TOML{_place(error)}; expected TOML") from None
     try:
@@ -123,6 +133,17 @@ def _read_file(path: Path) -> Roster:
         place = ".".join(str(part) for part in fault["loc"]) or "tenants"
         message = str(fault["msg"]).removeprefix("Value error, ")
         raise ValueError(f"tenants_file {path}, {place}: {message}") from None
+
+
+class _TooDeep(ValueError):
+    pass
+
+
+def _check_depth(text: str) -> None:
+    """Refuse names of very many parts, `a.a.a.…`: the parser's time grows with the square of their number."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(".") > _MAX_DOTS and not line.lstrip().startswith("#"):
+            raise _TooDeep(f"line {number} has {line.count('.')} dots; expected at most {_MAX_DOTS}")
 
 
 def _place(error: Exception) -> str:

@@ -1,13 +1,14 @@
 """The tenants of a running server: read from their file, again whenever it changes, each with its account."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
+from server import files
+from server.chores import Chore
 from server.metrics import Metrics, TenantMeter
 from server.settings import Settings
 from server.tenancy.access import Access
@@ -17,6 +18,7 @@ from server.tenancy.ledger import QuotaLedger
 from server.tenancy.roster import Roster, read_roster
 
 _log = logging.getLogger("adatape.tenancy")
+_UNSEEN = object()
 
 
 class Tenancy:
@@ -39,8 +41,12 @@ class Tenancy:
         self._metrics = metrics
         self._clock = clock
         self._accounts: dict[str, Account] = {}
+        self._grace_s = settings.tenants_grace_s
         self._seen = _look(self._file)
         self.roster, ring = self._read()
+        self._refused_s: float | None = None
+        """Since when the file has been of no use."""
+        self._has_expired = False
         if settings.require_auth and len(ring) == 0:
             raise ValueError("require_auth; got no keys; expected one in tenants_file or api_keys at least")
         self.access = Access(
@@ -48,7 +54,11 @@ class Tenancy:
         )
         url = settings.quota_store if settings.has_keys else "memory"
         self.ledger = QuotaLedger(url, self._accounts, metrics, clock, wall_clock)
-        self._task: asyncio.Task[None] | None = None
+        self._chores = [
+            Chore("tenants", self.refresh, self._every_s, metrics),
+            Chore("quota", self.ledger.sync, self._every_s, metrics),
+        ]
+        metrics.tenants_last_read_ok.watch(lambda: float(self._refused_s is None))
         metrics.tenants_read.declare((result,) for result in ("ok", "refused"))
         self._take_on()
 
@@ -79,29 +89,54 @@ class Tenancy:
         Raises: Unavailable where the store cannot be opened.
         """
         await self.ledger.open()
-        self._task = asyncio.create_task(self._run())
+        for chore in self._chores:
+            chore.start()
+
+    def read_again(self) -> None:
+        """Read the tenants file now, changed or not."""
+        self._seen = _UNSEEN
+        self._chores[0].soon()
 
     async def stop(self) -> None:
         """Write what is left to write."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        for chore in self._chores:
+            await chore.stop()
         await self.ledger.close()
 
     async def refresh(self) -> None:
-        """Take the tenants file on if it has changed; one that cannot be read changes nothing, and is logged."""
+        """Take the tenants file on if it has changed.
+
+        One that cannot be read is logged and changes nothing, until its time is up: then the keys that were read from
+        it before are refused, for among them may be one that was to be withdrawn.
+        """
         seen = await asyncio.to_thread(_look, self._file)
-        if seen == self._seen:
+        if seen != self._seen:
+            try:
+                self.roster, self.access.ring = await asyncio.to_thread(self._read)
+            except ValueError as error:
+                self._refused(str(error))
+            else:
+                self._taken_on()
+            self._seen = seen
+        if self._refused_s is not None and self._clock() - self._refused_s >= self._grace_s:
+            self._believe_no_more()
+
+    def _refused(self, reason: str) -> None:
+        self._metrics.tenants_read.add(1, "refused")
+        if self._refused_s is None:
+            self._refused_s = self._clock()
+        _log.error("tenants_refused reason=%r believed_s=%g", reason, self._grace_s)
+
+    def _believe_no_more(self) -> None:
+        """Refuse the keys of a file that has been of no use for too long; those that came beside it stay."""
+        if self._has_expired:
             return
-        self._seen = seen
-        try:
-            self.roster, self.access.ring = await asyncio.to_thread(self._read)
-        except ValueError as error:
-            self._metrics.tenants_read.add(1, "refused")
-            _log.error("tenants_refused reason=%r", str(error))
-            return
+        self._has_expired = True
+        self.access.ring = read_roster(None, self._api_keys)[1]
+        _log.error("tenants_expired seconds=%g keys=%d", self._grace_s, len(self.access.ring))
+
+    def _taken_on(self) -> None:
+        self._refused_s, self._has_expired = None, False
         self._metrics.tenants_read.add(1, "ok")
         _log.info("tenants_read tenants=%d keys=%d", len(self.roster.tenants), len(self.access.ring))
         self._take_on()
@@ -123,18 +158,13 @@ class Tenancy:
                 lambda: account.bucket.burst if account.bucket else inf,
             )
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            await self.refresh()
-            await self.ledger.sync()
-
 
 def _look(path: Path | None) -> object:
-    """Return what changes when a file is replaced or written; None where there is none."""
+    """Return what changes when a file is replaced or written; why it can't be told where it cannot."""
     if path is None:
         return None
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return (status.st_ino, status.st_mtime_ns, status.st_size)
-    return None
+    try:
+        status = files.status(path)
+    except OSError as error:
+        return error.strerror
+    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_mode)

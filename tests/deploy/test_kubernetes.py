@@ -12,6 +12,7 @@ import pytest
 
 from server import __version__
 from server.__main__ import CommandLine
+from server.limit_settings import bodies_share
 from server.metrics import Metrics
 from server.settings import ENV_PREFIX, Settings
 from tests.deploy.manifests import OVERLAYS, Manifest, built, kustomizations, of_kind, pods, title, written
@@ -96,6 +97,24 @@ def test_a_pod_leaves_the_balancers_then_drains_then_ends(grace_s: int, containe
     assert int(seconds) > container["readinessProbe"]["periodSeconds"] * container["readinessProbe"]["failureThreshold"]
     assert grace_s >= int(seconds) + Settings().drain_s
     assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys()
+
+
+UNITS = {"Mi": 2**20, "Gi": 2**30}
+MODELS_BYTES = 200 * 2**20
+"""What a server of the shipped families takes before anybody asks it."""
+DECODED_BYTES = 3
+"""A pixel's."""
+
+
+@pytest.mark.parametrize(("_", "container"), serving(), ids=lambda value: str(value)[:20])
+def test_full_bodies_and_images_being_decoded_fit_into_the_pod(_: int, container: Manifest) -> None:
+    if container["name"].startswith("triton"):
+        pytest.skip("Triton takes what its gateways let in")
+    limit = container["resources"]["limits"]["memory"]
+    memory_bytes = int(limit[:-2]) * UNITS[limit[-2:]]
+    num_threads = int(container["resources"]["requests"]["cpu"])
+    decoding_bytes = num_threads * Settings().max_pixels * DECODED_BYTES
+    assert MODELS_BYTES + bodies_share(memory_bytes) + decoding_bytes <= memory_bytes
 
 
 def test_kubernetes_adds_no_variables_that_the_server_would_refuse() -> None:

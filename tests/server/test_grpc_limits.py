@@ -4,6 +4,7 @@ Most of the limits are the library's, whose clock no test can set: these wait, f
 """
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from math import inf
 
@@ -12,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from server.engine.doors import Doors
 from server.metrics import Metrics
 from server.oip_grpc.pace import REASONS, Pace
 from server.oip_grpc.server import _options
@@ -272,7 +274,7 @@ async def test_a_stream_whose_client_has_gone_ends_without_being_a_fault():
             raise grpc.aio.InternalError("Failed execute_batch")
 
     metrics = Metrics()
-    pace = Pace(Settings(backend="fake"), metrics)
+    pace = Pace(Settings(backend="fake"), metrics, Doors(time.monotonic))
 
     async def serve():
         write = pace.writer(Gone())

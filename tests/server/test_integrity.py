@@ -1,11 +1,11 @@
 """Files are hashed when they are new or have changed, and only then."""
 
-import hashlib
 import os
 import shutil
 
 import pytest
 
+from server import files
 from server.backends.fake import FAMILY
 from server.repository import Repository
 from tests.server.test_repository import break_hash, write_family
@@ -14,13 +14,13 @@ from tests.server.test_repository import break_hash, write_family
 @pytest.fixture
 def hashed(monkeypatch):
     """The sizes of the files hashed so far."""
-    sizes, file_digest = [], hashlib.file_digest
+    sizes, digest = [], files.digest
 
-    def count(stream, name):
-        sizes.append(os.fstat(stream.fileno()).st_size)
-        return file_digest(stream, name)
+    def count(path, size_bytes):
+        sizes.append(size_bytes)
+        return digest(path, size_bytes)
 
-    monkeypatch.setattr(hashlib, "file_digest", count)
+    monkeypatch.setattr(files, "digest", count)
     return sizes
 
 

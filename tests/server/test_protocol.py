@@ -102,7 +102,7 @@ async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     with connection:
         await loop.sock_connect(connection, server.sockets[0].getsockname())
         yield app, Caller(connection)
-    doorkeeper.stop()
+    await doorkeeper.stop()
     server.close()
     await server.wait_closed()
     while state.tasks:

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from server import files
 from server.backends.fake import FAMILY, fake_manifest
 from server.errors import ModelNotReady, NotFound
 from server.repository import Repository
@@ -136,7 +137,7 @@ def test_a_file_that_the_disk_does_not_give_is_a_reason(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     write_family(tmp_path)
-    monkeypatch.setattr(hashlib, "file_digest", fail)
+    monkeypatch.setattr(files, "digest", fail)
     reason = Repository(tmp_path).broken()[f"{FAMILY}/1"]
     assert reason == f"{FAMILY}/1/model.onnx; got Input/output error; expected a readable file"
 
@@ -170,7 +171,7 @@ def test_a_version_that_cannot_be_read_leaves_the_others(tmp_path, damage, reaso
         repository.labels(FAMILY)
 
 
-@pytest.mark.parametrize("call", ["is_dir", "is_file", "glob"])
+@pytest.mark.parametrize("call", ["is_dir", "resolve", "glob"])
 def test_a_folder_that_the_disk_does_not_give_changes_nothing(tmp_path, monkeypatch, call):
     write_family(tmp_path)
     repository = Repository(tmp_path)
@@ -179,7 +180,7 @@ def test_a_folder_that_the_disk_does_not_give_changes_nothing(tmp_path, monkeypa
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(type(tmp_path), call, fail)
-    if call == "is_file":
+    if call == "resolve":
         repository.scan()
         assert "got Permission denied; expected a readable file" in repository.broken()[f"{FAMILY}/1"]
     else:

@@ -143,6 +143,33 @@ def test_a_stop_signal_is_passed_on_and_nothing_is_started_after_it():
     assert len(world.started) == 1
 
 
+def test_a_signal_that_does_not_stop_is_passed_on_and_the_worker_stays():
+    world = World(Worker(2, 0))
+    world.probe = lambda: world.supervisor.pass_on(signal.SIGHUP) or LIVE
+    world.supervisor.pass_on(signal.SIGHUP)  # nobody is there yet
+    worker = world.workers[0]
+    worker.send_signal = worker.signals.append
+    assert world.run() == 0
+    assert worker.signals == [signal.SIGHUP] * 2
+
+
+def test_a_worker_that_does_not_stop_in_time_is_killed():
+    world = World(worker := Worker(100, 1))
+    world.supervisor._stop_s = 10
+    worker.send_signal = lambda number: Worker.send_signal(worker, number) if number == signal.SIGKILL else None
+    answers = iter([LIVE, SILENT])
+    world.probe = lambda: next(answers, None) or world.supervisor.stop(signal.SIGTERM) or SILENT
+    assert world.run() == -signal.SIGKILL
+    assert 12 <= world.now_s <= 15
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, 0), (3, 3), (-signal.SIGTERM, 143)])
+def test_the_exit_status_is_as_a_shell_has_it(monkeypatch, status, told):
+    monkeypatch.setattr(module.Supervisor, "run", lambda _: status)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    assert module.supervise(Settings(port=9000), lambda _: None) == told
+
+
 def test_a_stop_signal_while_a_worker_is_being_started_reaches_it():
     world = World(Worker(5, 1))
 

@@ -82,11 +82,12 @@ CONNECTIONS = (
         width=6,
     ),
     _by_instance(
-        "Faults overcome",
-        "Executions that failed, hung or lacked memory, a second, once the next had ended well; canaries sent back.",
+        "Faults",
+        "Failed, hung or lacked memory, once the next execution had ended well; canaries sent back; failed chores.",
         "ops",
         Query(rate("adatape_recovery_seconds_count", JOB, "fault"), "{{fault}}"),
         Query(rate("adatape_canary_rollbacks_total", JOB, "model"), "canary of {{model}}"),
+        Query(rate("adatape_chore_failures_total", JOB, "chore"), "chore {{chore}}"),
         width=6,
     ),
 )

@@ -119,9 +119,12 @@ TENANTS = (
     ),
     Chart(
         "Tenants file",
-        "Times that a change of it was read, by what came of it.",
+        "Times that a change of it was read, by what came of it; 0 while what is there is refused.",
         "ops",
-        (Query(rate("adatape_tenants_reads_total", JOB, "result"), "{{result}}"),),
+        (
+            Query(rate("adatape_tenants_reads_total", JOB, "result"), "{{result}}"),
+            Query(f"adatape_tenants_last_read_ok{{{JOB}}}", "{{instance}}: last read ok"),
+        ),
         needs=_TENANTS,
     ),
 )

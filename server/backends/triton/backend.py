@@ -8,6 +8,7 @@ from server.backends.base import Hidden, Reading
 from server.backends.triton.address import Address, Arrays
 from server.backends.triton.pool import Pool
 from server.manifest import Manifest
+from server.metrics import Metrics
 from server.records import Floats, Inputs, Ints
 
 READING = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
@@ -45,8 +46,8 @@ class TritonModel:
 class TritonBackend:
     """Hands the graphs of a model repository to Tritons that serve the same one."""
 
-    def __init__(self, addresses: Sequence[str], *, timeout_s: float) -> None:
-        self._pool = Pool([Address(name) for name in addresses], timeout_s)
+    def __init__(self, addresses: Sequence[str], *, timeout_s: float, metrics: Metrics | None = None) -> None:
+        self._pool = Pool([Address(name) for name in addresses], timeout_s, metrics=metrics)
 
     def load(self, manifest: Manifest) -> TritonModel:
         return TritonModel(self._pool, manifest)

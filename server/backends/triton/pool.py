@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from server.backends.base import PATIENCE_S
 from server.backends.triton.address import RETRY_S, Address, Arrays, NotTaken
+from server.chores import Failures, keep_on
 from server.errors import BackendFailed, ServeError, Unavailable
+from server.metrics import Metrics
 
 _log = logging.getLogger("adatape.triton")
 
@@ -28,12 +30,20 @@ MAX_FAILED = 2
 class Pool:
     """The addresses. `run` may be called from several threads at once."""
 
-    def __init__(self, addresses: Sequence[Address], timeout_s: float, *, probe_every_s: float = PROBE_EVERY_S) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        timeout_s: float,
+        *,
+        probe_every_s: float = PROBE_EVERY_S,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._addresses = addresses
         self._timeout_s = timeout_s
         self._probe_every_s = probe_every_s
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._failures = Failures("triton", metrics or Metrics())
         self._was_up = {address.name: address.probe() for address in addresses}
         for name, is_up in self._was_up.items():
             _log.info("triton_%s address=%s", "up" if is_up else "down", name)
@@ -96,9 +106,11 @@ class Pool:
         return Unavailable("Triton", f"none ready of {names}", "one that is ready", retry_after_s=RETRY_S)
 
     def _keep_probing(self) -> None:
-        while not self._closing.wait(self._probe_every_s):
-            for address in self._addresses:
-                is_up = address.probe()
-                if is_up != self._was_up[address.name]:
-                    self._was_up[address.name] = is_up
-                    _log.warning("triton_%s address=%s", "up" if is_up else "down", address.name)
+        keep_on(self._closing, self._probe_every_s, self._probe, self._failures)
+
+    def _probe(self) -> None:
+        for address in self._addresses:
+            is_up = address.probe()
+            if is_up != self._was_up[address.name]:
+                self._was_up[address.name] = is_up
+                _log.warning("triton_%s address=%s", "up" if is_up else "down", address.name)

@@ -1,5 +1,6 @@
 """Both stores keep one promise: a batch counts once, quotas refill and pay, usage adds up and outlives a restart."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -223,3 +224,95 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(place):
         open_store(place)
     told = "".join(traceback.format_exception(failure.value))
     assert "hunter2" not in told.replace(place, "")
+
+
+# --- An SQLite file that is not what it was --------------------------------------------------
+
+
+class Kept:
+    """An SQLite store in a folder of its own, and what it has been told so far."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, folder / "quota.sqlite3"
+        self.store, self.number = open_store(f"sqlite:{self.path}"), 0
+
+    def sync(self):
+        self.number += 1
+        self.store.sync(Batch("a", self.number, [SPEND], [usage(num_requests=1)]), at(float(self.number)))
+
+    def on_disk(self):
+        """Return the requests that another server would find."""
+        other = open_store(f"sqlite:{self.path}")
+        counted = sum(each.num_requests for each in other.usage(None, ""))
+        other.close()
+        return counted
+
+
+@pytest.fixture
+def kept(tmp_path):
+    (tmp_path / "store").mkdir()
+    kept = Kept(tmp_path / "store")
+    kept.sync()
+    kept.sync()
+    yield kept
+    kept.store.close()
+
+
+def unlink(kept):
+    kept.path.unlink()
+
+
+def unlink_all(kept):
+    for path in kept.folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("remove", [unlink, unlink_all])
+def test_a_file_that_was_removed_is_noticed_and_comes_back_with_all_it_held(kept, remove, caplog):
+    for number in (3, 4):
+        remove(kept)
+        kept.sync()
+        assert kept.on_disk() == number
+    assert caplog.text.count("quota_store_removed") == 2
+
+
+def test_a_folder_that_is_gone_is_told_until_it_is_back(kept, caplog):
+    shutil.rmtree(kept.folder)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="unable to open database file"):
+            kept.sync()
+    kept.folder.mkdir()
+    kept.sync()
+    assert kept.on_disk() == 3
+    assert caplog.text.count("quota_store_removed") == 1
+
+
+def test_another_file_in_its_place_counts_from_then_on(kept, tmp_path, caplog):
+    open_store(f"sqlite:{tmp_path / 'other.sqlite3'}").close()
+    (tmp_path / "other.sqlite3").replace(kept.path)
+    kept.sync()
+    assert kept.on_disk() == 1
+    assert "quota_store_replaced" in caplog.text
+
+
+def test_a_file_that_was_cut_short_is_told_until_it_is_removed(kept):
+    os.truncate(kept.path, 0)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"cut from \d+ to 0 bytes"):
+            kept.sync()
+    kept.path.unlink()
+    kept.sync()
+    assert kept.on_disk() == 3
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_told_and_opened_by_nobody(kept, make):
+    kept.path.unlink()
+    make(kept.path)
+    with pytest.raises(Unavailable, match="no regular file"):
+        kept.sync()
+    with pytest.raises(Unavailable, match="no regular file"):
+        open_store(f"sqlite:{kept.path}")
+    kept.path.rmdir() if kept.path.is_dir() else kept.path.unlink()
+    kept.sync()
+    assert kept.on_disk() == 3
