@@ -11,6 +11,7 @@ A browser sets these itself, and no page can have it say otherwise. What is no b
 """
 
 import re
+from functools import lru_cache
 
 from server.access_settings import is_loopback
 from server.errors import Forbidden
@@ -24,6 +25,7 @@ _ORIGIN = re.compile(r"(https?)://([^/?#]*)")
 _PORT = re.compile(r":\d*$")
 _NAMES = re.compile(r"[\w, -]{0,1000}", re.ASCII)
 _PREFLIGHT_S = "600"
+_LONGEST_HOST = 300
 _EXPOSED = ", ".join(
     [
         "X-Request-Id",
@@ -43,6 +45,7 @@ class Sites:
     def __init__(self, settings: Settings) -> None:
         self._is_judged = settings.trusts_machine or bool(settings.allowed_host)
         self._hosts = frozenset(settings.allowed_host)
+        self._is_ours = lru_cache(maxsize=256)(self._judge)
         self._origins = frozenset(settings.cors_origin)
 
     def check(self, call: Call, door: Door) -> None:
@@ -54,7 +57,7 @@ class Sites:
         if not self._is_judged:
             return
         host = call.header(b"host")
-        if host is not None and not self._is_ours(host):
+        if host is not None and (len(host) > _LONGEST_HOST or not self._is_ours(host)):
             raise Forbidden("Host", host, "localhost, a loopback address, or one of allowed_host")
         if door is not Door.OPEN:
             self._check_page(call, host or "")
@@ -106,7 +109,8 @@ class Sites:
         authority = match[2].removesuffix(_SCHEME_PORTS[match[1]])
         return authority == host.lower().removesuffix(_SCHEME_PORTS[scheme]) or self._is_allowed(authority)
 
-    def _is_ours(self, host: str) -> bool:
+    def _judge(self, host: str) -> bool:
+        """Say whether a host is this machine, or one that is allowed."""
         name = _name_of(host)
         return is_loopback(name.removeprefix("[").removesuffix("]")) or self._is_allowed(host)
 
