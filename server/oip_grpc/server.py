@@ -53,7 +53,7 @@ class GrpcServer:
         self._inference = Inference(self._plane, self._metrics, pace, access)
         self._health = Health(self._plane, (SERVICE,))
         self._server = server = Listener(
-            self._handlers(pace, access).methods, _options(self._settings), _finite(self._settings.max_connections)
+            self._handlers(pace, access).methods, _options(self._settings), self._settings.max_connections
         )
         port = self._add_port(server)
         await server.start()
