@@ -161,9 +161,10 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
 def _to_line(fault: object) -> str:
     assert isinstance(fault, dict)
     place = ".".join(str(part) for part in fault["loc"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
     if not place:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    return f"{place}; got {fault['input']}; expected: {fault['msg']}"
+        return message
+    return f"{place}; got {fault['input']}; expected: {message}"
 
 
 def _allow_open_files() -> None:
