@@ -3,10 +3,14 @@
 #     docker build -t adatape-serve .                       the CPU image
 #     docker build -t adatape-serve:gpu --target gpu .      the same server with onnxruntime for NVIDIA GPUs
 #
-# The base is pinned by its full version; pin it by digest too in a registry of your own, where a digest keeps existing.
+# The base is pinned by its full version; pin it by digest too, to one that your registry keeps:
+#
+#     docker build --build-arg BASE=python:3.11.14-slim-bookworm@sha256:... .
+#
 # It runs as a numeric user without rights and writes nothing: start it with --read-only --cap-drop ALL.
 
-FROM python:3.11.14-slim-bookworm AS base
+ARG BASE=python:3.11.14-slim-bookworm
+FROM ${BASE} AS base
 
 # --- What is installed, by device; the two builds of onnxruntime share a folder and never meet ----
 

@@ -240,11 +240,12 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
 def _to_line(fault: object) -> str:
     assert isinstance(fault, dict)
     place = ".".join(str(part) for part in fault["loc"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
     if not place:
-        return redact(str(fault["msg"]).removeprefix("Value error, "))
+        return redact(message)
     field = CommandLine.model_fields.get(place)
     got = "something else" if field is not None and not field.repr else redact(str(fault["input"]))
-    return f"{place}; got {got}; expected: {fault['msg']}"
+    return f"{place}; got {got}; expected: {message}"
 
 
 def _allow_open_files() -> None:

@@ -1,11 +1,40 @@
 """The knobs of access: who may connect, with which key, over which transport, and where quotas are remembered."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, CliToggleFlag, NoDecode, SettingsConfigDict
+
+_HOST = r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _split(value: object) -> object:
+    """Return the items of a list with commas."""
+    return list(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _check_host(value: str) -> str:
+    if not re.fullmatch(_HOST, value.lower()):
+        raise ValueError("a host's name or address, with or without its port, such as models.example or [::1]:8000")
+    return value.lower()
+
+
+def _check_origin(value: str) -> str:
+    scheme, separator, host = value.lower().partition("://")
+    if scheme not in _DEFAULT_PORTS or not separator or not re.fullmatch(_HOST, host):
+        raise ValueError(
+            "an origin such as https://app.example or http://localhost:5173: scheme, host and port, nothing behind; "
+            "'*' and 'null' would be every page there is"
+        )
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}"
+
+
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split)]
 
 
 class AccessSettings(BaseSettings):
@@ -45,6 +74,15 @@ class AccessSettings(BaseSettings):
     admin_host: str = "127.0.0.1"
     """Address of `admin_port`."""
 
+    allowed_host: Hosts = ()
+    """Names under which callers reach a server that trusts them for being on its machine, as NAME,NAME:PORT; localhost
+    and loopback addresses always are. Set it to what a reverse proxy passes on as Host. Other names are refused there,
+    for a web page could give itself one; where strangers are told apart anyway, only if this is set."""
+
+    cors_origin: Origins = ()
+    """Web pages that may call this server from a browser, by their origins, as https://app.example,http://localhost:5173.
+    Each may do what its visitor may. Without it only this server's own pages can."""
+
     tls_cert: Path | None = None
     """PEM file of the certificate chain for HTTPS and gRPC over TLS. Set it where no proxy does it for you."""
 
@@ -60,7 +98,7 @@ class AccessSettings(BaseSettings):
     """Where usage and quotas outlive a restart: `sqlite:PATH`, `redis://HOST:PORT/DB` to share them between several
     servers, or `memory` to forget them. Opened only where there are tenants."""
 
-    quota_sync_s: Annotated[float, Field(gt=0)] = 1.0
+    quota_sync_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """How often usage is written there and the tenants file is looked at: what a crash may lose, and how long several
     servers may not know of each other's spending."""
 
@@ -93,6 +131,11 @@ class AccessSettings(BaseSettings):
     def asks_who_calls(self) -> bool:
         """Say whether callers are told apart; otherwise everyone may do everything and nothing is counted by caller."""
         return self.has_keys or self.is_public or self.admin_port is not None
+
+    @property
+    def trusts_machine(self) -> bool:
+        """Say whether being on this machine is enough to ask, and without any keys to be an admin."""
+        return not (self.require_auth or self.is_public)
 
     @property
     def is_public(self) -> bool:

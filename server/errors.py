@@ -4,6 +4,7 @@
     ├── BadRequest            400  the input cannot be understood
     │   ├── PayloadTooLarge   413  the body or a field exceeds its limit
     │   ├── HeadTooLarge      431  the request line and headers exceed their limit
+    │   ├── ExpectationFailed 417  the request expects what we do not do
     │   ├── NotAnImage        415  the bytes are no image we can decode
     │   └── TooSlow           408  a part of the request did not arrive in time
     ├── Unauthenticated       401  no API key, or one that is not known
@@ -63,6 +64,10 @@ class PayloadTooLarge(BadRequest):
 
 class HeadTooLarge(BadRequest):
     reason = "head_too_large"
+
+
+class ExpectationFailed(BadRequest):
+    reason = "expectation"
 
 
 class NotAnImage(BadRequest):
@@ -139,6 +144,7 @@ STATUS: dict[type[ServeError], int] = {
     TooSlow: 408,
     PayloadTooLarge: 413,
     NotAnImage: 415,
+    ExpectationFailed: 417,
     QuotaExceeded: 429,
     HeadTooLarge: 431,
     Cancelled: 499,

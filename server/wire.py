@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from enum import Enum
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
+RawHeaders = list[tuple[bytes, bytes]]
+Admit = Callable[["Call", "Door"], None]
+"""Returns if a call may pass a door, and raises why not."""
 T = TypeVar("T")
 
 
@@ -29,6 +33,16 @@ ARRIVAL = "adatape.arrival_s"
 """Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
 DEPARTURE = "adatape.departure"
 """Where the scope of a call holds the `Departure` of its connection, if what carries the call provides one."""
+
+
+class Door(Enum):
+    """Who may reach what a path leads to. It belongs to what was found, so that none can be found past it."""
+
+    OPEN = "open"
+    """Everyone: it tells nothing of anyone's images."""
+    CALLERS = "callers"
+    """Whoever may ask this server at all."""
+    ADMINS = "admins"
 
 
 class Departure:
@@ -85,18 +99,31 @@ class Call:
     """
 
     __slots__ = (
+        "_admit",
         "_bodies",
         "_headers",
         "_held_bytes",
         "_receive",
         "arrival_s",
         "caller",
+        "is_body_asked",
         "is_counted",
         "request_id",
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, *, request_id: str, arrival_s: float, bodies: Bodies) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        request_id: str,
+        arrival_s: float,
+        bodies: Bodies,
+        admit: Admit | None = None,
+    ) -> None:
+        """Take a call whose caller `admit` judges at each door; without it all are open."""
+        self._admit = admit
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -104,6 +131,8 @@ class Call:
         """Who makes the call, where that is asked."""
         self.is_counted = False
         """Set once the engine has seen the call: from then on its metrics are the engine's to count."""
+        self.is_body_asked = False
+        """Set once the client is asked to send its body, if it waits to be."""
         self._receive = receive
         self._bodies = bodies
         self._held_bytes = 0
@@ -114,10 +143,24 @@ class Call:
         raw: bytes = self.scope["query_string"]
         return raw.decode("latin-1")
 
+    def enter(self, door: Door) -> None:
+        """Pass the door of what was found for this call, before anything of it is told or done.
+
+        Raises: Unauthenticated; Forbidden.
+        """
+        if self._admit is not None:
+            self._admit(self, door)
+
     def header(self, name: bytes) -> str | None:
         """Return a header's value by its lower-case name; the last one where it came twice."""
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def values(self, name: bytes) -> list[str]:
+        """Return every value of a header: for what must not be said twice."""
+        if name not in self._headers:
+            return []
+        return [value.decode("latin-1") for each, value in self.scope["headers"] if each == name]
 
     def has_none_of(self, names: frozenset[bytes]) -> bool:
         """Say whether no header has any of these lower-case names."""
@@ -130,6 +173,7 @@ class Call:
         pass theirs; Cancelled if the client leaves before the end.
         """
         self._check_announced()
+        self.is_body_asked = True
         chunks: list[bytes] = []
         num_bytes = 0
         while True:
@@ -157,12 +201,10 @@ class Call:
         return self.scope.get(DEPARTURE) or _WatchedDeparture(self._receive)
 
     def _check_announced(self) -> None:
-        coding = self.header(b"transfer-encoding")
-        if coding is not None and coding.strip().lower() != "chunked":
-            raise BadRequest("Transfer-Encoding", coding, "chunked, or none")
         announced = self.header(b"content-length")
         if announced is None:
             return
+        announced = announced.strip(" \t")
         if not (announced.isascii() and announced.isdigit()):
             raise BadRequest("Content-Length", announced, "a number of bytes")
         if int(announced) > self._bodies.max_body_bytes:
@@ -192,13 +234,13 @@ def json_reply(value: object, status: int = 200, headers: Headers = ()) -> Reply
     return Reply(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, headers=headers)
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
-    """Put a reply on the wire, with the id of its call."""
+async def send_reply(send: Send, reply: Reply, more: RawHeaders) -> None:
+    """Put a reply on the wire, with more headers: those of its call."""
     headers = [
         (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(reply.body)),
         *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers],
-        (b"x-request-id", request_id.encode("latin-1")),
+        *more,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -1,7 +1,7 @@
 """`python deploy/image/check.py`: build the image and start it as production would, where there is no container engine.
 
 buildah executes the steps of the Dockerfile as they stand, on a stand-in for the base: a Debian that debootstrap
-makes, under the name in FROM. The result then runs with a read-only root file system, as the image's numeric user,
+makes, under the name of its BASE. The result then runs with a read-only root file system, as the image's numeric user,
 without capabilities. So this shows that the steps work and what the result does; it says nothing of the official base.
 Needs root, buildah, debootstrap and curl, and the network for packages. Nothing beyond Python's own library.
 """
@@ -70,7 +70,7 @@ def missing() -> str | None:
 
 def base_name() -> str:
     """Return the name of the image that the Dockerfile builds on."""
-    found = re.search(r"^FROM (\S+:\S+) AS base$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found = re.search(r"^ARG BASE=(\S+:\S+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     assert found, "The Dockerfile names one base. This is a bug."
     return f"docker.io/library/{found[1]}"
 

@@ -10,8 +10,9 @@ from loadtest.serving import Counts, total
 STATUS_OF = {
     "ok": 200, "bad_request": 400, "unauthenticated": 401, "forbidden": 403, "not_found": 404,
     "method_not_allowed": 405, "too_slow": 408, "too_large": 413, "not_an_image": 415, "quota": 429,
-    "head_too_large": 431, "cancelled": 499, "internal": 500, "backend": 500, "out_of_memory": 500, "overload": 503,
-    "draining": 503, "unavailable": 503, "model_not_ready": 503, "too_many_connections": 503, "deadline": 504,
+    "head_too_large": 431, "expectation": 417, "cancelled": 499, "internal": 500, "backend": 500,
+    "out_of_memory": 500, "overload": 503, "draining": 503,
+    "unavailable": 503, "model_not_ready": 503, "too_many_connections": 503, "deadline": 504,
 }  # fmt: skip
 """The status of each outcome that the server counts."""
 OK, CANCELLED = 200, 499

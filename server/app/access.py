@@ -1,19 +1,11 @@
-"""Who may call which path over HTTP."""
+"""Who may pass which door over HTTP, by the key that they show."""
 
-from dataclasses import replace
-
-from server.errors import Forbidden
+from server.errors import Forbidden, Unauthenticated
 from server.settings import Settings
 from server.tenancy import Tenancy, check_admin
-from server.wire import Call, Reply
+from server.wire import Call, Door, RawHeaders
 
-_OPEN = frozenset(
-    {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v2/health/live", "/v2/health/ready"}
-)
-_OPEN_FOLDERS = ("/docs/", "/static/")
-_ADMIN = frozenset({"/v1/controller", "/v1/keys"})
-_ADMIN_FOLDER = "/v2/repository/models/"
-_QUOTA = ("X-Compute-Remaining-Flops", "X-Compute-Limit-Flops")
+_QUOTA = (b"x-compute-remaining-flops", b"x-compute-limit-flops")
 _BEARER = "bearer "
 
 
@@ -28,35 +20,43 @@ class HttpAccess:
         self._access = tenancy.access
         self.admin_port = settings.admin_port
 
-    def admit(self, call: Call) -> None:
-        """Note on a call who makes it.
+    def admit(self, call: Call, door: Door) -> None:
+        """Note on a call who makes it; an open door needs no key.
 
-        What orchestrators, scrapers and newcomers ask needs no key: it tells nothing of anyone's images.
         Raises: Unauthenticated; Forbidden.
         """
-        path: str = call.scope["path"]
-        if path in _OPEN or path.startswith(_OPEN_FOLDERS):
+        if door is Door.OPEN:
             return
-        caller = call.caller = self._access.identify(key_of(call))
-        if path in _ADMIN or path.startswith(_ADMIN_FOLDER):
-            check_admin(caller, path)
-            if self.admin_port is not None and call.scope["server"][1] != self.admin_port:
-                raise Forbidden(path, "a call to the port of everyone", "one to the admin port")
+        call.caller = self._access.identify(key_of(call))
+        if door is Door.ADMINS:
+            self.check_admin(call, call.scope["path"])
 
-    def with_quota(self, reply: Reply, call: Call) -> Reply:
-        """Return a reply that says what is left of its caller's quota, if there is one."""
+    def check_admin(self, call: Call, what: str) -> None:
+        """Return if a call that was let in may do what only admins may, where it came in.
+
+        Raises: Unauthenticated; Forbidden.
+        """
+        assert call.caller is not None, "A call passes its door first. This is a bug."
+        check_admin(call.caller, what)
+        if self.admin_port is not None and call.scope["server"][1] != self.admin_port:
+            raise Forbidden(what, "a call to the port of everyone", "one to the admin port")
+
+    def quota_headers(self, call: Call) -> RawHeaders:
+        """Return what an answer says of its caller's quota; nothing where there is none."""
         left = None if call.caller is None else self._tenancy.quota_of(call.caller.tenant)
-        if left is None:
-            return reply
-        said = tuple((name, f"{flops:.0f}") for name, flops in zip(_QUOTA, left, strict=True))
-        return replace(reply, headers=(*reply.headers, *said))
+        return [] if left is None else [(name, b"%.0f" % flops) for name, flops in zip(_QUOTA, left, strict=True)]
 
 
 def key_of(call: Call) -> str | None:
-    """Return the key that a call shows, None if it shows none."""
-    key = call.header(b"x-api-key")
-    if key is None:
-        credentials = call.header(b"authorization")
-        if credentials is not None and credentials[: len(_BEARER)].lower() == _BEARER:
-            key = credentials[len(_BEARER) :].strip()
-    return key
+    """Return the key that a call shows, None if it shows none.
+
+    Raises: Unauthenticated for two, for nobody can tell which one is meant.
+    """
+    keys, credentials = call.values(b"x-api-key"), call.values(b"authorization")
+    if len(keys) > 1 or len(credentials) > 1:
+        raise Unauthenticated("API key", "a header of it twice", "each header once")
+    if keys:
+        return keys[0]
+    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
+        return credentials[0][len(_BEARER) :].strip()
+    return None

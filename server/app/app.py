@@ -7,7 +7,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -16,6 +15,7 @@ from server.app.controller import ControllerView
 from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
+from server.app.sites import Sites
 from server.app.usage import UsageView
 from server.bodies import Bodies
 from server.classify import Classify, Models
@@ -29,7 +29,19 @@ from server.pulse import Pulse
 from server.settings import Settings
 from server.supervisor import Succession
 from server.tracing import CALLER, refusal_span
-from server.wire import ARRIVAL, Call, Message, Receive, Reply, Scope, Send, new_request_id, send_reply
+from server.wire import (
+    ARRIVAL,
+    Call,
+    Door,
+    Message,
+    RawHeaders,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    new_request_id,
+    send_reply,
+)
 
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
@@ -42,6 +54,7 @@ _OIP_PREFIX = "/v2"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing and infer nothing: answered while the server drains."""
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 
 class App:
@@ -65,11 +78,12 @@ class App:
         self._classify = Classify(engine, settings, self.plane.decoders)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
+        self._sites = Sites(settings)
         models = Models(engine, settings)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
         view, health = ControllerView(engine, settings), Health(engine, metrics)
-        self.api: FastAPI = build_api(endpoints, models, view, UsageView(engine), health, self._render)
+        self.api: FastAPI = build_api(endpoints, models, view, UsageView(engine, self.access), health, self._render)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,7 +93,14 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival_s = scope.get(ARRIVAL) or time.monotonic()
-        call = Call(scope, receive, request_id=_request_id(scope), arrival_s=arrival_s, bodies=self._bodies)
+        call = Call(
+            scope,
+            receive,
+            request_id=_request_id(scope),
+            arrival_s=arrival_s,
+            bodies=self._bodies,
+            admit=self._admit,
+        )
         if self.engine.tracer is not None:
             CALLER.set(call.header(b"traceparent"))
         doors = self.engine.doors
@@ -88,7 +109,7 @@ class App:
             reply = await self._judge(call, receive, send, inside)
             doors.reply(inside)
             if reply is not None:
-                await send_reply(send, reply, call.request_id)
+                await send_reply(send, reply, self._headers(call))
         finally:
             doors.leave(inside)
 
@@ -98,17 +119,18 @@ class App:
         path: str = scope["path"]
         endpoint = self._hot.get(path)
         try:
-            if self.access is not None:
-                self.access.admit(call)
-            if inside is None and scope["method"] not in _READING:
+            preflight = self._sites.preflight(call)
+            if inside is None and preflight is None and scope["method"] not in _READING:
                 await self._turn_away(call)
-            if path.startswith(_OIP_PREFIX):
+            if preflight is not None:
+                reply = preflight
+            elif path.startswith(_OIP_PREFIX):
                 reply = await self._oip(call)
             elif endpoint is not None and scope["method"] == endpoint.method:
+                call.enter(endpoint.door)
                 reply = await endpoint.handler(call)
             else:
-                outbox = _Outbox(send, call.request_id, partial(self.engine.doors.reply, inside))
-                await self._route(scope, receive, outbox, call)
+                await self._route(scope, receive, self._outbox(send, call, inside), call)
                 return None
         except asyncio.CancelledError as error:
             reply = self._render(self.engine.doors.refusal(error), call)
@@ -116,7 +138,32 @@ class App:
             reply = self._render(error, call)
         finally:
             call.release()
-        return reply if self.access is None else self.access.with_quota(reply, call)
+        return reply
+
+    def _admit(self, call: Call, door: Door) -> None:
+        """Return if a call may pass a door: for its key, or else for where it comes from."""
+        if self.access is not None:
+            self.access.admit(call, door)
+        if call.caller is None or not call.caller.has_key:
+            self._sites.check(call, door)
+
+    def _headers(self, call: Call) -> RawHeaders:
+        """Return what the answer to a call says, whatever it answers."""
+        told = [(b"x-request-id", call.request_id.encode("latin-1")), *self._sites.headers(call)]
+        if not call.has_none_of(_KEY_HEADERS):
+            told.append((b"cache-control", b"no-store"))
+        if self.access is not None:
+            told += self.access.quota_headers(call)
+        if not call.is_body_asked and call.header(b"expect") is not None:
+            told.append((b"connection", b"close"))  # nobody can tell whether what comes next is still the body
+        return told
+
+    def _outbox(self, send: Send, call: Call, inside: Inside | None) -> "_Outbox":
+        def begin() -> RawHeaders:
+            self.engine.doors.reply(inside)
+            return self._headers(call)
+
+        return _Outbox(send, begin)
 
     async def _turn_away(self, call: Call) -> None:
         """Refuse what comes while the server drains; read it first, for who still sends would miss the answer.
@@ -180,21 +227,21 @@ class App:
 
 
 class _Outbox:
-    """Passes messages on, with the call's id in the head, and remembers whether the head is gone."""
+    """Passes messages on, with the call's own headers in place of others, and remembers whether the head is gone."""
 
-    __slots__ = ("_on_start", "_request_id", "_send", "is_started")
+    __slots__ = ("_begin", "_send", "is_started")
 
-    def __init__(self, send: Send, request_id: str, on_start: Callable[[], None]) -> None:
+    def __init__(self, send: Send, begin: Callable[[], RawHeaders]) -> None:
         self._send = send
-        self._on_start = on_start
-        self._request_id = request_id.encode("ascii")
+        self._begin = begin
         self.is_started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.is_started = True
-            self._on_start()
-            message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
+            ours = self._begin()
+            names = {name for name, _ in ours}
+            message["headers"] = [*(each for each in message["headers"] if each[0] not in names), *ours]
         await self._send(message)
 
 

@@ -50,7 +50,8 @@ def _printable(text: str) -> str:
 def _from_validation(error: RequestValidationError) -> BadRequest:
     fault: dict[str, Any] = error.errors()[0]
     place, *path = fault["loc"]
-    return BadRequest(f"{'.'.join(map(str, path)) or place} in the {place}", fault.get("input"), fault["msg"])
+    expected = str(fault["msg"]).removeprefix("Value error, ")
+    return BadRequest(f"{'.'.join(map(str, path)) or place} in the {place}", fault.get("input"), expected)
 
 
 def _from_status(error: HTTPException, call: Call) -> ServeError:

@@ -4,9 +4,11 @@ Files are read when first asked for and kept; a browser keeps them too, and asks
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,19 +25,28 @@ CONTENT_TYPES = {
 _ETAG_DIGITS = 16
 
 # Nothing inline, nothing from elsewhere; blob: is the photo that the visitor chose, which never leaves this origin.
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-    ]
-)
+_POLICY: dict[str, str | None] = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+}
+
+
+def safety_headers(changes: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, str]:
+    """Return what every page has a browser refuse; `changes` are directives that one does otherwise, or without."""
+    policy = {**_POLICY, **changes}
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items() if value is not None),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,6 @@ def _load(path: str) -> Asset:
         "Content-Type": CONTENT_TYPES[Path(path).suffix],
         "ETag": f'"{hashlib.sha256(body).hexdigest()[:_ETAG_DIGITS]}"',
         "Cache-Control": "no-cache",
-        "Content-Security-Policy": POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        **safety_headers(),
     }
     return Asset(body, headers)

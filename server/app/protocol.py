@@ -3,9 +3,9 @@
 A caller that has sent all it will send may close its side of the connection and still wait for its answer (a half
 close); one that has gone closes both. Both look the same to the socket, an end of what can be read, until something is
 written: only a peer that has gone answers that with a reset. So an interim response, which every HTTP/1.1 client has
-to skip, asks the question.
+to skip, asks the question: 102 says that the request is being processed.
 
-It also knows the stage of each request, for the doorkeeper, and holds heads to their limit while they arrive.
+It also knows the stage of each request, for the doorkeeper, and holds heads to their limit and to their form.
 """
 
 import asyncio
@@ -15,14 +15,17 @@ from asyncio import BaseTransport
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from server.app.arrivals import Arrivals
 from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
+from server.app.heads import check_head
 from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
 from server.wire import ARRIVAL, DEPARTURE, Departure
 
-_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+_AROUND_HEADER_BYTES = len(": \r\n")
 _FIRST_LOOK_S = 0.005
 _LAST_LOOK_S = 0.5
 """How long until the first and between the last looks at whether a reset came; each wait is twice the one before."""
@@ -36,6 +39,10 @@ class Protocol(HttpToolsProtocol):
     """Tells the calls of this connection, so that none needs a task that waits for it."""
     _is_head_open = False
     _num_head_bytes = 0
+    """Of the request line, the headers and the trailers that belong to them."""
+    _num_held_bytes = 0
+    """Fed to the parser since it last told something: it may be holding all of them back."""
+    _answering: RequestResponseCycle | None = None
     _refusal: ServeError | None = None
 
     def __init__(self, *arguments: Any, doorkeeper: Doorkeeper, arrivals: Arrivals, **options: Any) -> None:
@@ -80,16 +87,31 @@ class Protocol(HttpToolsProtocol):
             self._refuse(refusal)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_head_open:  # what the parser holds back of one endless header is counted here
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > 2 * self._doorkeeper.max_header_bytes and not self.transport.is_closing():
-                self._refuse(self._head_too_large())
+        """Feed the parser, by pieces no larger than a head may be: what it holds back of one is counted in pieces."""
+        self._unset_keepalive_if_required()
+        piece_bytes = self._doorkeeper.max_header_bytes
+        view = data if len(data) <= piece_bytes else memoryview(data)
+        for start in range(0, len(data), piece_bytes):
+            if self.transport.is_closing():
+                return
+            self._feed(view[start : start + piece_bytes])
+
+    def _feed(self, piece: bytes | memoryview) -> None:
+        self._num_held_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            refusal, self._refusal = self._refusal, None
+            self._refuse(refusal or BadRequest("Invalid HTTP request received", None, "HTTP/1.1"))
+        except httptools.HttpParserUpgrade:
+            return  # it is answered as if it had not asked, and then the connection is closed
+        if self._num_held_bytes > self._doorkeeper.max_header_bytes and not self.transport.is_closing():
+            self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
-        self._is_head_open, self._num_head_bytes = True, 0
+        self._is_head_open, self._num_head_bytes, self._num_held_bytes = True, 0, 0
         if self.stage is Stage.HEAD:
             self.since_s = self.loop.time()
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -101,16 +123,39 @@ class Protocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
+        """Take a header, and drop a trailer: what comes behind the body must not change what was said before it."""
+        if self._is_head_open:
+            super().on_header(name, value)
+        self._count(len(name) + len(value) + _AROUND_HEADER_BYTES)
 
     def on_headers_complete(self) -> None:
+        version, is_upgrade = self.parser.get_http_version(), self.parser.should_upgrade()
+        try:
+            check_head(version, self.url, self.headers, is_upgrade=is_upgrade)
+        except ServeError as error:
+            self._refusal = error
+            raise
+        self.expect_100_continue = self.expect_100_continue and version != "1.0"
         self.scope[ARRIVAL] = self._arrivals.estimate()  # type: ignore[literal-required]
         super().on_headers_complete()
         self._is_head_open = False
         self.since_s = self.loop.time()
-        if self._doorkeeper.is_draining:
+        if self._doorkeeper.is_draining or is_upgrade:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._num_held_bytes = 0
+        self.cycle.waiting_for_100_continue = False  # it did not wait, so nobody need tell it to go on
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._num_held_bytes = 0
+        self.cycle.waiting_for_100_continue = False
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -119,10 +164,6 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.since_s = self.loop.time()
         super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        refusal, self._refusal = self._refusal, None
-        self._refuse(refusal or BadRequest(msg.rstrip("."), None, "HTTP/1.1"))
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the answer, uvicorn gives none
         """Say whether the connection stays open for an answer, now that the caller sends no more."""
@@ -164,6 +205,7 @@ class Protocol(HttpToolsProtocol):
 
     def _count(self, num_bytes: int) -> None:
         """Add to the head's size, and stop the parser once it is too large."""
+        self._num_held_bytes = 0
         self._num_head_bytes += num_bytes
         if self._num_head_bytes > self._doorkeeper.max_header_bytes:
             self._refusal = self._head_too_large()
@@ -174,14 +216,18 @@ class Protocol(HttpToolsProtocol):
         return HeadTooLarge("the request line and headers", f"more than {limit} bytes", f"at most {limit} bytes")
 
     def _refuse(self, error: ServeError) -> None:
-        """Answer for the request that cannot be, and hang up."""
+        """Answer for the request that cannot be, unless that would fall into another answer, and hang up."""
         if isinstance(error, HeadTooLarge):
             self._doorkeeper.ended(error.reason)
+        answering = self._answering
+        if answering is not None and answering.response_started and not answering.response_complete:
+            self.transport.close()
+            return
         body = json.dumps({"error": str(error)}).encode("ascii")
         status = HTTPStatus(status_of(error))
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
         self.transport.close()

@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from server import __version__
 from server.app import docs, page
@@ -22,7 +23,7 @@ from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.classify.describe import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
-from server.wire import Call, Reply
+from server.wire import Call, Door, Reply
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Render = Callable[[Exception, Call], Reply]
@@ -37,10 +38,30 @@ class Endpoint:
     path: str
     handler: Handler
     operation: dict[str, Any]
+    door: Door = Door.CALLERS
 
     async def respond(self, request: Request) -> Response:
         """Answer as the router wants it."""
         return _to_response(await self.handler(request.scope["call"]))
+
+
+class Guarded(Route):
+    """A route behind a door: whoever it is found for passes that first, so the path is read once, by the router."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, door: Door, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.door = door
+        # Starlette's own ends in `$`, which a newline may follow.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer those who may pass."""
+        scope["call"].enter(self.door)
+        await super().handle(scope, receive, send)
+
+
+class GuardedOperation(Guarded, APIRoute):
+    """The same, documented."""
 
 
 def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
@@ -60,36 +81,42 @@ def build_api(
         version=__version__,
         summary="Image classification with adaptive compute: cap what an answer may cost, and see what it cost.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=dict.fromkeys(_FAILURES, _handler(render)),
     )
     api.router.routes += [
-        *(Route(endpoint.path, endpoint.respond, methods=[endpoint.method]) for endpoint in endpoints),
-        _get("/v1/models", models.index, "models", 401),
-        _get("/v1/models/{model}", models.detail, "models", 401, 404),
-        _get("/v1/models/{model}/curve", models.curve, "models", 401, 404),
-        _get("/v1/controller", view.controller, "operation", 401, 403),
+        *(Guarded(each.path, each.respond, door=each.door, methods=[each.method]) for each in endpoints),
+        _get("/v1/models", models.index, "models", 401, 403),
+        _get("/v1/models/{model}", models.detail, "models", 401, 403, 404),
+        _get("/v1/models/{model}/curve", models.curve, "models", 401, 403, 404),
+        _get("/v1/controller", view.controller, "operation", 401, 403, door=Door.ADMINS),
         _get("/v1/usage", usage.usage, "operation", 400, 401, 403, 404, 503),
-        _get("/v1/keys", usage.keys, "operation", 401, 403, 404),
-        _get("/healthz", health.live, "operation", 503),
-        _get("/readyz", health.ready, "operation", 503),
-        _get("/metrics", health.metrics, "operation", response_class=Exposition),
-        Route("/docs", docs.page),
-        Route("/docs/{name}", docs.asset),
-        Route("/static/{path:path}", page.asset),
-        Route("/", page.home),
+        _get("/v1/keys", usage.keys, "operation", 401, 403, 404, door=Door.ADMINS),
+        _get("/healthz", health.live, "operation", 403, 503, door=Door.OPEN),
+        _get("/readyz", health.ready, "operation", 403, 503, door=Door.OPEN),
+        _get("/metrics", health.metrics, "operation", 403, door=Door.OPEN, response_class=Exposition),
+        Guarded("/openapi.json", _document(api), door=Door.OPEN),
+        Guarded("/docs", docs.page, door=Door.OPEN),
+        Guarded("/docs/{name}", docs.asset, door=Door.OPEN),
+        Guarded("/static/{path:path}", page.asset, door=Door.OPEN),
+        Guarded("/", page.home, door=Door.OPEN),
     ]
+    api.router.default = _not_found
     api.openapi = lambda: describe(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
     return api
 
 
-def _get(path: str, endpoint: Callable[..., Any], tag: str, *errors: int, **options: Any) -> APIRoute:
+def _get(
+    path: str, endpoint: Callable[..., Any], tag: str, *errors: int, door: Door = Door.CALLERS, **options: Any
+) -> APIRoute:
     """Return a documented route; its summary is what the endpoint's docstring promises."""
-    return APIRoute(
+    return GuardedOperation(
         path,
         endpoint,
+        door=door,
         methods=["GET"],
         tags=[tag],
         summary=re.split("[.;]", endpoint.__doc__ or "", maxsplit=1)[0],
@@ -97,6 +124,19 @@ def _get(path: str, endpoint: Callable[..., Any], tag: str, *errors: int, **opti
         responses=error_responses((*errors, 500)),
         **options,
     )
+
+
+def _document(api: FastAPI) -> Callable[[Request], Awaitable[Response]]:
+    async def document(_: Request) -> Response:
+        return JSONResponse(api.openapi())
+
+    return document
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as the router calls it
+    """Refuse what no route was found for, to those who may know that."""
+    scope["call"].enter(Door.CALLERS)
+    raise HTTPException(404)
 
 
 def _to_response(reply: Reply) -> Response:

@@ -1,20 +1,32 @@
 """What tenants have had, and whose keys there are: `GET /v1/usage`, `GET /v1/keys`."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Query, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from server.engine import Engine
 from server.errors import NotFound
 
 if TYPE_CHECKING:
-    from server.tenancy import Account, Caller
+    from server.app.access import HttpAccess
+    from server.tenancy import Account
     from server.tenancy.store import Usage
 
 EVERYONE = "*"
-_DAY = r"^\d{4}-\d{2}-\d{2}$"
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_FORMAT: dict[str, Any] = {"format": "date"}
+
+
+def _check_day(text: str | None) -> str | None:
+    try:
+        if text is not None:
+            date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a day of the calendar, as YYYY-MM-DD") from None
+    return text
 
 
 class _Shape(BaseModel):
@@ -76,24 +88,27 @@ class KeyList(_Shape):
 class UsageView:
     """Answers tenants about themselves, and admins about everyone."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, access: "HttpAccess | None") -> None:
         self._engine = engine
+        self._access = access
 
     async def usage(
         self,
         request: Request,
         tenant: Annotated[str | None, Query(description="Another tenant, or * for all: admins only.")] = None,
-        since: Annotated[str | None, Query(pattern=_DAY, description="First day to count, UTC: YYYY-MM-DD.")] = None,
+        since: Annotated[
+            str | None,
+            Query(pattern=_DAY, description="First day to count, UTC: YYYY-MM-DD.", json_schema_extra=_FORMAT),
+            AfterValidator(_check_day),
+        ] = None,
     ) -> UsageReport:
         """Show what a tenant has had: exactly the sums of its receipts. Empty where callers are not told apart."""
-        tenancy, call = self._engine.tenancy, request.scope["call"]
-        if tenancy is None:
+        tenancy, access, call = self._engine.tenancy, self._access, request.scope["call"]
+        if tenancy is None or access is None:
             return UsageReport(since=since, tenants=[])
-        caller: Caller = call.caller
+        caller = call.caller
         if tenant not in {None, caller.tenant}:
-            from server.tenancy import check_admin
-
-            check_admin(caller, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
+            access.check_admin(call, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
         chosen = None if tenant == EVERYONE else [tenant or caller.tenant]
         if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
             raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")

@@ -18,7 +18,10 @@ ERRORS: Mapping[int, tuple[str, str]] = {
         "No API key, or one that is not known.",
         "API key; got none; expected one in Authorization: Bearer or X-API-Key",
     ),
-    403: ("The caller is known and may not do this.", "/v1/controller; got a key of acme; expected an admin's key"),
+    403: (
+        "The caller is known and may not do this, or a web page of somebody else had a browser call.",
+        "/v1/controller; got a key of acme; expected an admin's key",
+    ),
     404: ("No such model, version or path.", "model; got cat; expected one of: adatape_cifar10, adatape_photo"),
     405: ("The path exists, the method does not.", "method for /v1/classify; got GET; expected POST"),
     408: (
@@ -33,6 +36,7 @@ ERRORS: Mapping[int, tuple[str, str]] = {
         "The bytes are no image we can read, or a broken one.",
         "the PNG image is broken; got image file is truncated; expected a complete file",
     ),
+    417: ("The request expects what the server does not do.", "Expect; got tea; expected 100-continue, or none"),
     429: (
         "A quota of the caller's tenant is spent, or it has too much pending.",
         "quota of acme; got 2.1e+06 FLOPs left; expected at least 3.6e+06 for 1 samples at max_tape 0",
@@ -48,8 +52,8 @@ ERRORS: Mapping[int, tuple[str, str]] = {
     503: ("Nothing can serve this now: overload, start or shutdown.", "the server is shutting down"),
     504: ("The caller's deadline cannot be, or was not, met.", "deadline_ms; got 1; expected at least 4"),
 }
-CLASSIFY_ERRORS = (400, 401, 404, 408, 413, 415, 429, 431, 500, 503, 504)
-QUOTE_ERRORS = (400, 401, 404, 408, 413, 431, 500)
+CLASSIFY_ERRORS = (400, 401, 403, 404, 408, 413, 415, 417, 429, 431, 500, 503, 504)
+QUOTE_ERRORS = (400, 401, 403, 404, 408, 413, 417, 431, 500)
 
 _RECEIPT_EXAMPLE = {
     "cap": 8,

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from re import Pattern
 from re import compile as compile_pattern
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
 from server.limit_settings import JsonLimits
 from server.oip.infer import InferHandler
 from server.settings import Settings
-from server.wire import Call, Reply, json_reply
+from server.wire import Call, Door, Reply, json_reply
 
 Handler = Callable[..., Awaitable[Reply]]
 Names = dict[str, str | None]
@@ -23,23 +23,34 @@ _VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 _MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
 
 # The first pattern that fits is taken: `stats` is no model.
-_PATHS: tuple[tuple[str, str, str], ...] = (
-    ("GET", r"", "server_metadata"),
-    ("GET", r"/health/live", "server_live"),
-    ("GET", r"/health/ready", "server_ready"),
-    ("GET", r"/models/stats", "statistics"),
-    ("GET", _VERSIONED, "model_metadata"),
-    ("GET", _VERSIONED + r"/ready", "model_ready"),
-    ("GET", _VERSIONED + r"/config", "model_config"),
-    ("GET", _VERSIONED + r"/stats", "statistics"),
-    ("POST", _VERSIONED + r"/infer", "infer"),
-    ("POST", r"/repository/index", "repository_index"),
-    ("POST", _MODEL_CHANGE + r"/load", "load"),
-    ("POST", _MODEL_CHANGE + r"/unload", "unload"),
+_PATHS: tuple[tuple[str, str, str, Door], ...] = (
+    ("GET", r"", "server_metadata", Door.CALLERS),
+    ("GET", r"/health/live", "server_live", Door.OPEN),
+    ("GET", r"/health/ready", "server_ready", Door.OPEN),
+    ("GET", r"/models/stats", "statistics", Door.CALLERS),
+    ("GET", _VERSIONED, "model_metadata", Door.CALLERS),
+    ("GET", _VERSIONED + r"/ready", "model_ready", Door.CALLERS),
+    ("GET", _VERSIONED + r"/config", "model_config", Door.CALLERS),
+    ("GET", _VERSIONED + r"/stats", "statistics", Door.CALLERS),
+    ("POST", _VERSIONED + r"/infer", "infer", Door.CALLERS),
+    ("POST", r"/repository/index", "repository_index", Door.CALLERS),
+    ("POST", _MODEL_CHANGE + r"/load", "load", Door.ADMINS),
+    ("POST", _MODEL_CHANGE + r"/unload", "unload", Door.ADMINS),
 )
 _PREFIX = "/v2"
-_PATTERNS: list[tuple[Pattern[str], str, str]] = [
-    (compile_pattern(_PREFIX + path + "/?"), method, name) for method, path, name in _PATHS
+
+
+class Place(NamedTuple):
+    """What a path leads to."""
+
+    method: str
+    name: str
+    door: Door
+    names: Names
+
+
+_PATTERNS: list[tuple[Pattern[str], str, str, Door]] = [
+    (compile_pattern(_PREFIX + path + "/?"), method, name, door) for method, path, name, door in _PATHS
 ]
 
 
@@ -50,7 +61,7 @@ class Oip:
         self._plane = plane
         self.infer = InferHandler(plane, settings)
         self._json_limits = settings.small_json_limits
-        self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name in _PATHS}
+        self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name, _ in _PATHS}
 
     async def __call__(self, call: Call) -> Reply:
         """Answer one call.
@@ -58,13 +69,13 @@ class Oip:
         Raises: ServeError, or starlette's HTTPException for a wrong method.
         """
         path, method = call.scope["path"], call.scope["method"]
-        found = _find(path)
-        if found is None:
+        place = _find(path)
+        call.enter(Door.CALLERS if place is None else place.door)
+        if place is None:
             raise NotFound("path", path, "one of the Open Inference Protocol")
-        allowed, name, names = found
-        if method != allowed:
-            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": allowed})
-        return await self._handlers[name](call, **names)
+        if method != place.method:
+            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": place.method})
+        return await self._handlers[place.name](call, **place.names)
 
     async def server_metadata(self, _: Call) -> Reply:
         return json_reply(self._plane.server_metadata())
@@ -106,12 +117,12 @@ class Oip:
 
 
 @lru_cache(maxsize=1024)
-def _find(path: str) -> tuple[str, str, Names] | None:
-    """Return the method, handler and names of a path; None if there is no such path."""
-    for pattern, method, name in _PATTERNS:
+def _find(path: str) -> Place | None:
+    """Return what a path leads to, None if there is no such path."""
+    for pattern, method, name, door in _PATTERNS:
         match = pattern.fullmatch(path)
         if match:
-            return method, name, match.groupdict()
+            return Place(method, name, door, match.groupdict())
     return None
 
 

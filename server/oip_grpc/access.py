@@ -45,9 +45,16 @@ class GrpcAccess:
 
 
 def _key_of(context: grpc.aio.ServicerContext) -> str | None:
-    """Return the key that an RPC shows in its metadata, as HTTP does in its headers."""
-    metadata = dict(context.invocation_metadata() or ())
-    key, credentials = metadata.get("x-api-key"), metadata.get("authorization")
-    if key is None and isinstance(credentials, str) and credentials[: len(_BEARER)].lower() == _BEARER:
-        key = credentials[len(_BEARER) :].strip()
-    return key if isinstance(key, str) else None
+    """Return the key that an RPC shows in its metadata, as HTTP does in its headers.
+
+    Raises: Unauthenticated for two, for nobody can tell which one is meant.
+    """
+    metadata = context.invocation_metadata() or ()
+    keys, credentials = ([value for name, value in metadata if name == each] for each in ("x-api-key", "authorization"))
+    if len(keys) > 1 or len(credentials) > 1:
+        raise Unauthenticated("API key", "an entry of it twice", "each entry once")
+    if keys:
+        return str(keys[0])
+    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
+        return str(credentials[0][len(_BEARER) :].strip())
+    return None

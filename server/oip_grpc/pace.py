@@ -108,20 +108,17 @@ class Requests:
         return request
 
 
-class PacedHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+class PacedHandlers:
     """Every method of every service, held to the limits. Generated code adds services to it as to a server."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._handlers.get(handler_call_details.method)
+        self.methods: dict[str, grpc.RpcMethodHandler] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
         """Add the methods of a service. Each reads its requests with a message's own `FromString`."""
         for name, handler in handlers.items():
-            self._handlers[f"/{service}/{name}"] = self._paced(handler)
+            self.methods[f"/{service}/{name}"] = self._paced(handler)
 
     def add_generic_rpc_handlers(self, _: Any) -> None:
         """Do nothing: generated code adds the same methods by their names as well."""

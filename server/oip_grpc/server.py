@@ -6,7 +6,6 @@ from functools import partial
 from math import isinf
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
@@ -17,6 +16,7 @@ from server.metrics import Metrics
 from server.oip_grpc.census import SWEEP_S, Census
 from server.oip_grpc.health import Health
 from server.oip_grpc.inference import Inference
+from server.oip_grpc.listener import Listener
 from server.oip_grpc.pace import Pace, PacedHandlers
 from server.oip_grpc.service import SERVICE, Service, build_handlers
 from server.settings import Settings
@@ -40,7 +40,7 @@ class GrpcServer:
         self._plane = plane
         self._metrics = metrics
         self._settings = settings
-        self._server: grpc.aio.Server | None = None
+        self._server: Listener | None = None
         self._census: Chore | None = None
 
     async def start(self) -> str:
@@ -52,10 +52,8 @@ class GrpcServer:
         pace = Pace(self._settings, self._metrics, self._plane.engine.doors)
         self._inference = Inference(self._plane, self._metrics, pace, access)
         self._health = Health(self._plane, (SERVICE,))
-        self._server = server = grpc.aio.server(
-            handlers=(self._handlers(pace, access),),
-            options=_options(self._settings),
-            maximum_concurrent_rpcs=_finite(self._settings.max_connections),
+        self._server = server = Listener(
+            self._handlers(pace, access).methods, _options(self._settings), self._settings.max_connections
         )
         port = self._add_port(server)
         await server.start()
@@ -66,7 +64,7 @@ class GrpcServer:
             self._census.start()
         return _to_address(self._settings.host, port)
 
-    def _add_port(self, server: grpc.aio.Server) -> int:
+    def _add_port(self, server: Listener) -> int:
         """Open the port, with TLS where there is a certificate; return its number."""
         address = _to_address(self._settings.host, self._settings.grpc_port)
         if self._certificates is None:

@@ -11,10 +11,11 @@ _WAYS_IN = "one in Authorization: Bearer or X-API-Key"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a tenant, and whether with an admin's key."""
+    """Who asks: a tenant, and whether as an admin; `has_key` is false of those who are let in for where they are."""
 
     tenant: str
     is_admin: bool
+    has_key: bool = True
 
 
 class Access:
@@ -25,7 +26,7 @@ class Access:
         self.ring = ring
         self._has_keys = has_keys
         self._require_auth = require_auth
-        self._anonymous = Caller(ANONYMOUS, is_admin=not (has_keys or is_public))
+        self._anonymous = Caller(ANONYMOUS, is_admin=not (has_keys or is_public), has_key=False)
 
     def identify(self, key: str | None) -> Caller:
         """Return who shows this key, or no key.

@@ -19,6 +19,7 @@ _BURST_S = 10.0
 MAX_BYTES = 4 * 1024 * 1024
 """More than a file of ten thousand tenants has."""
 _MAX_DOTS = 64
+_MOST = 2**31 - 1
 
 
 def _parse_line(value: object) -> KeyHash:
@@ -26,7 +27,9 @@ def _parse_line(value: object) -> KeyHash:
 
 
 HashLine = Annotated[KeyHash, BeforeValidator(_parse_line)]
-Cap = Annotated[int, Field(ge=0)]
+# Strict: `true` is no number, and neither is "5". Bounded, so that neither ten seconds' worth nor a wait is infinite.
+Flops = Annotated[float, Field(ge=1e-9, le=1e24, strict=True)]
+Cap = Annotated[int, Field(ge=0, le=_MOST, strict=True)]
 
 
 class TenantPolicy(BaseModel):
@@ -40,16 +43,16 @@ class TenantPolicy(BaseModel):
     keys: tuple[HashLine, ...] = ()
     """Hash lines of its keys. Several at once let a new key come before the old one goes."""
 
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    weight: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
     """Its share of the device while tenants compete, against the weights of the others."""
 
-    flops_per_s: Annotated[float, Field(gt=0)] | None = None
+    flops_per_s: Flops | None = None
     """FLOPs a second that its quota refills with."""
 
-    burst_flops: Annotated[float, Field(gt=0)] | None = None
+    burst_flops: Flops | None = None
     """FLOPs that its quota holds at most; by default what refills in ten seconds."""
 
-    soft_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    soft_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.25
     """Share of the burst below which caps shrink, the more the less is left, before anything is refused."""
 
     max_tape: Cap | None = None
@@ -61,7 +64,7 @@ class TenantPolicy(BaseModel):
     max_priority: Priority = Priority.HIGH
     """The most urgent that its requests may be; what asks for more is treated as this."""
 
-    max_pending_samples: Annotated[int, Field(gt=0)] | None = None
+    max_pending_samples: Annotated[int, Field(gt=0, le=_MOST, strict=True)] | None = None
     """Samples that it may have admitted and not yet answered."""
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from server.__main__ import CommandLine
 from server.limit_settings import bodies_share
 from server.metrics import Metrics
 from server.settings import ENV_PREFIX, Settings
-from tests.deploy.manifests import OVERLAYS, Manifest, built, kustomizations, of_kind, pods, title, written
+from tests.deploy.manifests import KUBERNETES, OVERLAYS, Manifest, built, kustomizations, of_kind, pods, title, written
 
+DIGEST = f"sha256:{'ab' * 32}"
 VERSIONS = ("1.29.0", kubernetes_validate.latest_version())
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
 
@@ -152,6 +154,36 @@ def test_overlays_run_this_version() -> None:
     assert tags == [__version__] * len(OVERLAYS)
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_of_an_overlay_is_behind_a_policy(overlay: str) -> None:
+    """What carries no keys is open to whoever reaches it."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl on PATH")
+    manifests = built(overlay)
+    policies = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+    both = [each["podSelector"]["matchLabels"].items() for each in policies if len(each["policyTypes"]) == 2]
+    wanted = [each["spec"]["template"]["metadata"]["labels"] for each in manifests if each["kind"] == "Deployment"] + [
+        {"serving.kserve.io/inferenceservice": each["metadata"]["name"]}
+        for each in manifests
+        if each["kind"] == "InferenceService"
+    ]
+    assert wanted
+    assert [labels for labels in wanted if not any(chosen <= labels.items() for chosen in both)] == []
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_digest_takes_the_place_of_a_tag(overlay: str, tmp_path: Path) -> None:
+    tree = shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    for path in tree.rglob("kustomization.yaml"):
+        path.write_text(path.read_text().replace("# digest: sha256:...", f"digest: {DIGEST}"))
+    command = ["kubectl", "kustomize", str(tree / "overlays" / overlay)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    images = re.findall(r"^\s*-?\s*image: (\S+)$", text, flags=re.MULTILINE)
+    assert images
+    assert [image for image in images if not image.endswith(f"@{DIGEST}")] == []
+
+
 def test_autoscalers_ask_for_metrics_that_there_are() -> None:
     named = {metric.name + "_total" * (metric.type == "counter") for metric in Metrics().registry.collect()}
     queries = [
@@ -170,8 +202,11 @@ def test_selectors_find_what_they_name() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for kind in ("PodDisruptionBudget", "Deployment"):
         assert all(found["spec"]["selector"]["matchLabels"] in labels for found in of_kind(kind))
+    services = [
+        {"serving.kserve.io/inferenceservice": each["metadata"]["name"]} for each in of_kind("InferenceService")
+    ]
     for policy in of_kind("NetworkPolicy"):
-        assert policy["spec"]["podSelector"]["matchLabels"] in labels
+        assert policy["spec"]["podSelector"]["matchLabels"] in [*labels, *services]
     for monitor in of_kind("ServiceMonitor"):
         services = [
             each

@@ -1,6 +1,7 @@
 """A real server with keys: open to whom it says, over TLS too, with no key in its log, and keys that rotate."""
 
 import re
+import socket
 import ssl
 import time
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from server.backends.fake import FAMILY
 from server.tenancy import make_key
 from tests.e2e.booting import booted
 from tests.server.certificates import write_pair
@@ -28,6 +30,16 @@ def classify(url, key=None, **options):
     return httpx.post(f"{url}/v1/classify", content=photo(), headers=headers, timeout=60, **options).status_code
 
 
+def ask_bare(url, target, headers, method="GET", host="localhost"):
+    """Send a request as it is written, which no library does."""
+    fields = {"Host": host, "Content-Length": "0", "Connection": "close", **headers}
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -40,6 +52,11 @@ def classify(url, key=None, **options):
         (["--require-auth"], "require_auth; got no keys; expected tenants_file or api_keys, else nobody could get in"),
         (["--tls-cert", "cert.pem"], "tls_cert and tls_key; got one of the two; expected both or neither"),
         (["--tls-cert", "no.pem", "--tls-key", "no.pem"], "TLS files; got no.pem and no.pem: [Errno 2] No such file"),
+        (["--cors-origin", "*"], "cors_origin.0; got *; expected: an origin such as https://app.example"),
+        (
+            ["--allowed-host", "http://a"],
+            "allowed_host.0; got http://a; expected: a host's name or address",
+        ),
         (["--tenants-file", "no.toml"], "tenants_file; got no.toml: No such file or directory"),
     ],
 )
@@ -88,6 +105,24 @@ def test_the_admin_port_is_another(tmp_path):
         admin_url = re.search(r"admin url=(\S+)", running.log).group(1)
         seen = [httpx.get(f"{url}/v1/controller", headers=bearer(ADMIN)) for url in (running.url, admin_url)]
         assert [response.status_code for response in seen] == [403, 200]
+        for target in ("/v1/keys", "/v1/keys%0A", "http://localhost/v1/keys%0a", "//v1/keys%0A", "/v1%2Fkeys%0A"):
+            for key in (None, ACME, ADMIN):
+                answer = ask_bare(running.url, target, bearer(key) if key else {})
+                assert answer.split()[1] in {b"401", b"403", b"404"}, (target, key)
+                assert b"is_admin" not in answer
+
+
+def test_a_page_under_a_name_of_its_own_cannot_unload_a_model():
+    with booted("--backend", "fake", "--allowed-host", "models.example") as running:
+        target = f"/v2/repository/models/{FAMILY}/load"
+        for host, headers, expected in [
+            ("evil.example", {}, b"403"),
+            ("localhost", {"Origin": "http://evil.example"}, b"403"),
+            ("localhost", {"Sec-Fetch-Site": "cross-site"}, b"403"),
+            ("models.example", {"Origin": "https://models.example", "Sec-Fetch-Site": "same-origin"}, b"200"),
+            ("localhost", {}, b"200"),
+        ]:
+            assert ask_bare(running.url, target, headers, method="POST", host=host).split()[1] == expected
 
 
 @pytest.fixture(scope="module")

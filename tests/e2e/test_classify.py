@@ -161,8 +161,8 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(client):
     [
         b"garbage\r\n\r\n",
         b"GET\r\n\r\n",
-        b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
     ],
 )
@@ -182,7 +182,9 @@ def test_bytes_that_are_no_http_get_json_too(server, sent):
 def test_a_client_that_leaves_disturbs_nobody(server, client, model):
     url = httpx.URL(server.url)
     content = picture()
-    head = f"POST /v1/classify?model={model['name']} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = (
+        f"POST /v1/classify?model={model['name']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
     before = classify(client, content, model=model["name"])
     for sent in (head.encode(), head.encode() + content[:500], head.encode() + content):
         with socket.create_connection((url.host, url.port), timeout=10) as connection:

@@ -11,7 +11,7 @@ from tests.e2e.test_classify import picture
 
 NUM_CONNECTIONS = 500
 DELAY_S = 1.5
-CALL = "POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n"
+CALL = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n"
 
 
 class Tally:

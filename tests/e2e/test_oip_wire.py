@@ -34,7 +34,7 @@ class Connection:
         self.file = self.socket.makefile("rb")
 
     def send(self, *headers: str, body: bytes = b"", path: str = PATH, method: str = "POST") -> None:
-        head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *headers])
+        head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers])
         self.socket.sendall(head.encode() + b"\r\n\r\n" + body)
 
     def receive(self) -> tuple[int, dict[str, object]]:

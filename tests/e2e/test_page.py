@@ -237,3 +237,10 @@ def test_the_live_strip_counts_what_was_asked(visit, is_fake):
     expect(page.locator("#lengths-words")).to_contain_text("answers of adatape_")
     assert page.locator("#lengths .is-some").count() >= 1
     assert page.locator("#lengths > div").count() == 17
+
+
+def test_the_api_is_shown_under_its_own_policy(browser, running):
+    with visiting(browser, running) as visit:
+        visit.page.goto(f"{running.url}/docs")
+        expect(visit.page.locator(".opblock").first).to_be_visible()
+        assert visit.problems == []

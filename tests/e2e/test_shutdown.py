@@ -30,8 +30,8 @@ STUCK = ("--backend", "fake", "--fake-faults", "hang", "--hang-timeout-s", "60")
 def begin(url: httpx.URL, content: bytes) -> socket.socket:
     """Send half of a request; return once the server has accepted it."""
     connection = socket.create_connection((url.host, url.port), timeout=30)
-    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\nExpect: 100-continue\r\n\r\n"
-    connection.sendall(head.encode())
+    lines = ["POST /v1/classify HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}", "Expect: 100-continue"]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
     assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
     connection.sendall(content[: len(content) // 2])
     return connection

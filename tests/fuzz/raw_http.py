@@ -44,7 +44,7 @@ def _compose(
     body: bytes,
 ) -> bytes:
     target = path + ("?" + "&".join(f"{name}={value}" for name, value in query) if query else "")
-    head = [f"{method} {target} {version}", "Host: x", *(f"{name}: {value}" for name, value in headers)]
+    head = [f"{method} {target} {version}", "Host: localhost", *(f"{name}: {value}" for name, value in headers)]
     if body or length_error:
         head.append(f"Content-Length: {len(body) + (length_error or 0)}")
     return "\r\n".join([*head, "", ""]).encode("utf-8", "surrogatepass") + body
@@ -63,7 +63,8 @@ def mutations(model: str) -> Iterator[bytes]:
 def _head(path: str, *children: Static | String | Size | Block) -> Block:
     line = (
         Group("method", values=["POST", "GET"]), Delim("space", " "), String("path", path),
-        Static("rest", " HTTP/1.1\r\nHost: x\r\nContent-Length: "), Size("length", "body", output_format="ascii"),
+        Static("rest", " HTTP/1.1\r\nHost: localhost\r\nContent-Length: "),
+        Size("length", "body", output_format="ascii"),
     )  # fmt: skip
     return Block("head", children=(*line, *children, Static("end", "\r\n\r\n")))
 

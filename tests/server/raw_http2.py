@@ -21,8 +21,12 @@ def setting(name: int, value: int) -> bytes:
 
 def field(name: str, value: str) -> bytes:
     """Return a header as HPACK has it, without its tables and its compression."""
-    text = [name.encode(), value.encode()]
-    return b"\x00" + b"".join(_length(len(part)) + part for part in text)
+    return raw_field(name.encode(), value.encode())
+
+
+def raw_field(name: bytes, value: bytes) -> bytes:
+    """Return a header of any bytes."""
+    return b"\x00" + b"".join(_length(len(part)) + part for part in (name, value))
 
 
 def _length(number: int) -> bytes:

@@ -35,7 +35,7 @@ async def serving(app: App | None = None, **overrides: Any) -> AsyncIterator[htt
 
 
 def client_of(app: App) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 def photo(level: int = 128, size: tuple[int, int] = (SIDE_PX, SIDE_PX), kind: str = "PNG") -> bytes:

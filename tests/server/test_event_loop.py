@@ -67,7 +67,13 @@ class Pulse:
 
 
 def to_call(path: str, body: bytes, kind: str, *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", f"Content-Type: {kind}", *headers]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {len(body)}",
+        f"Content-Type: {kind}",
+        *headers,
+    ]
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 
 
@@ -165,12 +171,12 @@ CASES = {
     "query": lambda: to_call("/v1/classify?" + "&".join(f"{n}=1" for n in range(4000)), b"x", "image/png"),
     "path": lambda: to_call("/v2/models/" + "/".join("a" * 14_000), b"x", "image/png"),
     "tiny chunks": lambda: (
-        b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"1\r\nx\r\n" * 300_000
         + b"0\r\n\r\n"
     ),
     "headers": lambda: b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 200_000 + b"\r\n",
-    "pipelined": lambda: b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000,
+    "pipelined": lambda: b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20_000,
     "quote": lambda: to_call("/v1/models/adatape_fake/quote", filled(b"[", b"[],", b"1]"), "application/json"),
     "repository": lambda: to_call("/v2/repository/index", filled(b"[", b"[],", b"1]"), "application/json"),
     "binary batch": lambda: binary(IMAGE % b"[256,8,8,3]", np.zeros(49152, np.uint8).tobytes()),
@@ -208,7 +214,7 @@ async def exchange(address: tuple[str, int], call: bytes) -> bytes:
 async def longest_hold_s(call: bytes) -> tuple[float, bytes]:
     """Return the longest time between two beats while a call is answered, and how its answer begins."""
     async with serving() as address:
-        await exchange(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await exchange(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with Pulse() as pulse:
             status = await exchange(address, call)
         return pulse.longest_s, status

@@ -62,7 +62,7 @@ class World:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[World]:
     world = World(**settings)
-    config = uvicorn.Config(world.app, log_config=None)
+    config = world.config = uvicorn.Config(world.app, log_config=None, ws="none")
     config.load()
     loop = asyncio.get_running_loop()
     make = lambda: Protocol(config, world.state, {}, doorkeeper=world.doorkeeper, arrivals=Arrivals())  # noqa: E731

@@ -21,7 +21,7 @@ from server.settings import Settings
 from server.wire import Message, Receive, Scope, Send
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 RESET = struct.pack("ii", 1, 0)
 PATIENCE_S = 20
 

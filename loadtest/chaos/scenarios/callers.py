@@ -153,7 +153,7 @@ async def callers_that_send_byte_by_byte(ground: Ground) -> str:
 async def _dribble(stream: Stream, number: int) -> bytes:
     """Send one byte of a head, or of a body, every now and then; return what the server says in the end."""
     reader, writer = stream
-    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     writer.write(head + (b"\r\n" if number % 2 else b"X-Slow: "))
     reading = asyncio.create_task(reader.read(1 << 16))
     for _ in range(200):

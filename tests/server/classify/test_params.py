@@ -121,6 +121,6 @@ async def test_nothing_is_decoded_for_a_call_that_is_refused_before(client, monk
 async def test_a_server_that_has_not_started_refuses():
     app = make_app()
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post("/v1/classify", content=photo())
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")

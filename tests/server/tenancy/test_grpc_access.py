@@ -87,6 +87,15 @@ async def test_loading_needs_an_admins_key(world, load):
     assert await code_of(rpc(request, metadata=shown(ADMIN))) is Code.OK
 
 
+@pytest.mark.parametrize("name", ["x-api-key", "authorization"])
+async def test_a_key_is_shown_once(world, name):
+    form = "Bearer {}" if name == "authorization" else "{}"
+    for keys in ((ACME, ADMIN), (ADMIN, ACME), (ADMIN, ADMIN)):
+        metadata = tuple((name, form.format(key)) for key in keys)
+        request = pb.RepositoryModelUnloadRequest(model_name=FAMILY)
+        assert await code_of(world.stub.RepositoryModelUnload(request, metadata=metadata)) is Code.UNAUTHENTICATED
+
+
 async def test_an_admin_port_takes_loading_off_grpc(tmp_path):
     async with serving(**access(tmp_path, admin_port=1)) as world:
         request = pb.RepositoryModelLoadRequest(model_name=FAMILY)

@@ -1,5 +1,7 @@
 """The tenants file: what it may say, and one clear line, without keys, for what it may not."""
 
+from math import inf
+
 import pytest
 
 from server.records import Priority
@@ -96,3 +98,39 @@ def test_keys_beside_a_file_belong_to_its_tenants(write):
     assert read_roster(path, f"acme={KEPT.line}")[1].find(KEY).tenant == "acme"
     with pytest.raises(ValueError, match=r"api_keys, item 1; got tenant zeta; expected one of the tenants file"):
         read_roster(path, f"zeta={KEPT.line}")
+
+
+NO_NUMBERS = [
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "true",
+    "false",
+    '"5"',
+    '"inf"',
+    "1e400",
+    f"1{'0' * 400}",
+    "[1]",
+    "2026-01-01",
+]
+
+
+@pytest.mark.parametrize(
+    "field", ["weight", "flops_per_s", "burst_flops", "soft_share", "max_tape", "min_tape", "max_pending_samples"]
+)
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_a_limit_is_a_finite_number_and_nothing_that_looks_like_one(write, field, value):
+    beside = "flops_per_s = 1.0\n" if field == "burst_flops" else ""
+    with pytest.raises(ValueError, match=rf"tenants\.acme\.{field}: Input should be "):
+        read_roster(write(f"[tenants.acme]\n{beside}{field} = {value}"), None)
+
+
+@pytest.mark.parametrize("value", ["1.5", "true", "-1", "1e1", str(1 << 31)])
+def test_a_cap_is_a_whole_number_that_a_tensor_can_hold(write, value):
+    with pytest.raises(ValueError, match=r"tenants\.acme\.max_tape: Input should be "):
+        read_roster(write(f"[tenants.acme]\nmax_tape = {value}"), None)
+
+
+def test_the_largest_quota_is_finite(write):
+    assert read_roster(write("[tenants.acme]\nflops_per_s = 1e24"), None)[0].policy("acme").burst < inf
