@@ -14,7 +14,6 @@ from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
 from server.app.usage import UsageView
-from server.bodies import Bodies
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
@@ -52,8 +51,10 @@ class App:
         metrics.recovery.series(PROCESS)
         self._succession = succession
         self._pulse = Pulse(metrics, is_expendable=succession is not None)
-        self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
+        self._bodies = bodies = self.plane.bodies
+        metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
+        metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
         models = Models(engine, settings)
@@ -156,13 +157,6 @@ class _Outbox:
             self.is_started = True
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         await self._send(message)
-
-
-def _build_bodies(settings: Settings, metrics: Metrics) -> Bodies:
-    bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
-    metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
-    metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
-    return bodies
 
 
 def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":

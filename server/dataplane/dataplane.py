@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from server.bodies import Bodies
 from server.dataplane import describe
 from server.dataplane.asks import read_ask
 from server.dataplane.describe import Json
@@ -35,6 +36,8 @@ class DataPlane:
         self._signatures: WeakKeyDictionary[Family, Signature] = WeakKeyDictionary()
         self.threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="dataplane")
         """For work that would hold up the event loop."""
+        self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
+        """What the bodies and messages of all calls hold together, on any surface."""
 
     # --- Inference ---
 
