@@ -42,7 +42,7 @@ endef
 SERVER = .venv/bin/python -m server --host $(HOST) --port $(PORT) --grpc-port $(GRPC_PORT)
 URL    = http://$(if $(filter 0.0.0.0,$(HOST)),127.0.0.1,$(HOST)):$(PORT)
 
-.PHONY: help serve setup train-setup triton-setup triton demo monitor load test test-server coverage check lint types imports fuzz soak chaos audit sbom format image lock clean
+.PHONY: help serve setup train-setup triton-setup triton demo monitor load test test-server coverage check lint types imports fuzz soak chaos hostile audit sbom format image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -155,6 +155,9 @@ soak: $(SERVER_READY) $(CLIENT_READY) ## mixed traffic for DURATION seconds at R
 
 chaos: $(SERVER_READY) $(CLIENT_READY) ## play scripted faults, each with PASS or FAIL (ARGS)
 	@.venv-client/bin/python -m loadtest.chaos $(HARNESS_SERVER) $(HARNESS_TRITON) $(ARGS)
+
+hostile: $(SERVER_READY) $(CLIENT_READY) ## send hostile messages to every surface and measure how long each holds the event loop; ends in PASS or FAIL (ARGS)
+	@.venv-client/bin/python -m loadtest.hostile $(HARNESS_SERVER) $(ARGS)
 
 format: $(TRAIN_READY) ## format the code and mend what can be mended
 	@.venv-train/bin/ruff format .

@@ -1,4 +1,4 @@
-"""The memory that the bodies of HTTP requests take: of each one, and of all together."""
+"""The memory that HTTP bodies and gRPC messages take: of each one, and of all together."""
 
 from math import inf
 
@@ -10,7 +10,7 @@ _RETRY_AFTER_S = 1.0
 
 
 class Bodies:
-    """What all calls hold of bodies, beyond the beginning of each.
+    """What all calls hold of bodies and messages, beyond the beginning of each.
 
     A body counts as its bytes arrive: one that is only announced takes no room from others.
     """
@@ -21,15 +21,15 @@ class Bodies:
         self.max_body_bytes, self.max_held_bytes = max_body_bytes, max_held_bytes
         self.held_bytes = 0
 
-    def grow(self, held_bytes: int, body_bytes: int) -> int:
-        """Return what a body of `body_bytes` so far holds now, having held `held_bytes`.
+    def grow(self, held_bytes: int, body_bytes: int, free_bytes: int = UNCOUNTED_BYTES) -> int:
+        """Return what a body of `body_bytes` so far holds now, having held `held_bytes`; the first ones are free.
 
         Raises: Overloaded if that is more than there is room for; then it holds what it held.
         """
-        wanted_bytes = max(0, body_bytes - UNCOUNTED_BYTES)
+        wanted_bytes = max(0, body_bytes - free_bytes)
         total_bytes = self.held_bytes + wanted_bytes - held_bytes
         if total_bytes > self.max_held_bytes:
-            expected = f"at most {self.max_held_bytes}, or a body of up to {UNCOUNTED_BYTES}"
+            expected = f"at most {self.max_held_bytes}, or a body of up to {free_bytes}"
             raise Overloaded("bytes of large bodies at once", total_bytes, expected, retry_after_s=_RETRY_AFTER_S)
         self.held_bytes = total_bytes
         return wanted_bytes

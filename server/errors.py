@@ -25,6 +25,11 @@
 Domain errors know no HTTP: only `STATUS` and the renderer in `app` do.
 """
 
+from collections.abc import Iterable
+
+_MAX_WHAT, _MAX_GOT = 400, 120
+"""How many characters of what a caller sent a message repeats: of its names, and of the value that was refused."""
+
 
 class ServeError(Exception):
     """An expected failure, with a message a caller can act on.
@@ -44,9 +49,9 @@ class ServeError(Exception):
         retry_after_s: float | None = None,
         cause: str = "",
     ) -> None:
-        parts = [what]
+        parts = [_cut(what, _MAX_WHAT)]
         if got is not None:
-            parts.append(f"got {_shorten(got)}")
+            parts.append(f"got {_cut(got if isinstance(got, str) else _show(got, _MAX_GOT), _MAX_GOT)}")
         if expected is not None:
             parts.append(f"expected {expected}")
         super().__init__("; ".join(parts))
@@ -175,6 +180,27 @@ def forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _shorten(value: object, limit: int = 120) -> str:
-    text = value if isinstance(value, str) else repr(value)
+def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _show(value: object, limit: int) -> str:
+    """Return a value's `repr`, or a little more than its first characters without writing out the rest."""
+    if isinstance(value, str | bytes):
+        return repr(value[:limit])
+    if isinstance(value, dict):
+        pairs = (f"{_show(name, limit)}: {_show(each, limit - 1)}" for name, each in value.items())
+        return f"{{{_join(pairs, limit)}}}"
+    if isinstance(value, list):
+        return f"[{_join((_show(each, limit - 1) for each in value), limit)}]"
+    return repr(value)
+
+
+def _join(texts: Iterable[str], limit: int) -> str:
+    parts: list[str] = []
+    for text in texts:
+        parts.append(text)
+        limit -= len(text) + 2
+        if limit < 0:
+            break
+    return ", ".join(parts)

@@ -49,9 +49,17 @@ class LimitSettings(BaseSettings):
     """Largest request body. Raise it for photos straight from a large camera."""
 
     max_bodies_bytes: Limit = Field(default_factory=_a_quarter_of_memory)
-    """Most bytes of all HTTP request bodies that the server holds at once, beyond the first 64 KiB of each; more are
-    refused as 503. By default a quarter of the memory that the container or the machine has, 1 GiB at most: models and
-    decoding need the rest."""
+    """Most bytes of all HTTP request bodies and gRPC messages that the server holds at once, beyond the first 64 KiB of
+    each call; more are refused as 503. By default a quarter of the memory that the container or the machine has, 1 GiB
+    at most: models and decoding need the rest."""
+
+    max_message_bytes: Positive = 4 * MIB
+    """Largest gRPC message, also when decompressed, and never above `max_body_bytes`. Raise it for larger batches: each
+    MiB more lets a hostile caller, who sends it in tiny frames, hold up everyone else for some 8 ms more."""
+
+    max_message_fields: Positive = 4096
+    """Most fields in a gRPC message, where an input, an output or a parameter counts as 8, and each string of typed
+    contents as one. Raise it for batches of very many strings."""
 
     max_pixels: Positive = 50_000_000
     """Largest decoded image, in pixels: a small file can unfold into gigabytes. Raise it for very large images."""
@@ -68,9 +76,9 @@ class LimitSettings(BaseSettings):
     """Most images in one classify request. Lower it where memory is short."""
 
     max_json_values: Positive = 500_000
-    """Most values in a JSON document; a list, an object or a key counts as 8, and 25 bytes are one at least. Parsing
-    holds up everyone else, so beyond this tensors ought to come in binary form, and images raw. Raise it where callers
-    send large flat arrays as JSON all the same."""
+    """Most values in a JSON document, or in the typed contents of a gRPC message; a list, an object or a key counts as
+    8, and 25 bytes are one at least. Parsing holds up everyone else, so beyond this tensors ought to come in binary
+    form, and images raw. Raise it where callers send large flat arrays as JSON all the same."""
 
     max_json_depth: Annotated[int, Field(gt=0, le=DEEPEST_JSON)] = 64
     """Most lists and objects inside one another in a JSON document. Raise it for tensors of very many dimensions."""
@@ -105,6 +113,11 @@ class LimitSettings(BaseSettings):
 
     max_connections_per_client: Limit = inf
     """The same for one address. Set it where clients connect directly; behind a proxy all have the proxy's address."""
+
+    @property
+    def largest_message_bytes(self) -> int:
+        """Return the size of the largest gRPC message that is taken."""
+        return min(self.max_message_bytes, self.max_body_bytes)
 
     @property
     def json_limits(self) -> JsonLimits:

@@ -17,7 +17,6 @@ from server.app.health import Health
 from server.app.routes import Endpoint, build_api, build_endpoints
 from server.app.sites import Sites
 from server.app.usage import UsageView
-from server.bodies import Bodies
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
@@ -73,8 +72,10 @@ class App:
         metrics.chore_failures.declare([(OTHER,)])
         self._succession = succession
         self._pulse = Pulse(metrics, is_expendable=succession is not None)
-        self._bodies = _build_bodies(settings, metrics)
         self.plane = DataPlane(engine, settings)
+        self._bodies = bodies = self.plane.bodies
+        metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
+        metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
         self._classify = Classify(engine, settings, self.plane.decoders)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
@@ -243,13 +244,6 @@ class _Outbox:
             names = {name for name, _ in ours}
             message["headers"] = [*(each for each in message["headers"] if each[0] not in names), *ours]
         await self._send(message)
-
-
-def _build_bodies(settings: Settings, metrics: Metrics) -> Bodies:
-    bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
-    metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
-    metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
-    return bodies
 
 
 def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":

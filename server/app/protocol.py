@@ -26,6 +26,8 @@ from server.wire import ARRIVAL, DEPARTURE, Departure
 
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 _AROUND_HEADER_BYTES = len(": \r\n")
+MAX_CHUNKS = 8192
+"""Of a body, that may come at once, in up to 256 KiB: each costs a few microseconds, however small."""
 _FIRST_LOOK_S = 0.005
 _LAST_LOOK_S = 0.5
 """How long until the first and between the last looks at whether a reset came; each wait is twice the one before."""
@@ -42,6 +44,7 @@ class Protocol(HttpToolsProtocol):
     """Of the request line, the headers and the trailers that belong to them."""
     _num_held_bytes = 0
     """Fed to the parser since it last told something: it may be holding all of them back."""
+    _num_chunks = 0
     _answering: RequestResponseCycle | None = None
     _refusal: ServeError | None = None
 
@@ -89,6 +92,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, by pieces no larger than a head may be: what it holds back of one is counted in pieces."""
         self._unset_keepalive_if_required()
+        self._num_chunks = 0
         piece_bytes = self._doorkeeper.max_header_bytes
         view = data if len(data) <= piece_bytes else memoryview(data)
         for start in range(0, len(data), piece_bytes):
@@ -145,8 +149,12 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._num_held_bytes = 0
+        self._num_chunks += 1
         self.cycle.waiting_for_100_continue = False  # it did not wait, so nobody need tell it to go on
-        super().on_body(body)
+        if self._num_chunks <= MAX_CHUNKS:
+            super().on_body(body)
+        elif self._num_chunks == MAX_CHUNKS + 1:
+            self.end(BadRequest("chunks of the body at once", self._num_chunks, f"at most {MAX_CHUNKS}, larger ones"))
 
     def on_message_complete(self) -> None:
         self._num_held_bytes = 0

@@ -11,6 +11,8 @@ from server.errors import BadRequest
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+_MAX_TYPE_CHARS = 1000
+"""Of a Content-Type: a boundary has 70 at most, and taking options apart costs a microsecond a character."""
 _CHUNK_BYTES = 1 << 20
 """What is parsed at once: one search through a long body would keep the interpreter from everyone else."""
 
@@ -29,6 +31,8 @@ def split(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 
     Raises: BadRequest if the form is malformed, cut short, or has more than max_parts parts.
     """
+    if len(content_type) > _MAX_TYPE_CHARS:
+        raise BadRequest("Content-Type", content_type, f"at most {_MAX_TYPE_CHARS} characters")
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise BadRequest("multipart body", content_type, "a Content-Type with a boundary")

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from server.bodies import Bodies
 from server.dataplane import describe
 from server.dataplane.asks import read_ask
 from server.dataplane.describe import Json
@@ -38,6 +39,8 @@ class DataPlane:
         """For work that would hold up the event loop."""
         self.decoders = Decoders(settings)
         """For what may hold it up for seconds."""
+        self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
+        """What the bodies and messages of all calls hold together, on any surface."""
 
     # --- Inference ---
 

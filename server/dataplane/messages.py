@@ -17,6 +17,10 @@ Plans = WeakKeyDictionary["Family", "Plan"]
 """What was worked out about a call from all but its tensors' bytes, by family."""
 
 
+MAX_DIMS = 8
+"""Of a tensor, whatever its model."""
+
+
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class Input:
     """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""

@@ -121,13 +121,14 @@ class Signature:
         """
         if not outputs:
             return self._all_outputs
-        names = [output.name for output in outputs]
+        names: set[str] = set()
         for output in outputs:
             port = self._outputs.get(output.name)
             if port is None:
                 raise BadRequest("output", output.name, f"any of {', '.join(self._outputs)}")
-            if names.count(output.name) > 1:
+            if output.name in names:
                 raise BadRequest(f"output {output.name}", "it more than once", "each output once")
+            names.add(output.name)
             if output.num_classes > 0 and not port.has_labels:
                 raise BadRequest(f"classification of output {output.name}", output.num_classes, "an output of classes")
         return [(self._outputs[output.name], output.num_classes) for output in outputs]

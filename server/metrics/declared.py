@@ -160,7 +160,9 @@ class Declared:
 
     def _declare_connections(self) -> None:
         self.connections = Gauge("adatape_open_connections", "HTTP connections open now")
-        self.bodies_bytes = Gauge("adatape_bodies_bytes", "Held of request bodies, beyond the beginning of each")
+        self.bodies_bytes = Gauge(
+            "adatape_bodies_bytes", "Held of request bodies and messages, beyond the beginning of each call"
+        )
         self.bodies_limit_bytes = Gauge("adatape_bodies_limit_bytes", "Beyond which large bodies are refused")
         self.connections_ended = Counter(
             "adatape_connections_ended_total", "HTTP connections that the server ended over a limit", ("reason",)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from server.dataplane import DataPlane, Infer
 from server.dataplane.asks import HEADERS
-from server.oip.compression import decompress, is_encoded
+from server.dataplane.compression import decompress, is_encoded
 from server.oip.replies import to_reply
 from server.oip.requests import Message, read_header_length, read_message, read_raw
 from server.params import read_headers

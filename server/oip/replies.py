@@ -3,7 +3,7 @@
 from typing import Any
 
 from server.dataplane import Outcome
-from server.oip.compression import choose_coding, compress
+from server.dataplane.compression import choose_coding, compress
 from server.oip.requests import Head
 from server.wire import Reply, json_reply
 

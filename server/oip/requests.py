@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import Input, Output, Plans, Port
+from server.dataplane import MAX_DIMS, Input, Output, Plans, Port
 from server.documents import read_json
 from server.errors import BadRequest
 from server.limit_settings import JsonLimits
 
 Json = dict[str, Any]
-_MAX_DIMS = 8
 _REPEATED_BYTES = 2048
 _NUM_REPEATED = 256
 """Documents up to this size, and so many of them, are kept with what they say: a program that asks again and again
@@ -177,9 +176,9 @@ def _values(fields: Json, name: str, num_dims: int) -> Sequence[Any]:
 
 
 def _shape(shape: object, name: str) -> list[int]:
-    if not isinstance(shape, list) or len(shape) > _MAX_DIMS or not all(type(size) is int for size in shape):
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(type(size) is int for size in shape):
         got = "none" if shape is None else shape
-        raise BadRequest(f"shape of input {name}", got, f"a list of at most {_MAX_DIMS} integers")
+        raise BadRequest(f"shape of input {name}", got, f"a list of at most {MAX_DIMS} integers")
     return shape
 
 

@@ -3,10 +3,9 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from server.errors import (
     BackendFailed,
@@ -25,9 +24,6 @@ from server.errors import (
     Unavailable,
     forget_frames,
 )
-
-if TYPE_CHECKING:
-    from server.oip_grpc.access import GrpcAccess
 
 _log = logging.getLogger("adatape.oip_grpc")
 
@@ -62,32 +58,6 @@ def to_serve_error(error: Exception, rpc: str) -> ServeError:
     return ServeError("the server failed unexpectedly", None, f"a bug report that names {rpc}")
 
 
-def reader(message: Any) -> Callable[[bytes], Any]:
-    """Return what reads a request's bytes: as a message, or as the error that says they are none.
-
-    gRPC would answer what its deserializer raises as UNKNOWN, with a traceback in the log for each.
-    """
-    parse, name = message.FromString, message.DESCRIPTOR.name
-
-    def read(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return BadRequest("message", f"{len(data)} bytes that are none", name)
-
-    return read
-
-
-def readable(request: Any) -> Any:
-    """Return a request that `reader` could read.
-
-    Raises: BadRequest.
-    """
-    if isinstance(request, BadRequest):
-        raise request
-    return request
-
-
 def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple[tuple[str, str], ...] = ()) -> None:
     """Say what an RPC ends with, and what else there is to say; it ends when its handler returns.
 
@@ -100,15 +70,11 @@ def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple
     forget_frames(error)
 
 
-def guarded(
-    rpc: str, answer: Callable[[Any], Awaitable[Any]], access: "GrpcAccess | None"
-) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return a unary RPC that is answered to those who may ask for it, and whose every failure is told in our form."""
+def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a unary RPC whose every failure is told in our form."""
 
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            if access is not None:
-                access.admit(rpc, context)
             return await answer(request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
             refuse(context, to_serve_error(error, rpc))

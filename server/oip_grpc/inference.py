@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +12,8 @@ from tritonclient.grpc import service_pb2 as pb
 from server.dataplane import DataPlane, Infer, Outcome, is_cut_short
 from server.errors import Draining, ServeError, forget_frames
 from server.metrics import Metrics
-from server.oip_grpc.errors import readable, refuse, to_serve_error
+from server.oip_grpc.errors import refuse, to_serve_error
+from server.oip_grpc.intake import Intake
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.pace import Pace
 from server.oip_grpc.progressive import take_first_step
@@ -22,6 +23,7 @@ from server.wire import new_request_id
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
+    from server.tenancy import Caller
 
 MAX_OPEN = 64
 """Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
@@ -32,8 +34,16 @@ _REQUEST_ID = "x-request-id"
 class Inference:
     """Answers inferences, one by one or as a stream. `stop` ends the streams that would go on."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics, pace: Pace, access: "GrpcAccess | None" = None) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        metrics: Metrics,
+        pace: Pace,
+        make_intake: Callable[[Any], Intake],
+        access: "GrpcAccess | None" = None,
+    ) -> None:
         self._access = access
+        self._intake = make_intake(pb.ModelInferRequest)
         self._pace = pace
         self._plane = plane
         self._doors = plane.engine.doors
@@ -47,7 +57,7 @@ class Inference:
     async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         """Answer a ModelInferRequest; the RPC's own deadline and cancellation count."""
         try:
-            call = self._read(request, context, "ModelInfer")
+            call = self._read(request, context, self._caller(context, "ModelInfer"))
             context.set_trailing_metadata(((_REQUEST_ID, call.request_id),))
             outcome, _ = await self._answer(call)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
@@ -60,17 +70,15 @@ class Inference:
     def _quota(self, context: grpc.aio.ServicerContext) -> tuple[tuple[str, str], ...]:
         return () if self._access is None else self._access.quota_metadata(context)
 
-    async def stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> None:
+    async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
-        if not self._is_known(context):
-            return
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
         reading, write = Reading(requests, self._stopping), self._pace.writer(context)
 
-        async def serve(request: Any, arrival_s: float) -> None:
+        async def serve(data: bytes, arrival_s: float) -> None:
             inside = self._doors.enter(arrival_s)
             try:
-                async for response in self._responses(request, context):
+                async for response in self._responses(data, context):
                     async with outbox:
                         await write(response)
             finally:
@@ -79,52 +87,57 @@ class Inference:
 
         try:
             async with asyncio.TaskGroup() as group:
-                async for request in reading:
+                async for data in reading:
                     arrival_s = time.monotonic()
                     await room.acquire()
-                    group.create_task(serve(request, arrival_s))
+                    group.create_task(serve(data, arrival_s))
         except asyncio.CancelledError as error:
             raise error.with_traceback(None)  # noqa: B904 - it is the same; the group's own frame holds it
         if reading.was_stopped:
             refuse(context, Draining("the server is shutting down", None, "another server"))
 
-    async def _responses(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        """Give the one answer of a request, or its two if it wants to be answered progressively."""
+    async def _responses(self, data: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Give the one answer of a request, or its two if it wants to be answered progressively.
+
+        The key is judged again for each request, for it may have been withdrawn.
+        """
+        name = ""
         try:
-            call = self._read(request, context, "ModelStreamInfer")
-            first, call = take_first_step(call)
-            if first is not None:
-                outcome, can_improve = await self._answer(first)
-                yield _stream_response(outcome, request.id, is_final=not can_improve)
-                if not can_improve:
-                    return
-            outcome, _ = await self._answer(call)
-            yield _stream_response(outcome, request.id, is_final=True)
+            caller = self._caller(context, "ModelStreamInfer")
+            async with self._opened(data) as request:
+                name = request.id
+                first, call = take_first_step(self._read(request, context, caller))
+                if first is not None:
+                    outcome, can_improve = await self._answer(first)
+                    yield _stream_response(outcome, name, is_final=not can_improve)
+                    if not can_improve:
+                        return
+                outcome, _ = await self._answer(call)
+                yield _stream_response(outcome, name, is_final=True)
         except asyncio.CancelledError as error:
-            yield _stream_failure(self._doors.refusal(error), request)
+            yield _stream_failure(self._doors.refusal(error), name)
         except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
-            yield _stream_failure(to_serve_error(error, "ModelStreamInfer"), request)
+            yield _stream_failure(to_serve_error(error, "ModelStreamInfer"), name)
             forget_frames(error)
 
-    def _is_known(self, context: grpc.aio.ServicerContext) -> bool:
-        """Refuse a whole stream to a stranger; each of its requests is judged again, for a key may be withdrawn."""
-        if self._access is None:
-            return True
-        try:
-            self._access.admit("ModelStreamInfer", context)
-        except ServeError as error:
-            self._metrics.refused(error, protocol=PROTOCOL)
-            refuse(context, error)
-            return False
-        return True
+    @contextlib.asynccontextmanager
+    async def _opened(self, data: bytes) -> AsyncIterator[Any]:
+        """Give a request from its bytes. All of them count: one RPC may have many open."""
+        async with contextlib.AsyncExitStack() as stack:
+            with self._counting():
+                request = await stack.enter_async_context(self._intake.opened(data, free_bytes=0))
+            yield request
 
-    def _read(self, request: Any, context: grpc.aio.ServicerContext, rpc: str) -> Infer:
+    def _caller(self, context: grpc.aio.ServicerContext, rpc: str) -> "Caller | None":
+        with self._counting():
+            return None if self._access is None else self._access.admit(rpc, context)
+
+    def _read(self, request: Any, context: grpc.aio.ServicerContext, caller: "Caller | None") -> Infer:
         if self._plane.engine.tracer is not None:
             CALLER.set(dict(context.invocation_metadata() or ()).get("traceparent"))
         with self._counting():
-            caller = None if self._access is None else self._access.admit(rpc, context)
             return to_infer(
-                readable(request),
+                request,
                 request_id=new_request_id(),
                 arrival_s=time.monotonic(),
                 time_left_s=context.time_remaining(),
@@ -158,6 +171,6 @@ def _stream_response(outcome: Outcome, name: str, *, is_final: bool) -> Any:
     return pb.ModelStreamInferResponse(infer_response=response)
 
 
-def _stream_failure(error: ServeError, request: Any) -> Any:
-    name = getattr(request, "id", "")  # one that could not be read has none
+def _stream_failure(error: ServeError, name: str) -> Any:
+    """Return what a request is told that failed; one that could not be read has no name."""
     return pb.ModelStreamInferResponse(error_message=str(error), infer_response=pb.ModelInferResponse(id=name))

@@ -5,7 +5,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from server.dataplane import Infer, Input, Outcome, Output
+from server.dataplane import MAX_DIMS, Infer, Input, Outcome, Output
 from server.errors import BadRequest
 
 PROTOCOL = "oip_grpc"
@@ -83,6 +83,8 @@ def _read_inputs(request: Any) -> Iterator[Input]:
         raise BadRequest("raw_input_contents", f"{len(raws)} for {len(request.inputs)} inputs", "one an input, or none")
     for index, tensor in enumerate(request.inputs):
         _refuse_shared_memory(tensor)
+        if len(tensor.shape) > MAX_DIMS:
+            raise BadRequest(f"shape of input {tensor.name}", f"{len(tensor.shape)} dimensions", f"at most {MAX_DIMS}")
         shape = tuple(tensor.shape)
         if not raws:
             contents = getattr(tensor.contents, _CONTENTS.get(tensor.datatype, "uint_contents"))

@@ -14,10 +14,13 @@ from server.dataplane import DataPlane
 from server.errors import TooManyConnections
 from server.metrics import Metrics
 from server.oip_grpc.census import SWEEP_S, Census
+from server.oip_grpc.handlers import GuardedHandlers
+from server.oip_grpc.heads import bound_heads
 from server.oip_grpc.health import Health
 from server.oip_grpc.inference import Inference
+from server.oip_grpc.intake import build_intake
 from server.oip_grpc.listener import Listener
-from server.oip_grpc.pace import Pace, PacedHandlers
+from server.oip_grpc.pace import Pace
 from server.oip_grpc.service import SERVICE, Service, build_handlers
 from server.settings import Settings
 from server.tls import Certificates
@@ -48,13 +51,14 @@ class GrpcServer:
 
         Raises: RuntimeError if the address cannot be had.
         """
+        bound_heads(self._settings.max_header_bytes)
         access = _build_access(self._plane, self._settings)
         pace = Pace(self._settings, self._metrics, self._plane.engine.doors)
-        self._inference = Inference(self._plane, self._metrics, pace, access)
+        make_intake = partial(build_intake, plane=self._plane, settings=self._settings)
+        self._inference = Inference(self._plane, self._metrics, pace, make_intake, access)
         self._health = Health(self._plane, (SERVICE,))
-        self._server = server = Listener(
-            self._handlers(pace, access).methods, _options(self._settings), self._settings.max_connections
-        )
+        handlers = self._handlers(GuardedHandlers(pace, self._metrics, make_intake, SERVICE, access))
+        self._server = server = Listener(handlers.methods, _options(self._settings), self._settings.max_connections)
         port = self._add_port(server)
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
@@ -71,9 +75,9 @@ class GrpcServer:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, self._certificates.credentials()))
 
-    def _handlers(self, pace: Pace, access: "GrpcAccess | None") -> PacedHandlers:
-        handlers = PacedHandlers(pace)
-        handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference, access))
+    def _handlers(self, handlers: GuardedHandlers) -> GuardedHandlers:
+        """Add every service."""
+        handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (SERVICE, health_service, reflection.SERVICE_NAME)
@@ -120,7 +124,8 @@ def _build_access(plane: DataPlane, settings: Settings) -> "GrpcAccess | None":
 def _options(settings: Settings) -> list[tuple[str, int]]:
     most = _finite(settings.max_connections)
     return [
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_receive_message_length", settings.largest_message_bytes),
+        ("grpc.per_message_decompression", 0),  # it knows no bound: `intake` does it, and off the event loop
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),  # else chance decides a little above the limit

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -12,9 +12,6 @@ from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
 from server.oip_grpc.errors import guarded
 from server.oip_grpc.inference import Inference
-
-if TYPE_CHECKING:
-    from server.oip_grpc.access import GrpcAccess
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
@@ -76,16 +73,12 @@ class Service:
         return pb.RepositoryModelUnloadResponse()
 
 
-def build_handlers(
-    service: Service, inference: Inference, access: "GrpcAccess | None"
-) -> dict[str, grpc.RpcMethodHandler]:
+def build_handlers(service: Service, inference: Inference) -> dict[str, grpc.RpcMethodHandler]:
     """Return the handler of every RPC of the service, by name; those of extensions that we lack say so."""
-    return {method.name: _to_handler(method, service, inference, access) for method in _DESCRIPTOR.methods}
+    return {method.name: _to_handler(method, service, inference) for method in _DESCRIPTOR.methods}
 
 
-def _to_handler(
-    method: Any, service: Service, inference: Inference, access: "GrpcAccess | None"
-) -> grpc.RpcMethodHandler:
+def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.RpcMethodHandler:
     messages = {
         "request_deserializer": method.input_type._concrete_class.FromString,  # noqa: SLF001 - what generated code uses
         "response_serializer": method.output_type._concrete_class.SerializeToString,  # noqa: SLF001
@@ -95,7 +88,7 @@ def _to_handler(
     if method.name == "ModelInfer":
         return grpc.unary_unary_rpc_method_handler(inference.infer, **messages)
     answer = service.unary.get(method.name) or partial(_refuse, method.name)
-    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer, access), **messages)
+    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer), **messages)
 
 
 async def _refuse(name: str, _: Any) -> Any:

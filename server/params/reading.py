@@ -1,5 +1,6 @@
 """Parameters as they come with a call, in its query, its headers or its body, parsed and merged."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,8 +38,8 @@ def read_query(call: Call, known: Known = BY_NAME) -> Values:
     pairs = parse_qsl(call.query_string, keep_blank_values=True)
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise BadRequest("query", f"{max(names, key=names.count)} more than once", "each parameter once")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRequest("query", f"{name} more than once", "each parameter once")
     return read_fields(fields, "query", known)
 
 

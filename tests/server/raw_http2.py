@@ -1,53 +1,53 @@
-"""HTTP/2 by hand, for a client that breaks the manners which every library keeps."""
+"""An HTTP/2 connection by hand, for a client that breaks the manners which every library keeps."""
 
 import asyncio
-import struct
 from collections.abc import Iterator
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-ACK, END_STREAM, END_HEADERS = 1, 1, 4
-INITIAL_WINDOW_SIZE = 4
+from loadtest.hostile.http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    field,
+    frame,
+    head,
+    message,
+    raw_field,
+    setting,
+)
+
+__all__ = [
+    "ACK",
+    "CONTINUATION",
+    "DATA",
+    "END_HEADERS",
+    "END_STREAM",
+    "GOAWAY",
+    "HEADERS",
+    "INITIAL_WINDOW_SIZE",
+    "PING",
+    "PREFACE",
+    "RST_STREAM",
+    "SETTINGS",
+    "WINDOW_UPDATE",
+    "Raw",
+    "field",
+    "frame",
+    "head",
+    "message",
+    "raw_field",
+    "setting",
+]
 SERVICE = "/inference.GRPCInferenceService/"
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def setting(name: int, value: int) -> bytes:
-    return struct.pack(">HI", name, value)
-
-
-def field(name: str, value: str) -> bytes:
-    """Return a header as HPACK has it, without its tables and its compression."""
-    return raw_field(name.encode(), value.encode())
-
-
-def raw_field(name: bytes, value: bytes) -> bytes:
-    """Return a header of any bytes."""
-    return b"\x00" + b"".join(_length(len(part)) + part for part in (name, value))
-
-
-def _length(number: int) -> bytes:
-    if number < 127:
-        return bytes([number])
-    number -= 127
-    rest = bytearray()
-    while number >= 128:
-        rest.append(number % 128 + 128)
-        number //= 128
-    return bytes([127, *rest, number])
-
-
-def head(method: str, *more: tuple[str, str]) -> bytes:
-    usual = ((":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "x"), ("te", "trailers"))
-    return b"".join(field(*pair) for pair in (*usual, ("content-type", "application/grpc"), *more))
-
-
-def message(data: bytes, length: int | None = None) -> bytes:
-    """Return a message as gRPC frames it; `length` is what it says that it holds."""
-    return b"\x00" + struct.pack(">I", len(data) if length is None else length) + data
 
 
 class Raw:

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from server.errors import (
@@ -25,6 +27,33 @@ def test_message_leaves_out_what_is_not_known():
 
 def test_long_offending_values_are_cut():
     assert len(str(BadRequest("max_tape", "x" * 10_000, "an integer"))) < 200
+
+
+VALUES = {
+    "[1e-07, 1e-07, ": [1e-7] * 1_000_000,
+    "['\\x01\\x01": ["\x01" * 20_000_000],
+    "{'0': 0, '1': 1, ": {str(number): number for number in range(500_000)},
+    "[[[0, 0, ": [[[0] * 1000] * 1000] * 1000,
+}
+
+
+@pytest.mark.parametrize("start", VALUES)
+def test_a_large_value_is_shown_as_far_as_it_is_shown(start):
+    started_s = time.thread_time()
+    text = str(BadRequest("max_tape", VALUES[start], "an integer"))
+    assert time.thread_time() - started_s < 0.02
+    assert text.startswith(f"max_tape; got {start}")
+    assert text.endswith("…; expected an integer")
+    assert len(text) < 200
+
+
+@pytest.mark.parametrize("value", [[], {}, [1, "a", None], {"a": [1, {"b": b"c"}]}, (1, 2), 1.5])
+def test_a_small_value_is_shown_whole(value):
+    assert str(BadRequest("x", value)) == f"x; got {value!r}"
+
+
+def test_names_of_a_callers_own_are_cut():
+    assert len(str(BadRequest(f"input {'a' * 1_000_000}", 1, "2"))) < 500
 
 
 @pytest.mark.parametrize(

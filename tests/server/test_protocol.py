@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -240,3 +240,25 @@ def test_a_connection_that_ends_between_requests_is_closed(run, sent: bytes):
         assert await caller.rest() == b""
 
     run(scene)
+
+
+def test_a_body_of_tiny_chunks_is_refused_once_they_come_by_the_thousand(run):
+    chunks = b"1\r\nx\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def many(app: App, caller: Caller) -> None:
+        with suppress(ConnectionError):  # what it has not read yet may cost it the answer
+            await caller.send(head, chunks * 40_000)
+            answer = await caller.rest()
+            assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert b"chunks of the body at once; got 8193; expected at most 8192" in answer
+        await app.left.wait()
+
+    async def some(app: App, caller: Caller) -> None:
+        app.may_answer.set()
+        await caller.send(head, chunks * 5000, b"0\r\n\r\n")
+        assert await app.bodies.get() == b"x" * 5000
+        assert (await caller.read(12)).startswith(b"HTTP/1.1 200")
+
+    run(many)
+    run(some)

@@ -177,3 +177,10 @@ async def test_the_images_of_one_request_share_a_budget_of_pixels():
         assert (await client.post("/v1/classify", json={"images": [small] * 2})).status_code == 200
         message = await error(client, 413, json={"images": [small] * 3})
         assert message == "pixels of the request's images; got 1200; expected at most 1000"
+
+
+async def test_a_content_type_is_no_longer_than_any_boundary_needs(client):
+    for kind in ("multipart/form-data" + ";" * 30_000, 'multipart/form-data; boundary="' + ";" * 1000):
+        text = await error(client, 400, content=b"x", headers={"Content-Type": kind})
+        assert text.startswith("Content-Type; got multipart/form-data")
+        assert text.endswith("expected at most 1000 characters")

@@ -48,7 +48,7 @@ async def test_strangers_are_refused_and_counted(world, metadata):
     assert await code_of(world.stub.ServerMetadata(pb.ServerMetadataRequest(), metadata=metadata)) is (
         Code.UNAUTHENTICATED
     )
-    assert world.value("adatape_errors_total", reason="unauthenticated") == 1
+    assert world.value("adatape_errors_total", reason="unauthenticated") == 2
 
 
 async def test_a_stream_is_refused_as_a_whole(world):

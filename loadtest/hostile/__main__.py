@@ -1,0 +1,151 @@
+"""`python -m loadtest.hostile`: send hostile messages to a server of its own, and measure how long each holds its loop.
+
+Each is sent by a stranger and by a caller with a key, several times. Exit status 1 if the middle one of these tries
+holds up the event loop for more than 50 ms of processor time, or if the server ends.
+"""
+
+import argparse
+import datetime as dt
+import fnmatch
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
+
+from loadtest.hostile.hold import Hold, Watch
+from loadtest.hostile.http2 import Exchange
+from loadtest.hostile.table import Aim, Message, all_messages
+from loadtest.machine import describe
+from loadtest.serving import DEFAULT_SERVER, Served, serving
+from loadtest.tenants import make_tenants
+
+MAX_HOLD_MS = 50.0
+STRANGER, ADMIN = "stranger", "admin"
+_PACKAGES = ("grpcio", "protobuf", "uvicorn", "uvloop", "httptools", "orjson")
+_HEAD = ("surface", "message", "bytes", "sent by", "answer", "hold, ms", "worst try, ms", "loop's thread, ms")
+_EXPLANATION = """\
+What one message, sent to a server with `--require-auth`, held up the event loop for at the longest: the time between
+two answers that the loop gives a probe, or the processor time that all threads of the server used meanwhile, whichever
+is smaller (`loadtest/hostile/hold.py`). Each message was sent {tries} times, by a stranger and by an admin: the middle
+one of these tries is judged, and the worst is told. The last column is the processor time of the loop's own thread.
+The kernel counts the time of a thread that runs in steps of up to 4 ms: a beat without any message shows that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one message did, sent by one caller, try by try."""
+
+    message: Message
+    sender: str
+    num_bytes: int
+    answer: str
+    holds: list[Hold]
+
+    @property
+    def hold_ms(self) -> float:
+        return median(hold.ms for hold in self.holds)
+
+    def cells(self) -> tuple[str, ...]:
+        worst = max(hold.ms for hold in self.holds)
+        of_loop = median(hold.of_loop_ms for hold in self.holds)
+        figures = [f"{value:.1f}" for value in (self.hold_ms, worst, of_loop)]
+        return self.message.surface, self.message.name, f"{self.num_bytes:,}", self.sender, self.answer, *figures
+
+
+def main() -> int:
+    """Send every message, print the table and return the exit status."""
+    options = _parse()
+    chosen = [row for row in all_messages() if any(fnmatch.fnmatch(f"{row.surface}: {row.name}", each)
+                                                   for each in options.only)]  # fmt: skip
+    if not chosen:
+        raise SystemExit(f"--only; got {' '.join(options.only)}; expected a message or a pattern, such as '*empty*'")
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        tenants = make_tenants(options.server, Path(folder))
+        arguments = ["--model-repository", str(options.repository), "--require-auth", *tenants.arguments()]
+        with serving(*arguments, *options.arguments, server=options.server) as served:
+            aims = {STRANGER: Aim(options.family), ADMIN: Aim(options.family, tenants.admin_key)}
+            for result in _send_all(served, chosen, aims, options.tries):
+                results.append(result)
+                print("  ".join(result.cells()), flush=True)
+            has_ended = served.process.poll() is not None
+    summary = _judge(results, has_ended=has_ended)
+    print(summary)
+    if options.report is not None:
+        _write(options.report, results, summary, options)
+    return int("FAIL" in summary)
+
+
+def _send_all(served: Served, messages: list[Message], aims: dict[str, Aim], tries: int) -> Iterator[Result]:
+    http, grpc = _address(urlsplit(served.url).netloc), _address(served.grpc)
+    for message in messages:
+        for sender, aim in aims.items():
+            sent = message.make(aim)
+            address = grpc if isinstance(sent, Exchange) else http
+            holds, answer = [], ""
+            for _ in range(tries):
+                with Watch(http, served.pid) as watch:
+                    answer = sent.run(address)
+                holds.append(watch.hold)
+            yield Result(message, sender, sent.num_bytes, answer, holds)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def _judge(results: list[Result], *, has_ended: bool) -> str:
+    over = [each for each in results if each.hold_ms > MAX_HOLD_MS]
+    worst = max(results, key=lambda each: each.hold_ms)
+    told = f"{len(results) - len(over)} of {len(results)} below {MAX_HOLD_MS:g} ms"
+    named = f"the longest {worst.hold_ms:.1f} ms: {worst.message.surface}, {worst.message.name}"
+    return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {told}, {named}{'; it ended' if has_ended else ''}"
+
+
+def _write(path: Path, results: list[Result], summary: str, options: argparse.Namespace) -> None:
+    sha = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    rows = [_HEAD, ("---",) * len(_HEAD), *(result.cells() for result in results)]
+    kernel = f"{platform.system()} {platform.release().split('-')[0]}"
+    command = f"python -m loadtest.hostile --tries {options.tries}"
+    lines = [
+        f"# Hostile messages of {dt.datetime.now(dt.UTC):%Y-%m-%d}",
+        "",
+        f"`{command}` on {describe()}, {kernel}, at commit {sha.strip() or 'unknown'}; {packages}; {options.family}.",
+        "",
+        *_EXPLANATION.format(tries=options.tries).splitlines(),
+        "",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        summary,
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _parse() -> argparse.Namespace:
+    description, _, epilog = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.hostile", description=description.split(": ", 1)[1], epilog=epilog
+    )
+    add = parser.add_argument
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="only messages with such a 'surface: name'")
+    add("--tries", type=int, default=3, metavar="N", help="how often each is sent (default: %(default)s)")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts the server (default: this Python)")
+    add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
+    add("--family", default="adatape_cifar10", help="the family to ask (default: %(default)s)")
+    add("--report", type=Path, metavar="FILE.md", help="write the report there")
+    add("arguments", nargs="*", help="more arguments of the server, after --")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""How long one message holds up the event loop of a server, watched from outside.
+
+A probe asks `/healthz`, which the loop answers itself, again and again over one connection. Between two answers the
+loop was held for no longer than the clock says, and for no longer than the server used the processor, whichever of its
+threads did, for any may keep the interpreter from the loop: the smaller of the two is what that beat counts. So neither
+other programs, which take time from the clock alone, nor threads that run beside the loop, which take processor time
+alone, count for what they are not. A thread that runs beside the loop while another program has the loop's core does,
+which is why the middle one of several tries is judged.
+"""
+
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+_PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+_SETTLE_S = 0.2
+"""How long the loop is watched after a message was answered: what it leaves behind is cleared away then."""
+
+
+class Hold(NamedTuple):
+    """The longest beat. Units: ms; `of_loop` is the processor time of the loop's own thread in its longest beat."""
+
+    ms: float
+    of_loop_ms: float
+
+
+class Watch:
+    """Watches one server while its block runs."""
+
+    def __init__(self, address: tuple[str, int], pid: int) -> None:
+        self._address = address
+        self._clock = (~pid << 3) | 2  # what clock_getcpuclockid returns
+        self._thread_path = Path(f"/proc/{pid}/task/{pid}/schedstat")
+        self._is_over = threading.Event()
+        self._is_beating = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self.hold = Hold(0.0, 0.0)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._is_beating.wait()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        time.sleep(_SETTLE_S)
+        self._is_over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        with closing(socket.create_connection(self._address)) as connection:
+            connection.sendall(_PROBE)
+            connection.recv(4096)
+            last = self._now()
+            self._is_beating.set()
+            with suppress(ConnectionError):
+                while not self._is_over.is_set():
+                    connection.sendall(_PROBE)
+                    if not connection.recv(4096):
+                        return
+                    now = self._now()
+                    wall, process, loop = (1000 * (b - a) for a, b in zip(last, now, strict=True))
+                    self.hold = Hold(max(self.hold.ms, min(wall, process)), max(self.hold.of_loop_ms, loop))
+                    last = now
+
+    def _now(self) -> tuple[float, float, float]:
+        """Return the clock, the processor time of the server, and that of its loop's thread, in seconds."""
+        loop_ns = int(self._thread_path.read_text(encoding="ascii").split()[0])
+        return time.monotonic(), time.clock_gettime(self._clock), loop_ns / 1e9

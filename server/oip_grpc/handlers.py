@@ -1,0 +1,133 @@
+"""What every RPC passes before its method: its key is judged, then its requests are read, in time and counted."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from server.errors import ServeError
+from server.metrics import Metrics
+from server.oip_grpc.errors import refuse
+from server.oip_grpc.intake import Intake
+from server.oip_grpc.messages import PROTOCOL
+from server.oip_grpc.pace import Pace, Requests
+
+if TYPE_CHECKING:
+    from server.oip_grpc.access import GrpcAccess
+
+Behaviour = Callable[[Any, Any], Any]
+Answer = Callable[[Any], Any]
+Admit = Callable[[Any], object]
+"""Returns if an RPC may go on. Raises: Unauthenticated; Forbidden."""
+Opened = Callable[[bytes], AbstractAsyncContextManager[Any]]
+
+
+class GuardedHandlers:
+    """Every method of every service, by its full name. Generated code adds services to it as to a server.
+
+    `access`, where there is any, judges those of the service `guarded`.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        metrics: Metrics,
+        make_intake: Callable[[Any], Intake],
+        guarded: str,
+        access: "GrpcAccess | None",
+    ) -> None:
+        self._pace = pace
+        self._metrics = metrics
+        self._make_intake = make_intake
+        self._access = {guarded: access}
+        self.methods: dict[str, grpc.RpcMethodHandler] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        """Add the methods of a service. Each names its requests with a message's own `FromString`."""
+        for name, handler in handlers.items():
+            access = self._access.get(service)
+            admit: Admit = (lambda _: None) if access is None else partial(access.admit, name)
+            self.methods[f"/{service}/{name}"] = self._guarded(handler, admit)
+
+    def add_generic_rpc_handlers(self, _: Any) -> None:
+        """Do nothing: generated code adds the same methods by their names as well."""
+
+    def _guarded(self, handler: grpc.RpcMethodHandler, admit: Admit) -> grpc.RpcMethodHandler:
+        """Return a handler that takes its requests as bytes."""
+        opened = self._make_intake(handler.request_deserializer.__self__).opened
+        forms = {"request_deserializer": None, "response_serializer": handler.response_serializer}
+        if handler.request_streaming:
+            answer = _stream(self._pace, opened, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(self._guard(admit, answer), **forms)
+        if handler.response_streaming:
+            answer = _unary(self._pace, opened, handler.unary_stream)
+            return grpc.stream_stream_rpc_method_handler(self._guard(admit, answer), **forms)
+        answer = self._inside(_unary(self._pace, opened, handler.unary_unary))
+        return grpc.stream_unary_rpc_method_handler(self._guard(admit, answer), **forms)
+
+    def _guard(self, admit: Admit, answer: Answer) -> Behaviour:
+        """Return an RPC that reads nothing from whom it does not know, and tells what its method never saw."""
+
+        async def guarded(_: Any, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                admit(context)
+                return await answer(context)
+            except ServeError as error:
+                self._metrics.refused(error, protocol=PROTOCOL)
+                refuse(context, error)
+                return None
+
+        return guarded
+
+    def _inside(self, answer: Answer) -> Answer:
+        """Return a unary method whose calls the server waits for when it drains, and which are told that time is up."""
+        doors = self._pace.doors
+
+        async def waited_for(context: grpc.aio.ServicerContext) -> Any:
+            inside = doors.enter(time.monotonic())
+            try:
+                return await answer(context)
+            except asyncio.CancelledError as error:
+                refuse(context, doors.refusal(error))
+                return None
+            finally:
+                doors.leave(inside)
+
+        return waited_for
+
+
+def _unary(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
+    async def answer(context: grpc.aio.ServicerContext) -> Any:
+        async with opened(await pace.read(context)) as request:
+            return await behaviour(request, context)
+
+    return answer
+
+
+def _stream(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
+    """Return a method of streams; one that sends its answers, instead of giving them, opens its requests itself."""
+    gives = inspect.isasyncgenfunction(behaviour)
+
+    async def answer(context: grpc.aio.ServicerContext) -> None:
+        requests = Requests(context, pace)
+        if gives:
+            write = pace.writer(context)
+            async for message in behaviour(_each(requests, opened), context):
+                await write(message)
+        else:
+            await behaviour(requests, context)
+        if requests.refusal is not None:
+            raise requests.refusal
+
+    return answer
+
+
+async def _each(requests: Requests, opened: Opened) -> AsyncIterator[Any]:
+    async for data in requests:
+        async with opened(data) as request:
+            yield request
