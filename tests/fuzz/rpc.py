@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz import shapes
 from tests.fuzz.tally import Tally
+from tests.server.raw_http2 import raw_field
 
 SERVICE = "/inference.GRPCInferenceService/"
 METHODS = (
@@ -119,7 +120,29 @@ def frames() -> st.SearchStrategy[bytes]:
         _frame, kinds, st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 1 << 31]), st.binary(max_size=40)
     )
     whole = st.lists(frame, max_size=5).map(lambda parts: PREFACE + _frame(4, 0, 0, b"") + b"".join(parts))
-    return shapes.broken(whole) | st.binary(max_size=100)
+    return shapes.broken(whole) | st.binary(max_size=100) | _calls_of_any_bytes()
+
+
+def _calls_of_any_bytes() -> st.SearchStrategy[bytes]:
+    """Return calls that are sound but for the bytes of their method's name, metadata and message."""
+    word = st.binary(max_size=20)
+    method = st.sampled_from([SERVICE.encode() + name.encode() for name in METHODS]) | word.map(lambda end: b"/" + end)
+    name = st.sampled_from([b"x-api-key", b"authorization", b"traceparent", b"grpc-timeout", b"user-agent"]) | word
+    return st.builds(_call, method, st.lists(st.tuples(name, word), max_size=3), word)
+
+
+def _call(method: bytes, metadata: list[tuple[bytes, bytes]], message: bytes) -> bytes:
+    usual = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", method),
+        (b":authority", b"x"),
+        (b"te", b"trailers"),
+    ]
+    fields = [*usual, (b"content-type", b"application/grpc"), *metadata]
+    head = b"".join(raw_field(*field) for field in fields)
+    data = struct.pack(">BI", 0, len(message)) + message
+    return PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, head) + _frame(0, 1, 1, data)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -130,12 +153,17 @@ def send_frames(address: tuple[str, int], data: bytes, tally: Tally) -> None:
     """Send bytes to the gRPC port; it has to end the connection once our side is closed."""
     received = b""
     try:
-        with socket.create_connection(address, timeout=HANG_S) as connection, suppress(ConnectionError):
+        with (
+            socket.create_connection(address, timeout=HANG_S) as connection,
+            suppress(ConnectionResetError, BrokenPipeError),
+        ):
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             while more := connection.recv(1 << 16):
                 received += more
     except TimeoutError:
         tally.add("hang", f"no end within {HANG_S:g} s: {data[:300]!r}")
+    except ConnectionRefusedError:
+        tally.add("gone", f"nobody listens any more; next would have been {data[:300]!r}")
     else:
         tally.add("frames back" if received else "closed")
