@@ -13,7 +13,7 @@ from loadtest.machine import free_ports
 from loadtest.serving import Served
 
 NUM_CALLERS = 100
-DELAY_S = 1.0
+DELAY_S = 2.0
 NUM_HANGS = 3
 SETTLED_S = 1.0
 """By then the supervisor has seen its worker live."""
@@ -92,7 +92,7 @@ async def a_stop_signal_under_load(ground: Ground) -> str:
         async with load_on(served, NUM_CALLERS) as load:
             await asyncio.sleep(0.5)
             served.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(DELAY_S / 2)
+            await asyncio.sleep(DELAY_S / 8)
             status, _ = await asyncio.to_thread(served.fetch, "/readyz")
             during = (await ask(served)).status
             await asyncio.to_thread(served.process.wait, 30)
