@@ -12,7 +12,7 @@ from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired, alternate, percentiles_ms, r_squared
 from benchmarks.report import Aim, Report
 from benchmarks.repositories import write_variant
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 EQUAL_ACCURACY = 0.003
 CLIENT_BATCH = 8

@@ -14,7 +14,7 @@ from benchmarks.report import Row
 from loadtest.arrivals import Times
 from loadtest.load import Outcomes, raise_file_limit, run_open
 from loadtest.wire import Client, Reply
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 _CAP = re.compile(rb'"cap":(\d+)')
 _TAPE = re.compile(rb'"tape_length":(\d+)')

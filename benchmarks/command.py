@@ -15,8 +15,8 @@ from loadtest.arrivals import Times
 from loadtest.load import Closed, Outcomes, run_closed, run_open
 from loadtest.wire import Client
 from server.backends.fake import fake_manifest
-from server.manifest import Manifest
-from server.repository import Repository
+from server.models.manifest import Manifest
+from server.models.repository import Repository
 
 T = TypeVar("T")
 Options = argparse.Namespace

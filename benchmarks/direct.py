@@ -16,7 +16,7 @@ import onnxruntime
 
 from benchmarks.booting import pin_to
 from server.images import decode
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats, Ints, Pixels
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -21,7 +21,7 @@ from server.backends.base import Model
 from server.backends.cuda import CudaBackend, Devices
 from server.backends.cuda.devices import DeviceMissing
 from server.backends.ort import OrtBackend
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats, Pixels
 from server.settings import Settings
 

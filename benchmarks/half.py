@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.repositories import place
-from server.manifest import GraphFile, GraphSpec, Manifest
+from server.models.manifest import GraphFile, GraphSpec, Manifest
 
 
 def half_variant(root: Path, manifest: Manifest, target: Path) -> Manifest | None:

@@ -11,7 +11,7 @@ from loadtest.asks import binary_call
 from loadtest.photos import random_crops
 from loadtest.unusable import Unusable
 from loadtest.wire import render
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Pixels
 
 SEED = 20

@@ -12,7 +12,7 @@ from benchmarks.command import Options, find_manifest, parser, run, tell
 from benchmarks.direct import BATCHES, Graphs, open_graph
 from benchmarks.inputs import load_pictures
 from benchmarks.report import Aim, Report, Row
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Pixels
 
 FAMILIES = ("adatape_cifar10", "adatape_photo")

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 
 def write_variant(root: Path, manifest: Manifest, target: Path, buckets: list[int]) -> Manifest:

@@ -8,7 +8,7 @@ from random import Random
 from benchmarks.command import Options, parser, run
 from benchmarks.report import Aim, Report
 from server.backends.fake import fake_manifest
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Priority
 from server.scheduler import Costs, LatencyModel, Scheduler, Stage, Ticket, due_s
 

@@ -23,7 +23,7 @@ from benchmarks.simulation import Fitted, Simulation
 from benchmarks.slo import loads
 from loadtest.arrivals import bursty, poisson
 from loadtest.load import Outcomes
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 WITHIN = 0.15
 NUM_INSTANCES, RATE = 1_000, 1_000_000.0

@@ -17,7 +17,7 @@ from loadtest.arrivals import Times
 from loadtest.load import Outcomes
 from server.controller import ArrivalRate, Controller, MakePolicy, Outlook
 from server.engine.pilot import MEMORY_SLOS, to_rungs
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.scheduler import Batch, Costs, LatencyModel, Scheduler, Stage, Ticket
 from server.settings import Settings
 

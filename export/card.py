@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from server.manifest import Bank, CurvePoint, Manifest, QualityCurve
+from server.models.manifest import BankSpec, CurvePoint, Manifest, QualityCurve
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -61,7 +61,7 @@ def _input(manifest: Manifest) -> str:
     return f"{size.width}x{size.height} RGB, {size.resize}"
 
 
-def _bank(bank: Bank) -> str:
+def _bank(bank: BankSpec) -> str:
     return f"{bank.rows}x{bank.cols} patches of {bank.patch_px} px" if bank.patch_px else f"{bank.cols} symbols"
 
 

@@ -11,9 +11,9 @@ from adatape.flops import StageFlops, stage_flops
 from export.names import GRAPH, WEIGHTS, Names
 from export.precision import Precision
 from export.run import Run
-from server.manifest import (
+from server.models.manifest import (
     SCHEMA_VERSION,
-    Bank,
+    BankSpec,
     Flops,
     GraphFile,
     GraphSpec,
@@ -21,7 +21,7 @@ from server.manifest import (
     Manifest,
     Preprocessing,
     QualityCurve,
-    Source,
+    SourceRun,
     Symbols,
 )
 
@@ -83,9 +83,9 @@ def _cut(word: str) -> str:
     return f"{option}{equals}{path.name}" if is_outside else word
 
 
-def _source(run: Run) -> Source:
+def _source(run: Run) -> SourceRun:
     info = run.info
-    return Source(
+    return SourceRun(
         run=PurePath(info.name).name,
         git_sha=info.git_sha,
         command=without_paths(info.command),
@@ -103,13 +103,13 @@ def _file(root: Path, path: Path) -> GraphFile:
     return GraphFile(path=path.as_posix(), sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
-def _bank(run: Run) -> Bank:
+def _bank(run: Run) -> BankSpec:
     if run.tape.bank == "learn":
-        return Bank(kind="learn", rows=run.config.bank_size, cols=1, patch_px=0)
+        return BankSpec(kind="learn", rows=run.config.bank_size, cols=1, patch_px=0)
     if run.config.input == "parity":
-        return Bank(kind="input", rows=1, cols=run.config.seq_len, patch_px=0)
+        return BankSpec(kind="input", rows=1, cols=run.config.seq_len, patch_px=0)
     side = run.config.image_size // run.tape.bank_patch
-    return Bank(kind="input", rows=side, cols=side, patch_px=run.tape.bank_patch)
+    return BankSpec(kind="input", rows=side, cols=side, patch_px=run.tape.bank_patch)
 
 
 def _flops(flops: StageFlops) -> Flops:

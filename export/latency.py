@@ -6,7 +6,7 @@ from statistics import median
 
 from export.images import Inputs
 from export.runtime import NUM_THREADS, Runtime, hardware, runtime_version
-from server.manifest import Latency, LatencyTable
+from server.models.manifest import Latency, LatencyTable
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 MIN_RUNS, MAX_RUNS = 3, 30

@@ -47,7 +47,7 @@ def make_tenants(server: str, folder: Path, *, flops_per_s: float = FRUGAL_FLOPS
 
 def _make_key(server: str, *options: str) -> tuple[str, str]:
     command = shlex.split(server)
-    command[command.index("server")] = "server.keys"
+    command[command.index("server")] = "server.tenancy.__main__"
     text = subprocess.run([*command, *options], capture_output=True, text=True, check=True).stdout
     found = re.search(r"key\s+(\S+)\s+hash line\s+(\S+)", text)
     assert found, text

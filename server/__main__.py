@@ -27,22 +27,22 @@ from pydantic_settings import SettingsConfigDict
 
 from server import __version__
 from server.app import App, create_app
-from server.app.arrivals import Arrivals
-from server.app.doorkeeper import Doorkeeper, Stage
-from server.app.protocol import Protocol
-from server.cgroups import memory_bytes, num_cpus
 from server.controller import Controller, MakePolicy
 from server.engine import Engine, build_engine
-from server.engine.doors import LAST_WORDS_S
+from server.engine.drain_gate import LAST_WORDS_S
 from server.errors import ServeError
-from server.logs import set_up_logs
+from server.host.cgroups import memory_bytes, num_cpus
+from server.http.arrivals import Arrivals
+from server.http.connection_limits import ConnectionLimiter, ConnectionStage
+from server.http.protocol import Protocol
 from server.metrics import Metrics
+from server.metrics.redaction import redact
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
-from server.redaction import redact
+from server.process.logs import set_up_logs
+from server.process.supervisor import READ_AGAIN, STOP_SIGNALS, RestartInfo, ignore_others, supervise
+from server.process.tls import Certificates, read_certificates
 from server.settings import Settings
-from server.supervisor import READ_AGAIN, STOP_SIGNALS, Succession, ignore_others, supervise
-from server.tls import Certificates, read_certificates
 
 _log = logging.getLogger("adatape.server")
 
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
         self,
         app: App,
         grpc: GrpcServer,
-        doorkeeper: Doorkeeper,
+        doorkeeper: ConnectionLimiter,
         settings: Settings,
         certificates: Certificates | None = None,
     ) -> None:
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
             listener.close()
         connections = cast("set[Protocol]", self.server_state.connections)
         for connection in list(connections):
-            if connection.stage is Stage.BODY:  # it came late, and has not said all of it
+            if connection.stage is ConnectionStage.BODY:  # it came late, and has not said all of it
                 connection.end(self._engine.doors.late())
             else:
                 connection.shutdown()
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     serve(None)
 
 
-def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession | None) -> None:
+def _serve(settings: Settings, make_policy: MakePolicy, succession: RestartInfo | None) -> None:
     _allow_open_files()
     listeners = _bind(settings)
     metrics = Metrics(settings.slo_s)
@@ -221,7 +221,7 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: Succession |
     app = create_app(settings, engine, metrics, succession)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
-    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), Doorkeeper(settings, metrics)
+    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), ConnectionLimiter(settings, metrics)
     Server(app, grpc, doorkeeper, settings, certificates).run(sockets=listeners)
 
 
@@ -302,7 +302,7 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
 
 
 def _to_config(
-    app: App, doorkeeper: Doorkeeper, settings: Settings, certificates: Certificates | None
+    app: App, doorkeeper: ConnectionLimiter, settings: Settings, certificates: Certificates | None
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,

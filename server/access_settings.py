@@ -66,7 +66,7 @@ class AccessSettings(BaseSettings):
 
     api_keys: SecretStr | None = Field(None, repr=False)
     """Hash lines of more keys, as TENANT=LINE,TENANT=LINE: for environments that hand over secrets as variables.
-    `python -m server.keys` makes both."""
+    `python -m server.tenancy` makes both."""
 
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """HTTP port of its own for what only admins may do. Set it to keep that off the network that callers use."""

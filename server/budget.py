@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from server.errors import BadRequest
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Ask, BudgetReason
 
 

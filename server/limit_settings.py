@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from server import cgroups
+from server.host import cgroups
 
 MIB = 1024 * 1024
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import CliToggleFlag, SettingsConfigDict
 
-from server import cgroups
 from server.access_settings import AccessSettings
+from server.host import cgroups
 from server.limit_settings import Limit, LimitSettings, Positive, Span
 from server.records import Priority
 

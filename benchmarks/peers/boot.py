@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.environments import environment
 from loadtest.machine import free_ports
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 HERE = Path(__file__).parent
 START_S = 120.0

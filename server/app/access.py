@@ -1,9 +1,9 @@
 """Who may pass which door over HTTP, by the key that they show."""
 
 from server.errors import Forbidden, Unauthenticated
+from server.http.exchange import AccessLevel, HttpRequest, RawHeaders
 from server.settings import Settings
 from server.tenancy import Tenancy, check_admin
-from server.wire import Call, Door, RawHeaders
 
 _QUOTA = (b"x-compute-remaining-flops", b"x-compute-limit-flops")
 _BEARER = "bearer "
@@ -20,18 +20,18 @@ class HttpAccess:
         self._access = tenancy.access
         self.admin_port = settings.admin_port
 
-    def admit(self, call: Call, door: Door) -> None:
+    def admit(self, call: HttpRequest, door: AccessLevel) -> None:
         """Note on a call who makes it; an open door needs no key.
 
         Raises: Unauthenticated; Forbidden.
         """
-        if door is Door.OPEN:
+        if door is AccessLevel.OPEN:
             return
         call.caller = self._access.identify(key_of(call))
-        if door is Door.ADMINS:
+        if door is AccessLevel.ADMINS:
             self.check_admin(call, call.scope["path"])
 
-    def check_admin(self, call: Call, what: str) -> None:
+    def check_admin(self, call: HttpRequest, what: str) -> None:
         """Return if a call that was let in may do what only admins may, where it came in.
 
         Raises: Unauthenticated; Forbidden.
@@ -41,13 +41,13 @@ class HttpAccess:
         if self.admin_port is not None and call.scope["server"][1] != self.admin_port:
             raise Forbidden(what, "a call to the port of everyone", "one to the admin port")
 
-    def quota_headers(self, call: Call) -> RawHeaders:
+    def quota_headers(self, call: HttpRequest) -> RawHeaders:
         """Return what an answer says of its caller's quota; nothing where there is none."""
         left = None if call.caller is None else self._tenancy.quota_of(call.caller.tenant)
         return [] if left is None else [(name, b"%.0f" % flops) for name, flops in zip(_QUOTA, left, strict=True)]
 
 
-def key_of(call: Call) -> str | None:
+def key_of(call: HttpRequest) -> str | None:
     """Return the key that a call shows, None if it shows none.
 
     Raises: Unauthenticated for two, for nobody can tell which one is meant.

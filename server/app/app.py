@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from server.app.browser_policy import BrowserPolicy
 from server.app.controller import ControllerView
 from server.app.errors import headers_of, to_reply, to_serve_error
-from server.app.health import Health
+from server.app.health import HealthView
 from server.app.routes import Endpoint, build_api, build_endpoints
-from server.app.sites import Sites
 from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.dataplane import DataPlane
 from server.engine import Engine
-from server.engine.doors import Inside
+from server.engine.drain_gate import Inside
 from server.errors import ServeError, forget_frames
-from server.metrics import Metrics
-from server.oip import Oip
-from server.pulse import Pulse
-from server.settings import Settings
-from server.supervisor import Succession
-from server.tracing import CALLER, refusal_span
-from server.wire import (
+from server.http.exchange import (
     ARRIVAL,
-    Call,
-    Door,
+    AccessLevel,
+    HttpReply,
+    HttpRequest,
     Message,
     RawHeaders,
     Receive,
-    Reply,
     Scope,
     Send,
     new_request_id,
     send_reply,
 )
+from server.metrics import Metrics
+from server.metrics.tracing import CALLER, refusal_span
+from server.oip import Oip
+from server.process.event_loop_watchdog import EventLoopWatchdog
+from server.process.supervisor import RestartInfo
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.app.access import HttpAccess
@@ -63,7 +63,7 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, metrics: Metrics, succession: Succession | None = None
+        self, settings: Settings, engine: Engine, metrics: Metrics, succession: RestartInfo | None = None
     ) -> None:
         self.engine = engine
         self._settings = settings
@@ -71,7 +71,7 @@ class App:
         metrics.recovery.series(PROCESS)
         metrics.chore_failures.declare([(OTHER,)])
         self._succession = succession
-        self._pulse = Pulse(metrics, is_expendable=succession is not None)
+        self._pulse = EventLoopWatchdog(metrics, is_expendable=succession is not None)
         self.plane = DataPlane(engine, settings)
         self._bodies = bodies = self.plane.bodies
         metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
@@ -79,11 +79,11 @@ class App:
         self._classify = Classify(engine, settings, self.plane.decoders)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
-        self._sites = Sites(settings)
+        self._sites = BrowserPolicy(settings)
         models = Models(engine, settings)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
-        view, health = ControllerView(engine, settings), Health(engine, metrics)
+        view, health = ControllerView(engine, settings), HealthView(engine, metrics)
         self.api: FastAPI = build_api(endpoints, models, view, UsageView(engine, self.access), health, self._render)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +94,7 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival_s = scope.get(ARRIVAL) or time.monotonic()
-        call = Call(
+        call = HttpRequest(
             scope,
             receive,
             request_id=_request_id(scope),
@@ -114,7 +114,7 @@ class App:
         finally:
             doors.leave(inside)
 
-    async def _judge(self, call: Call, receive: Receive, send: Send, inside: Inside | None) -> Reply | None:
+    async def _judge(self, call: HttpRequest, receive: Receive, send: Send, inside: Inside | None) -> HttpReply | None:
         """Return the reply to a call; None where the router has sent it."""
         scope = call.scope
         path: str = scope["path"]
@@ -141,14 +141,14 @@ class App:
             call.release()
         return reply
 
-    def _admit(self, call: Call, door: Door) -> None:
+    def _admit(self, call: HttpRequest, door: AccessLevel) -> None:
         """Return if a call may pass a door: for its key, or else for where it comes from."""
         if self.access is not None:
             self.access.admit(call, door)
         if call.caller is None or not call.caller.has_key:
             self._sites.check(call, door)
 
-    def _headers(self, call: Call) -> RawHeaders:
+    def _headers(self, call: HttpRequest) -> RawHeaders:
         """Return what the answer to a call says, whatever it answers."""
         told = [(b"x-request-id", call.request_id.encode("latin-1")), *self._sites.headers(call)]
         if not call.has_none_of(_KEY_HEADERS):
@@ -159,14 +159,14 @@ class App:
             told.append((b"connection", b"close"))  # nobody can tell whether what comes next is still the body
         return told
 
-    def _outbox(self, send: Send, call: Call, inside: Inside | None) -> "_Outbox":
+    def _outbox(self, send: Send, call: HttpRequest, inside: Inside | None) -> "_Outbox":
         def begin() -> RawHeaders:
             self.engine.doors.reply(inside)
             return self._headers(call)
 
         return _Outbox(send, begin)
 
-    async def _turn_away(self, call: Call) -> None:
+    async def _turn_away(self, call: HttpRequest) -> None:
         """Refuse what comes while the server drains; read it first, for who still sends would miss the answer.
 
         Raises: Draining.
@@ -174,7 +174,7 @@ class App:
         await call.body()
         self.engine.doors.check(call.arrival_s)
 
-    async def _route(self, scope: Scope, receive: Receive, outbox: "_Outbox", call: Call) -> None:
+    async def _route(self, scope: Scope, receive: Receive, outbox: "_Outbox", call: HttpRequest) -> None:
         """Let the router answer; its own guard renders failures, and lets them through all the same."""
         scope["call"] = call
         try:
@@ -185,7 +185,7 @@ class App:
         finally:
             del scope["call"]  # which holds the scope
 
-    def _render(self, error: Exception, call: Call) -> Reply:
+    def _render(self, error: Exception, call: HttpRequest) -> HttpReply:
         """Turn a failure into its reply, and count it unless the engine has."""
         expected = to_serve_error(error, call)
         if not call.is_counted:
@@ -264,7 +264,7 @@ def _request_id(scope: Scope) -> str:
     return new_request_id()
 
 
-def create_app(settings: Settings, engine: Engine, metrics: Metrics, succession: Succession | None = None) -> App:
+def create_app(settings: Settings, engine: Engine, metrics: Metrics, succession: RestartInfo | None = None) -> App:
     """Return the application that serves this engine; its lifespan starts and drains it.
 
     A supervised one is told of its succession.

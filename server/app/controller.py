@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from server.engine import Engine, Pilot
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.settings import Settings
 
 _MS = 1000.0

@@ -8,14 +8,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound, ServeError, Unauthenticated, status_of
-from server.wire import Call, Headers, Reply, json_reply
+from server.http.exchange import Headers, HttpReply, HttpRequest, json_reply
 
 _log = logging.getLogger("adatape.app")
 
 _BY_STATUS = {status: error for error, status in STATUS.items()}
 
 
-def to_serve_error(error: Exception, call: Call) -> ServeError:
+def to_serve_error(error: Exception, call: HttpRequest) -> ServeError:
     """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
     if isinstance(error, ServeError):
         return error
@@ -27,7 +27,7 @@ def to_serve_error(error: Exception, call: Call) -> ServeError:
     return ServeError("the server failed unexpectedly", None, f"a bug report that names request {call.request_id}")
 
 
-def to_reply(error: ServeError, extra: Headers = ()) -> Reply:
+def to_reply(error: ServeError, extra: Headers = ()) -> HttpReply:
     """Render an error."""
     headers = extra
     if error.retry_after_s is not None:
@@ -54,7 +54,7 @@ def _from_validation(error: RequestValidationError) -> BadRequest:
     return BadRequest(f"{'.'.join(map(str, path)) or place} in the {place}", fault.get("input"), expected)
 
 
-def _from_status(error: HTTPException, call: Call) -> ServeError:
+def _from_status(error: HTTPException, call: HttpRequest) -> ServeError:
     method, path = call.scope["method"], call.scope["path"]
     if error.status_code == STATUS[NotFound]:
         return NotFound("path", path, "one that /docs lists")

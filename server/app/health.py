@@ -18,7 +18,7 @@ class Exposition(Response):
     media_type = "text/plain"
 
 
-class Health:
+class HealthView:
     """Answers orchestrators and Prometheus."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:

@@ -17,16 +17,16 @@ from starlette.types import Receive, Scope, Send
 from server import __version__
 from server.app import docs, page
 from server.app.controller import ControllerView
-from server.app.health import Exposition, Health
+from server.app.health import Exposition, HealthView
 from server.app.openapi import describe
 from server.app.usage import UsageView
 from server.classify import Classify, Models
 from server.classify.describe import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
-from server.wire import Call, Door, Reply
+from server.http.exchange import AccessLevel, HttpReply, HttpRequest
 
-Handler = Callable[[Call], Awaitable[Reply]]
-Render = Callable[[Exception, Call], Reply]
+Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
+Render = Callable[[Exception, HttpRequest], HttpReply]
 _FAILURES = (ServeError, HTTPException, RequestValidationError, Exception)
 
 
@@ -38,7 +38,7 @@ class Endpoint:
     path: str
     handler: Handler
     operation: dict[str, Any]
-    door: Door = Door.CALLERS
+    door: AccessLevel = AccessLevel.CALLERS
 
     async def respond(self, request: Request) -> Response:
         """Answer as the router wants it."""
@@ -48,7 +48,7 @@ class Endpoint:
 class Guarded(Route):
     """A route behind a door: whoever it is found for passes that first, so the path is read once, by the router."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], *, door: Door, **options: Any) -> None:
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, door: AccessLevel, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.door = door
         # Starlette's own ends in `$`, which a newline may follow.
@@ -73,7 +73,12 @@ def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
 
 
 def build_api(
-    endpoints: list[Endpoint], models: Models, view: ControllerView, usage: UsageView, health: Health, render: Render
+    endpoints: list[Endpoint],
+    models: Models,
+    view: ControllerView,
+    usage: UsageView,
+    health: HealthView,
+    render: Render,
 ) -> FastAPI:
     """Return the application behind every path; all its failures go through `render`."""
     api = FastAPI(
@@ -92,17 +97,17 @@ def build_api(
         _get("/v1/models", models.index, "models", 401, 403),
         _get("/v1/models/{model}", models.detail, "models", 401, 403, 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 401, 403, 404),
-        _get("/v1/controller", view.controller, "operation", 401, 403, door=Door.ADMINS),
+        _get("/v1/controller", view.controller, "operation", 401, 403, door=AccessLevel.ADMINS),
         _get("/v1/usage", usage.usage, "operation", 400, 401, 403, 404, 503),
-        _get("/v1/keys", usage.keys, "operation", 401, 403, 404, door=Door.ADMINS),
-        _get("/healthz", health.live, "operation", 403, 503, door=Door.OPEN),
-        _get("/readyz", health.ready, "operation", 403, 503, door=Door.OPEN),
-        _get("/metrics", health.metrics, "operation", 403, door=Door.OPEN, response_class=Exposition),
-        Guarded("/openapi.json", _document(api), door=Door.OPEN),
-        Guarded("/docs", docs.page, door=Door.OPEN),
-        Guarded("/docs/{name}", docs.asset, door=Door.OPEN),
-        Guarded("/static/{path:path}", page.asset, door=Door.OPEN),
-        Guarded("/", page.home, door=Door.OPEN),
+        _get("/v1/keys", usage.keys, "operation", 401, 403, 404, door=AccessLevel.ADMINS),
+        _get("/healthz", health.live, "operation", 403, 503, door=AccessLevel.OPEN),
+        _get("/readyz", health.ready, "operation", 403, 503, door=AccessLevel.OPEN),
+        _get("/metrics", health.metrics, "operation", 403, door=AccessLevel.OPEN, response_class=Exposition),
+        Guarded("/openapi.json", _document(api), door=AccessLevel.OPEN),
+        Guarded("/docs", docs.page, door=AccessLevel.OPEN),
+        Guarded("/docs/{name}", docs.asset, door=AccessLevel.OPEN),
+        Guarded("/static/{path:path}", page.asset, door=AccessLevel.OPEN),
+        Guarded("/", page.home, door=AccessLevel.OPEN),
     ]
     api.router.default = _not_found
     api.openapi = lambda: describe(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
@@ -110,7 +115,12 @@ def build_api(
 
 
 def _get(
-    path: str, endpoint: Callable[..., Any], tag: str, *errors: int, door: Door = Door.CALLERS, **options: Any
+    path: str,
+    endpoint: Callable[..., Any],
+    tag: str,
+    *errors: int,
+    door: AccessLevel = AccessLevel.CALLERS,
+    **options: Any,
 ) -> APIRoute:
     """Return a documented route; its summary is what the endpoint's docstring promises."""
     return GuardedOperation(
@@ -135,11 +145,11 @@ def _document(api: FastAPI) -> Callable[[Request], Awaitable[Response]]:
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as the router calls it
     """Refuse what no route was found for, to those who may know that."""
-    scope["call"].enter(Door.CALLERS)
+    scope["call"].enter(AccessLevel.CALLERS)
     raise HTTPException(404)
 
 
-def _to_response(reply: Reply) -> Response:
+def _to_response(reply: HttpReply) -> Response:
     return Response(reply.body, reply.status, dict(reply.headers), reply.content_type)
 
 

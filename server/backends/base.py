@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import OutOfMemory
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats, Inputs, Ints
 
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|bad[ _]alloc", re.IGNORECASE)

@@ -8,9 +8,9 @@ import numpy as np
 
 from server.backends.base import Hidden, Model, Reading
 from server.errors import BackendFailed
-from server.manifest import (
+from server.models.manifest import (
     SCHEMA_VERSION,
-    Bank,
+    BankSpec,
     CurvePoint,
     Flops,
     GraphFile,
@@ -20,7 +20,7 @@ from server.manifest import (
     Manifest,
     Preprocessing,
     QualityCurve,
-    Source,
+    SourceRun,
 )
 from server.records import Floats, Inputs, Ints
 
@@ -90,7 +90,7 @@ def fake_manifest(family: str = FAMILY, version: str = "1") -> Manifest:
         schema_version=SCHEMA_VERSION,
         family=family,
         version=version,
-        source=Source(run="fake", git_sha="0" * 40, command="built in", data="none", data_digest="none"),
+        source=SourceRun(run="fake", git_sha="0" * 40, command="built in", data="none", data_digest="none"),
         config={},
         precision="fp32",
         labels=[f"class_{index}" for index in range(NUM_CLASSES)],
@@ -100,7 +100,7 @@ def fake_manifest(family: str = FAMILY, version: str = "1") -> Manifest:
         tape_capacity=TAPE_CAPACITY,
         reads_per_step=READS_PER_STEP,
         halting_threshold=0.9,
-        bank=Bank(kind="input", rows=8, cols=4, patch_px=2),
+        bank=BankSpec(kind="input", rows=8, cols=4, patch_px=2),
         buckets=list(BUCKETS),
         max_batch_size=MAX_BATCH_SIZE,
         reader=_graph(f"{family}_reader"),

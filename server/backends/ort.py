@@ -13,10 +13,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follo
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
-from server import files
 from server.backends.base import Hidden, Reading
 from server.errors import BackendFailed
-from server.manifest import GraphSpec, Manifest
+from server.host import files
+from server.models.manifest import GraphSpec, Manifest
 from server.records import Floats, Inputs, Ints
 
 READER_OUTPUTS = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]

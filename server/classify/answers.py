@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.images import Box, Placement
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats, InferAnswer, Receipt, Sample
 
 _MS = 1000.0

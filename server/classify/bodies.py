@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import orjson
 
 from server.classify.multipart import Part, split
-from server.documents import read_json
 from server.errors import BadRequest
+from server.http.bounded_json import read_json
 from server.limit_settings import JsonLimits
 from server.params import PARAMETERS
 

@@ -9,12 +9,12 @@ from server.classify.answers import to_answer
 from server.classify.bodies import Body, read_body
 from server.engine import Engine
 from server.errors import BadRequest, ModelNotReady
+from server.http.exchange import HttpReply, HttpRequest, json_reply, while_connected
 from server.images import Decoders, Picture
-from server.manifest import Manifest, Preprocessing
+from server.models.manifest import Manifest, Preprocessing
 from server.params import Options, read_fields, read_headers, read_query, to_options
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
-from server.wire import Call, Reply, json_reply, while_connected
 
 PROTOCOL = "classify"
 _QUICK_BYTES = 256 * 1024
@@ -30,14 +30,14 @@ class Classify:
         self._json_limits = settings.json_limits
         self._decoders = decoders
 
-    async def __call__(self, call: Call) -> Reply:
+    async def __call__(self, call: HttpRequest) -> HttpReply:
         """Answer one call; a client that leaves after its body takes all of it back.
 
         Raises: ServeError, whose status the error renderer knows.
         """
         return await while_connected(call, self._answer(call, await call.body()))
 
-    async def _answer(self, call: Call, content: bytes) -> Reply:
+    async def _answer(self, call: HttpRequest, content: bytes) -> HttpReply:
         query, headers = read_query(call), read_headers(call)
         body = await self._take_apart(content, call.header(b"content-type") or "")
         options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
@@ -59,7 +59,7 @@ class Classify:
         )
         return parse() if len(content) <= _QUICK_BYTES else await self._decoders.run(parse)
 
-    async def _infer(self, call: Call, options: Options, model: str, pictures: Sequence[Picture]) -> InferAnswer:
+    async def _infer(self, call: HttpRequest, options: Options, model: str, pictures: Sequence[Picture]) -> InferAnswer:
         request = InferRequest(
             request_id=call.request_id,
             model=model,

@@ -16,16 +16,16 @@ from server.classify.schemas import (
     PredictedLatency,
     Quote,
 )
-from server.documents import read_json
 from server.engine import Engine
 from server.errors import BadRequest
+from server.http.bounded_json import read_json
+from server.http.exchange import HttpReply, HttpRequest, json_reply
 from server.limit_settings import JsonLimits
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
 from server.settings import Settings
-from server.wire import Call, Reply, json_reply
 
 _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}
@@ -76,7 +76,7 @@ class Models:
             points=[CurvePoint(**point.model_dump()) for point in quality.points],
         )
 
-    async def quote(self, call: Call) -> Reply:
+    async def quote(self, call: HttpRequest) -> HttpReply:
         """Answer a quote call; its parameters come from the same places as those of classify.
 
         Raises: ServeError, as classify would for the same ask.

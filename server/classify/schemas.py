@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.manifest import Bank, Preprocessing, Source, Symbols
+from server.models.manifest import BankSpec, Preprocessing, SourceRun, Symbols
 from server.records import BudgetReason
 
 
@@ -152,13 +152,13 @@ class ModelDetail(ModelSummary):
     labels: list[str]
     reads_per_step: int
     halting_threshold: float
-    bank: Bank
+    bank: BankSpec
     max_batch_size: int
     flops: list[int]
     """Useful FLOPs of an image by tape length."""
     hardware: str
     """Where the latencies behind quotes were measured."""
-    source: Source
+    source: SourceRun
 
 
 class CurvePoint(_Shape):

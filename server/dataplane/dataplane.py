@@ -10,16 +10,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from server.bodies import Bodies
 from server.dataplane import describe
 from server.dataplane.asks import read_ask
 from server.dataplane.describe import Json
-from server.dataplane.messages import Infer, Outcome, Plan
+from server.dataplane.messages import OipRequest, OipResponse, Plan
 from server.dataplane.outputs import to_outcome
-from server.dataplane.signature import Batch, Layout, Port, Signature
+from server.dataplane.signature import Layout, Signature, TensorBatch, TensorSpec
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
+from server.http.bodies import Bodies
 from server.images import Decoders
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
@@ -44,7 +44,7 @@ class DataPlane:
 
     # --- Inference ---
 
-    async def prepare(self, call: Infer) -> tuple[InferRequest, "Answering"]:
+    async def prepare(self, call: OipRequest) -> tuple[InferRequest, "Answering"]:
         """Judge and decode a call; return what to ask of the engine, and what to do with its answer.
 
         Raises: ServeError for a call that no engine could answer.
@@ -65,7 +65,7 @@ class DataPlane:
         )
         return request, Answering(plan)
 
-    def _plan(self, family: Family, call: Infer) -> Plan:
+    def _plan(self, family: Family, call: OipRequest) -> Plan:
         """Judge all of a call but its tensors' bytes, or recall the judgement of one that was the same."""
         is_alike = call.plans is not None and not call.defaults and call.time_left_s is None
         plan = call.plans.get(family) if call.plans is not None and is_alike else None
@@ -78,19 +78,19 @@ class DataPlane:
                 call.plans[family] = plan
         return plan
 
-    def direct_port(self, model: str, version: str | None) -> Port:
+    def direct_port(self, model: str, version: str | None) -> TensorSpec:
         """Return the input that takes samples as the model's reader does.
 
         Raises: NotFound; ModelNotReady.
         """
         return self._signature(self.engine.shelf.find(model, version)).direct
 
-    async def _read(self, layout: Layout, call: Infer) -> Batch:
+    async def _read(self, layout: Layout, call: OipRequest) -> TensorBatch:
         if sum([len(tensor.values) for tensor in call.inputs]) <= _QUICK_VALUES:
             return layout.decode(call.inputs)
         return await asyncio.get_running_loop().run_in_executor(self.threads, layout.decode, call.inputs)
 
-    async def _inputs(self, batch: Batch, family: Family, deadline_s: float) -> NDArray[Any]:
+    async def _inputs(self, batch: TensorBatch, family: Family, deadline_s: float) -> NDArray[Any]:
         """Return the batch as the model reads it: as it came, or decoded by its deadline."""
         if batch.inputs_BX is not None:
             return batch.inputs_BX
@@ -179,7 +179,7 @@ class Answering:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def __call__(self, answer: InferAnswer) -> Outcome:
+    def __call__(self, answer: InferAnswer) -> OipResponse:
         return to_outcome(answer, self._plan.chosen, self._plan.labels)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from server import __version__
 from server.dataplane.asks import DEFAULT_PRIORITY, PRIORITIES
-from server.dataplane.signature import Port, Signature
+from server.dataplane.signature import Signature, TensorSpec
 from server.engine.families import Family
 from server.engine.statuses import Standing, Status
 from server.metrics import Duration, Statistics
@@ -95,11 +95,11 @@ def repository_index(statuses: Iterable[Status], *, only_ready: bool) -> list[Js
     ]
 
 
-def _shape(port: Port) -> Json:
+def _shape(port: TensorSpec) -> Json:
     return {"name": port.name, "datatype": port.datatype, "shape": [-1, *port.dims]}
 
 
-def _dims(port: Port) -> Json:
+def _dims(port: TensorSpec) -> Json:
     data_type = "TYPE_STRING" if port.datatype == "BYTES" else f"TYPE_{port.datatype}"
     labels = {"label_filename": "labels.txt"} if port.has_labels else {}
     return {"name": port.name, "data_type": data_type, "dims": list(port.dims), **labels}

@@ -9,7 +9,7 @@ from server.dataplane.tensors import Buffer, Tensor
 from server.records import Ask
 
 if TYPE_CHECKING:
-    from server.dataplane.signature import Layout, Port
+    from server.dataplane.signature import Layout, TensorSpec
     from server.engine.families import Family
 
 
@@ -46,12 +46,12 @@ class Plan:
 
     ask: Ask
     layout: "Layout"
-    chosen: Sequence[tuple["Port", int]]
+    chosen: Sequence[tuple["TensorSpec", int]]
     labels: Sequence[str]
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
-class Infer:
+class OipRequest:
     """One call for an inference. No outputs means all of them.
 
     Units: arrival_s is on the monotonic clock; time_left_s is what the transport's own deadline leaves.
@@ -74,7 +74,7 @@ class Infer:
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
-class Outcome:
+class OipResponse:
     """The answer to a call: its outputs in the order asked, and its receipt as response parameters."""
 
     model: str

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.dataplane.messages import Outcome
-from server.dataplane.signature import Port
+from server.dataplane.messages import OipResponse
+from server.dataplane.signature import TensorSpec
 from server.dataplane.tensors import BYTES, Tensor
 from server.records import Floats, InferAnswer, Sample
 
@@ -18,10 +18,10 @@ _MS = 1000.0
 Samples = Sequence[Sample]
 
 
-def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[Port, int]], labels: Sequence[str]) -> Outcome:
+def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]) -> OipResponse:
     """Return the outputs chosen, and the receipt."""
     outputs = [_to_tensor(answer.samples, port, num_classes, labels) for port, num_classes in chosen]
-    return Outcome(answer.model, answer.version, outputs, to_parameters(answer.samples))
+    return OipResponse(answer.model, answer.version, outputs, to_parameters(answer.samples))
 
 
 def is_cut_short(answer: InferAnswer) -> bool:
@@ -56,7 +56,7 @@ def to_parameters(samples: Samples) -> dict[str, str | int | float]:
     return parameters
 
 
-def _to_tensor(samples: Samples, port: Port, num_classes: int, labels: Sequence[str]) -> Tensor:
+def _to_tensor(samples: Samples, port: TensorSpec, num_classes: int, labels: Sequence[str]) -> Tensor:
     values = _VALUES[port.name](samples)
     if num_classes == 0:
         return Tensor(port.name, port.datatype, values.shape, values)

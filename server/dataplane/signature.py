@@ -15,12 +15,12 @@ from server.dataplane.tensors import (
     strings_from_values,
 )
 from server.errors import BadRequest
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TensorSpec:
     """One input or output; `dims` leave out the batch."""
 
     name: str
@@ -34,7 +34,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TensorBatch:
     """The samples of one call: as the reader takes them, or encoded images still to be decoded.
 
     Shapes: inputs_BX; max_tape_B, where given, one cap a sample.
@@ -53,12 +53,12 @@ class Layout:
     encoded: int | None
     max_tape: int | None
 
-    def decode(self, inputs: Sequence[Input]) -> Batch:
+    def decode(self, inputs: Sequence[Input]) -> TensorBatch:
         """Read the data of inputs laid out like this.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
-        return Batch(
+        return TensorBatch(
             inputs_BX=None if self.direct is None else _numbers(inputs[self.direct]),
             encoded_B=None if self.encoded is None else _strings(inputs[self.encoded]),
             max_tape_B=None if self.max_tape is None else tuple(_numbers(inputs[self.max_tape]).ravel().tolist()),
@@ -73,16 +73,16 @@ class Signature:
         self.labels = manifest.labels
         self.max_batch_size = max_batch_size
         direct = manifest.input
-        self.direct = Port(direct.name, direct.dtype.upper(), direct.shape)
+        self.direct = TensorSpec(direct.name, direct.dtype.upper(), direct.shape)
         """The samples as the reader takes them."""
-        encoded = (Port("encoded", BYTES, (1,)),) if manifest.preprocessing else ()
-        self.inputs = (self.direct, *encoded, Port("max_tape", "INT32", (1,)))
+        encoded = (TensorSpec("encoded", BYTES, (1,)),) if manifest.preprocessing else ()
+        self.inputs = (self.direct, *encoded, TensorSpec("max_tape", "INT32", (1,)))
         self.outputs = (
-            Port("logits", "FP32", (num_classes,), has_labels=True),
-            Port("probabilities", "FP32", (num_classes,), has_labels=True),
-            Port("tape_length", "INT32", (1,)),
-            Port("tape_length_wanted", "INT32", (1,)),
-            Port("flops", "INT64", (1,)),
+            TensorSpec("logits", "FP32", (num_classes,), has_labels=True),
+            TensorSpec("probabilities", "FP32", (num_classes,), has_labels=True),
+            TensorSpec("tape_length", "INT32", (1,)),
+            TensorSpec("tape_length_wanted", "INT32", (1,)),
+            TensorSpec("flops", "INT64", (1,)),
         )
         self._inputs = {port.name: port for port in self.inputs}
         self._outputs = {port.name: port for port in self.outputs}
@@ -114,7 +114,7 @@ class Signature:
             raise BadRequest("shape of input max_tape", list(inputs[max_tape].shape), expected)
         return Layout(direct, encoded, max_tape)
 
-    def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[Port, int]]:
+    def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[TensorSpec, int]]:
         """Return the outputs to give, each with its number of classes; all of them if none is named.
 
         Raises: BadRequest for an unknown output, one named twice, or classes of what has none.
@@ -133,7 +133,7 @@ class Signature:
                 raise BadRequest(f"classification of output {output.name}", output.num_classes, "an output of classes")
         return [(self._outputs[output.name], output.num_classes) for output in outputs]
 
-    def _check(self, tensor: Input, port: Port) -> None:
+    def _check(self, tensor: Input, port: TensorSpec) -> None:
         """Hold a tensor's datatype and shape against its port; its data comes later."""
         shape = tensor.shape
         if tensor.datatype != port.datatype:

@@ -7,12 +7,12 @@ from server.backends.fake import FakeBackend, fake_manifest
 from server.controller import Controller, MakePolicy
 from server.engine.engine import Engine
 from server.metrics import Metrics
-from server.repository import Repository
+from server.models.repository import Repository
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.metrics.tracing import Tracer
     from server.tenancy import Tenancy
-    from server.tracing import Tracer
 
 
 def build_engine(settings: Settings, metrics: Metrics, make_policy: MakePolicy = Controller) -> Engine:
@@ -33,7 +33,7 @@ def _build_tracer(settings: Settings) -> "Tracer | None":
     """Return what sends traces, if the settings name a collector."""
     if settings.otlp_endpoint is None:
         return None
-    from server.tracing import Tracer
+    from server.metrics.tracing import Tracer
 
     return Tracer(settings.otlp_endpoint)
 

@@ -21,7 +21,7 @@ from server.backends.base import Backend
 from server.controller import OBJECTIVE, Controller, MakePolicy
 from server.engine.admission import Gate, decide_budgets
 from server.engine.dispatch import Dispatcher
-from server.engine.doors import RETRY_ELSEWHERE_S, Doors
+from server.engine.drain_gate import RETRY_ELSEWHERE_S, DrainGate
 from server.engine.instances import Instances, ThreadInstances
 from server.engine.jobs import Job, new_job
 from server.engine.ledger import Ledger
@@ -31,16 +31,16 @@ from server.engine.spans import root_span
 from server.engine.watchdog import Watchdog
 from server.errors import Cancelled, Draining, ServeError, Unavailable
 from server.metrics import Metrics
+from server.metrics.tracing import CALLER
+from server.models.repository import Repository
 from server.records import InferAnswer, InferRequest
-from server.repository import Repository
 from server.scheduler import Fairness, Scheduler
 from server.settings import Settings
-from server.tracing import CALLER
 
 if TYPE_CHECKING:
     from server.engine.billing import Billing
+    from server.metrics.tracing import Tracer
     from server.tenancy import Tenancy
-    from server.tracing import Tracer
 
 _log = logging.getLogger("adatape.engine")
 
@@ -87,7 +87,7 @@ class Engine:
             clock,
             Watchdog(settings.patience_s, metrics, clock, grace_s=settings.grace_s),
         )
-        self.doors = Doors(clock)
+        self.doors = DrainGate(clock)
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel, tracer=tracer)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
         self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)

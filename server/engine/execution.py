@@ -14,7 +14,7 @@ from server.backends.base import PATIENCE_S, Model, Reading
 from server.engine.families import Family
 from server.engine.jobs import Entry, EntryBatch
 from server.errors import BackendFailed
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats, Ints
 from server.scheduler import Stage
 

@@ -8,8 +8,8 @@ from server.backends.base import COLD_S, PATIENCE_S, Backend, Model, warm
 from server.budget import BudgetTable
 from server.engine.pilot import Pilot
 from server.errors import BadRequest, ModelNotReady, PayloadTooLarge
-from server.manifest import Manifest
 from server.metrics import ModelMeter
+from server.models.manifest import Manifest
 from server.records import InferRequest
 from server.scheduler import Costs, Place
 

@@ -11,7 +11,7 @@ from server.errors import Cancelled, ServeError
 from server.records import Priority
 
 if TYPE_CHECKING:
-    from server.tracing import Tracer
+    from server.metrics.tracing import Tracer
 
 
 class Ledger:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.controller import ArrivalRate, Choice, Outlook, Policy, Rung
-from server.manifest import Manifest
 from server.metrics import ModelMeter
+from server.models.manifest import Manifest
 from server.scheduler import Costs
 
 _log = logging.getLogger("adatape.controller")

@@ -19,9 +19,9 @@ from server.engine.memory import trim
 from server.engine.pilot import Pilot
 from server.engine.statuses import Standing, Status
 from server.errors import ModelNotReady, ServeError, Unavailable
-from server.manifest import Manifest
 from server.metrics import Metrics
-from server.repository import Repository
+from server.models.manifest import Manifest
+from server.models.repository import Repository
 from server.scheduler import Costs, LatencyModel
 from server.settings import Settings
 

@@ -5,8 +5,8 @@ from itertools import islice
 
 from server.engine.jobs import Entry, Job
 from server.errors import ServeError
+from server.metrics.tracing import Span, Value
 from server.records import InferRequest
-from server.tracing import Span, Value
 
 MAX_SAMPLES = 16
 """Samples of one request that are drawn; a batch of hundreds would be no picture."""

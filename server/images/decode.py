@@ -18,13 +18,13 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from PIL.ImageFile import ImageFile
 
 from server.errors import BadRequest, NotAnImage
-from server.image_limits import PixelBudget, check_size
-from server.images.files import Source, kind_of, read_bmp, read_webp
+from server.images.decode_limit import DecodeLimit, Feed
+from server.images.files import EncodedImage, kind_of, read_bmp, read_webp
 from server.images.jpeg import read_jpeg
-from server.images.leash import Feed, Leash
+from server.images.limits import PixelBudget, check_size
 from server.images.orientation import read_orientation
 from server.images.png import read_png
-from server.manifest import Preprocessing
+from server.models.manifest import Preprocessing
 from server.records import Pixels
 
 # Called by name, never found by trial: what Pillow would take a file for decides nothing.
@@ -35,12 +35,12 @@ _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
 }
-_READERS: dict[str, Callable[[bytes, int, Leash], Source]] = {
+_READERS: dict[str, Callable[[bytes, int, DecodeLimit], EncodedImage]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
     "WEBP": read_webp,
     "BMP": read_bmp,
-    "GIF": lambda data, *_: Source("GIF", data),
+    "GIF": lambda data, *_: EncodedImage("GIF", data),
 }
 EXPECTED = "a JPEG, PNG, WebP, BMP or GIF image"
 
@@ -121,7 +121,7 @@ def decode(
     *,
     max_pixels: int,
     budget: PixelBudget | None = None,
-    leash: Leash | None = None,
+    leash: DecodeLimit | None = None,
 ) -> Picture:
     """Decode one uploaded image into the pixels that a model reads.
 
@@ -131,7 +131,7 @@ def decode(
     """
     if not data:
         raise BadRequest("the image is empty", "0 bytes", EXPECTED)
-    with leash or Leash() as held:
+    with leash or DecodeLimit() as held:
         source = _read(data, max_pixels, held)
         image = _open(source, held)
         check_size(image.width, image.height, max_pixels)
@@ -143,14 +143,14 @@ def decode(
             raise NotAnImage(f"the {source.kind} image is broken", _first_line(error), "a complete file") from error
 
 
-def _read(data: bytes, max_pixels: int, leash: Leash) -> Source:
+def _read(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     kind = kind_of(data)
     if kind is None:
         raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED)
     return _READERS[kind](data, max_pixels, leash)
 
 
-def _open(source: Source, leash: Leash) -> ImageFile:
+def _open(source: EncodedImage, leash: DecodeLimit) -> ImageFile:
     feed = Feed(source.content, leash, source.stops) if source.is_held else BytesIO(source.content)
     try:
         return _PLUGINS[source.kind](feed)
@@ -159,7 +159,7 @@ def _open(source: Source, leash: Leash) -> ImageFile:
         raise NotAnImage("the bytes are no image we can read", got, EXPECTED) from error
 
 
-def _fit(image: ImageFile, source: Source, target: Preprocessing, leash: Leash) -> Picture:
+def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, leash: DecodeLimit) -> Picture:
     """Read the pixels, bring them to the model's size and turn them upright, in this order.
 
     They are read once: Pillow forgets that an image is broken as soon as it has said so.

@@ -14,13 +14,13 @@ from threading import Event
 from typing import TypeVar
 
 from server.errors import DeadlineExceeded
-from server.image_limits import PixelBudget
 from server.images.decode import Picture, decode
+from server.images.decode_limit import DecodeLimit
 from server.images.files import kind_of, pixels_of
 from server.images.jpeg import KIND as JPEG
 from server.images.jpeg import jpeg_pixels
-from server.images.leash import Leash
-from server.manifest import Preprocessing
+from server.images.limits import PixelBudget
+from server.models.manifest import Preprocessing
 from server.settings import Settings
 
 _SMALL_BYTES = 1 << 20
@@ -62,7 +62,7 @@ class Decoders:
         left_s = None if deadline_s == inf else deadline_s - self._clock()
 
         def to_picture(data: bytes) -> Picture:
-            leash, max_pixels = Leash(self._settings.max_decode_s, abandoned), self._settings.max_pixels
+            leash, max_pixels = DecodeLimit(self._settings.max_decode_s, abandoned), self._settings.max_pixels
             return decode(data, target, max_pixels=max_pixels, budget=budget, leash=leash)
 
         try:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from server.errors import NotAnImage, PayloadTooLarge, ServeError
-from server.image_limits import check_passes, check_scans
-from server.images.files import Source
-from server.images.leash import Leash
+from server.images.decode_limit import DecodeLimit
+from server.images.files import EncodedImage
+from server.images.limits import check_passes, check_scans
 
 KIND = "JPEG"
 MAX_SEGMENTS = 16_384
@@ -30,7 +30,7 @@ _FRAME_BYTES, _COMPONENT_BYTES = 6, 3
 _MAX_COMPONENTS = 4
 
 
-def read_jpeg(data: bytes, max_pixels: int, leash: Leash) -> Source:
+def read_jpeg(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     """Return the picture of a JPEG file.
 
     Raises: NotAnImage if it is broken; PayloadTooLarge if it passes over its pixels again and again.
@@ -56,13 +56,13 @@ def read_jpeg(data: bytes, max_pixels: int, leash: Leash) -> Source:
         if code == _SOS:
             stops.append(at)
     check_passes(num_samples, max_pixels)
-    return Source(KIND, b"".join(pieces), exif=exif, xmp=xmp, stops=stops)
+    return EncodedImage(KIND, b"".join(pieces), exif=exif, xmp=xmp, stops=stops)
 
 
 def jpeg_pixels(data: bytes) -> int | None:
     """Return the pixels that a JPEG file announces, None if it does not come to that."""
     with suppress(ServeError):
-        for code, start, end in _segments(data, Leash()):
+        for code, start, end in _segments(data, DecodeLimit()):
             if code in _FRAMES:
                 width, height = _size(data[start + 4 : end])
                 return width * height
@@ -71,7 +71,7 @@ def jpeg_pixels(data: bytes) -> int | None:
     return None
 
 
-def _segments(data: bytes, leash: Leash) -> Iterator[tuple[int, int, int]]:
+def _segments(data: bytes, leash: DecodeLimit) -> Iterator[tuple[int, int, int]]:
     """Give each segment's code, and from where to where it goes: its marker and length included, a scan with its data.
 
     A file without an end of picture just ends: the decoder knows whether all pixels were there.

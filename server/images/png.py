@@ -14,8 +14,8 @@ import numpy as np
 from PIL.Image import Image
 
 from server.errors import NotAnImage, PayloadTooLarge
-from server.images.files import Source
-from server.images.leash import Leash
+from server.images.decode_limit import DecodeLimit
+from server.images.files import EncodedImage
 
 KIND = "PNG"
 MAX_CHUNKS = 1 << 16
@@ -32,7 +32,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 _PIECE_BYTES = 1 << 20
 
 
-def read_png(data: bytes, _max_pixels: int, leash: Leash) -> Source:
+def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     """Return the first picture of a PNG file.
 
     Raises: NotAnImage if it says twice what it is; PayloadTooLarge for a file of very many pieces.
@@ -54,10 +54,10 @@ def read_png(data: bytes, _max_pixels: int, leash: Leash) -> Source:
     joined = b"".join(picture)
     idat = [_FRAME.pack(len(joined), b"IDAT"), joined, struct.pack(">I", zlib.crc32(joined, zlib.crc32(b"IDAT")))]
     content = b"".join([*head, *(idat if picture else ()), *tail, _END])
-    return Source(KIND, content, exif=exif, check_whole=partial(_check_whole, header, joined))
+    return EncodedImage(KIND, content, exif=exif, check_whole=partial(_check_whole, header, joined))
 
 
-def _chunks(data: bytes, leash: Leash) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: bytes, leash: DecodeLimit) -> Iterator[tuple[bytes, int, int]]:
     """Give each chunk's name and from where to where it goes, its length and checksum included.
 
     The last one of a truncated file goes beyond the file's end.
@@ -76,7 +76,7 @@ def _chunks(data: bytes, leash: Leash) -> Iterator[tuple[bytes, int, int]]:
     raise PayloadTooLarge(f"chunks of the {KIND} image", f"more than {MAX_CHUNKS}", f"at most {MAX_CHUNKS}")
 
 
-def _check_whole(header: bytes, compressed: bytes, image: Image, leash: Leash) -> None:
+def _check_whole(header: bytes, compressed: bytes, image: Image, leash: DecodeLimit) -> None:
     """Raise NotAnImage if the data end before the last row, of which Pillow says nothing: it leaves black.
 
     Rows come from top to bottom, so only where the last is black the data have to be counted, or where rows come in
@@ -99,7 +99,7 @@ def _pass_bytes(width: int, height: int, bits: int, one: tuple[int, int, int, in
     return rows * (1 + ceil(columns * bits / 8)) if columns else 0
 
 
-def _count(compressed: bytes, enough: int, leash: Leash) -> int:
+def _count(compressed: bytes, enough: int, leash: DecodeLimit) -> int:
     """Return how many bytes something unfolds into; counts no further than to what is enough."""
     unpacker, count = zlib.decompressobj(), 0
     for start in range(0, len(compressed), _PIECE_BYTES):

@@ -10,12 +10,12 @@ from prometheus_client.registry import Collector
 
 from server import __version__
 from server.errors import ServeError, all_errors
-from server.manifest import Manifest
 from server.metrics.declared import Declared
 from server.metrics.gpu import GpuCollector
 from server.metrics.meters import Counter, Gauge, Histogram
 from server.metrics.model import ModelMeter
-from server.metrics.tallies import Tallies
+from server.metrics.tallies import VersionCountsRegistry
+from server.models.manifest import Manifest
 
 PROTOCOLS = ("classify", "oip", "oip_grpc")
 REASONS = tuple(sorted({error.reason for error in all_errors()}))
@@ -32,7 +32,7 @@ class Metrics(Declared, Collector):
 
     def __init__(self, slo_s: float | None = None) -> None:
         super().__init__(slo_s)
-        self._tallies = Tallies(self)
+        self._tallies = VersionCountsRegistry(self)
         self.build = Gauge("adatape_build_info", "This server", ("version", "python"))
         self.build.watch(lambda: 1, __version__, platform.python_version())
         self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]

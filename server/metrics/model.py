@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from server.errors import Cancelled, DeadlineExceeded, Overloaded, ServeError
-from server.manifest import Manifest
 from server.metrics.statistics import Statistics
-from server.metrics.tally import NO_BUCKET, Tally
+from server.metrics.tally import NO_BUCKET, VersionCounts
+from server.models.manifest import Manifest
 from server.records import InferAnswer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ WASTE_CAUSES = (*SAMPLE_FAILURES, ABANDONED)
 class ModelMeter:
     """Counts what happens to one load of a version."""
 
-    def __init__(self, metrics: "Metrics", manifest: Manifest, tally: Tally) -> None:
+    def __init__(self, metrics: "Metrics", manifest: Manifest, tally: VersionCounts) -> None:
         model = self.model = manifest.family
         self.statistics = Statistics()
         self.tally = tally

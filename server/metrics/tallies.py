@@ -4,8 +4,8 @@ from collections import Counter as Multiset
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from server.manifest import Manifest
-from server.metrics.tally import Tally
+from server.metrics.tally import VersionCounts
+from server.models.manifest import Manifest
 
 if TYPE_CHECKING:
     from server.metrics.metrics import Metrics
@@ -15,20 +15,20 @@ MAX_RETIRED = 4
 end, and a version that comes back goes on counting. Without a limit, memory and `/metrics` grow with each version."""
 
 
-class Tallies:
+class VersionCountsRegistry:
     """One tally a version, for as long as it is loaded and until `MAX_RETIRED` others of its family have gone since."""
 
     def __init__(self, metrics: "Metrics") -> None:
         self._metrics = metrics
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._tallies: dict[tuple[str, str], VersionCounts] = {}
         self._num_loads: Multiset[tuple[str, str]] = Multiset()
         self._retired: dict[tuple[str, str], None] = {}
         """Versions that are not loaded, the one that went first in front."""
 
-    def __iter__(self) -> Iterator[Tally]:
+    def __iter__(self) -> Iterator[VersionCounts]:
         return iter(self._tallies.values())
 
-    def open(self, manifest: Manifest) -> Tally:
+    def open(self, manifest: Manifest) -> VersionCounts:
         """Return the tally of a version: the same for each load of it, or what one load counts could be lost."""
         place = (manifest.family, manifest.version)
         self._num_loads[place] += 1
@@ -37,7 +37,7 @@ class Tallies:
         if former is None or former.manifest != manifest:
             if former is not None:
                 former.settle()
-            self._tallies[place] = Tally(self._metrics, manifest)
+            self._tallies[place] = VersionCounts(self._metrics, manifest)
         return self._tallies[place]
 
     def close(self, manifest: Manifest) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.manifest import Manifest
 from server.metrics.meters import Cell, Owner, to_tape_edges
+from server.models.manifest import Manifest
 from server.records import BudgetReason, InferAnswer, Receipt
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _FACTS: Callable[[Receipt], tuple[str, int, int, int | None, int, int, int]] = a
 )
 
 
-class Tally:
+class VersionCounts:
     """Receipts of one version that wait to be counted, and the series that they move."""
 
     def __init__(self, metrics: "Metrics", manifest: Manifest) -> None:
@@ -87,7 +87,7 @@ class Tally:
             receipts.append(sample.receipt)
         self._requests.append((protocol, answer.samples[0].receipt.total_s, answer.request_id, trace_id))
         if len(receipts) >= SIFT_EVERY:
-            self._sift()
+            self._flush()
             if len(self._facts) > MAX_FACTS:
                 self.settle()
 
@@ -97,7 +97,7 @@ class Tally:
 
     def settle(self) -> None:
         """Count all that waits: before anyone looks."""
-        self._sift()
+        self._flush()
         for facts, count in self._facts.items():
             self._add_facts(count, *facts)
         self._facts.clear()
@@ -105,7 +105,7 @@ class Tally:
             self._add_asked()
         self._add_attainment()
 
-    def _sift(self) -> None:
+    def _flush(self) -> None:
         """Let go of the receipts: add up their times, and count who is alike in all else."""
         receipts, requests = self._receipts, self._requests
         self._receipts, self._requests = [], []

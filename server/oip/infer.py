@@ -5,14 +5,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from server.dataplane import DataPlane, Infer
+from server.dataplane import DataPlane, OipRequest
 from server.dataplane.asks import HEADERS
-from server.dataplane.compression import decompress, is_encoded
+from server.http.compression import decompress, is_encoded
+from server.http.exchange import HttpReply, HttpRequest, while_connected
 from server.oip.replies import to_reply
 from server.oip.requests import Message, read_header_length, read_message, read_raw
 from server.params import read_headers
 from server.settings import Settings
-from server.wire import Call, Reply, while_connected
 
 PROTOCOL = "oip"
 T = TypeVar("T")
@@ -28,17 +28,17 @@ class InferHandler:
         self._max_body_bytes = settings.max_body_bytes
         self._json_limits = settings.json_limits
 
-    async def __call__(self, call: Call, model: str, version: str | None) -> Reply:
+    async def __call__(self, call: HttpRequest, model: str, version: str | None) -> HttpReply:
         """Answer one call; a client that leaves after its body takes all of it back.
 
         Raises: ServeError, whose status the error renderer knows.
         """
         return await while_connected(call, self._answer(call, await call.body(), model, version))
 
-    async def _answer(self, call: Call, body: bytes, model: str, version: str | None) -> Reply:
+    async def _answer(self, call: HttpRequest, body: bytes, model: str, version: str | None) -> HttpReply:
         head, inputs = await self._read(call, body, model, version)
         request, answering = await self._plane.prepare(
-            Infer(
+            OipRequest(
                 model=model,
                 version=version,
                 inputs=inputs,
@@ -56,7 +56,7 @@ class InferHandler:
         answer = await self._plane.engine.infer(request)
         return to_reply(answering(answer), head, call.header(b"accept-encoding"))
 
-    async def _read(self, call: Call, body: bytes, model: str, version: str | None) -> Message:
+    async def _read(self, call: HttpRequest, body: bytes, model: str, version: str | None) -> Message:
         coding = call.header(b"content-encoding")
         if coding is not None and is_encoded(coding):
             body = await self._run(partial(decompress, body, coding, max_bytes=self._max_body_bytes))

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from server.dataplane import Outcome
-from server.dataplane.compression import choose_coding, compress
+from server.dataplane import OipResponse
+from server.http.compression import choose_coding, compress
+from server.http.exchange import HttpReply, json_reply
 from server.oip.requests import Head
-from server.wire import Reply, json_reply
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Json = dict[str, Any]
 
 
-def to_reply(outcome: Outcome, head: Head, accepted: str | None) -> Reply:
+def to_reply(outcome: OipResponse, head: Head, accepted: str | None) -> HttpReply:
     """Render an outcome as its head asked, compressed where the caller accepts it."""
     outputs: list[Json] = []
     binary: list[bytes] = []
@@ -33,14 +33,14 @@ def to_reply(outcome: Outcome, head: Head, accepted: str | None) -> Reply:
     return _compressed(_with_binary(reply, binary) if binary else reply, accepted)
 
 
-def _with_binary(reply: Reply, binary: list[bytes]) -> Reply:
+def _with_binary(reply: HttpReply, binary: list[bytes]) -> HttpReply:
     body = b"".join((reply.body, *binary))
-    return Reply(body, content_type="application/octet-stream", headers=((HEADER_LENGTH, str(len(reply.body))),))
+    return HttpReply(body, content_type="application/octet-stream", headers=((HEADER_LENGTH, str(len(reply.body))),))
 
 
-def _compressed(reply: Reply, accepted: str | None) -> Reply:
+def _compressed(reply: HttpReply, accepted: str | None) -> HttpReply:
     coding = choose_coding(accepted)
     if coding is None:
         return reply
     headers = (*reply.headers, ("Content-Encoding", coding), ("Vary", "Accept-Encoding"))
-    return Reply(compress(reply.body, coding), reply.status, reply.content_type, headers)
+    return HttpReply(compress(reply.body, coding), reply.status, reply.content_type, headers)

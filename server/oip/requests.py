@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import MAX_DIMS, Input, Output, Plans, Port
-from server.documents import read_json
+from server.dataplane import MAX_DIMS, Input, Output, Plans, TensorSpec
 from server.errors import BadRequest
+from server.http.bounded_json import read_json
 from server.limit_settings import JsonLimits
 
 Json = dict[str, Any]
@@ -89,7 +89,7 @@ def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> 
     return Message(head, head.share_out(memoryview(body)[end:]))
 
 
-def read_raw(body: bytes, port: Port) -> Message:
+def read_raw(body: bytes, port: TensorSpec) -> Message:
     """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
     sample = Input(port.name, port.datatype, [1, *port.dims], body)
     return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])

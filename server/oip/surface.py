@@ -10,32 +10,32 @@ import orjson
 from starlette.exceptions import HTTPException
 
 from server.dataplane import DataPlane
-from server.documents import read_json
 from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
+from server.http.bounded_json import read_json
+from server.http.exchange import AccessLevel, HttpReply, HttpRequest, json_reply
 from server.limit_settings import JsonLimits
 from server.oip.infer import InferHandler
 from server.settings import Settings
-from server.wire import Call, Door, Reply, json_reply
 
-Handler = Callable[..., Awaitable[Reply]]
+Handler = Callable[..., Awaitable[HttpReply]]
 Names = dict[str, str | None]
 _VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 _MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
 
 # The first pattern that fits is taken: `stats` is no model.
-_PATHS: tuple[tuple[str, str, str, Door], ...] = (
-    ("GET", r"", "server_metadata", Door.CALLERS),
-    ("GET", r"/health/live", "server_live", Door.OPEN),
-    ("GET", r"/health/ready", "server_ready", Door.OPEN),
-    ("GET", r"/models/stats", "statistics", Door.CALLERS),
-    ("GET", _VERSIONED, "model_metadata", Door.CALLERS),
-    ("GET", _VERSIONED + r"/ready", "model_ready", Door.CALLERS),
-    ("GET", _VERSIONED + r"/config", "model_config", Door.CALLERS),
-    ("GET", _VERSIONED + r"/stats", "statistics", Door.CALLERS),
-    ("POST", _VERSIONED + r"/infer", "infer", Door.CALLERS),
-    ("POST", r"/repository/index", "repository_index", Door.CALLERS),
-    ("POST", _MODEL_CHANGE + r"/load", "load", Door.ADMINS),
-    ("POST", _MODEL_CHANGE + r"/unload", "unload", Door.ADMINS),
+_PATHS: tuple[tuple[str, str, str, AccessLevel], ...] = (
+    ("GET", r"", "server_metadata", AccessLevel.CALLERS),
+    ("GET", r"/health/live", "server_live", AccessLevel.OPEN),
+    ("GET", r"/health/ready", "server_ready", AccessLevel.OPEN),
+    ("GET", r"/models/stats", "statistics", AccessLevel.CALLERS),
+    ("GET", _VERSIONED, "model_metadata", AccessLevel.CALLERS),
+    ("GET", _VERSIONED + r"/ready", "model_ready", AccessLevel.CALLERS),
+    ("GET", _VERSIONED + r"/config", "model_config", AccessLevel.CALLERS),
+    ("GET", _VERSIONED + r"/stats", "statistics", AccessLevel.CALLERS),
+    ("POST", _VERSIONED + r"/infer", "infer", AccessLevel.CALLERS),
+    ("POST", r"/repository/index", "repository_index", AccessLevel.CALLERS),
+    ("POST", _MODEL_CHANGE + r"/load", "load", AccessLevel.ADMINS),
+    ("POST", _MODEL_CHANGE + r"/unload", "unload", AccessLevel.ADMINS),
 )
 _PREFIX = "/v2"
 
@@ -45,11 +45,11 @@ class Place(NamedTuple):
 
     method: str
     name: str
-    door: Door
+    door: AccessLevel
     names: Names
 
 
-_PATTERNS: list[tuple[Pattern[str], str, str, Door]] = [
+_PATTERNS: list[tuple[Pattern[str], str, str, AccessLevel]] = [
     (compile_pattern(_PREFIX + path + "/?"), method, name, door) for method, path, name, door in _PATHS
 ]
 
@@ -63,55 +63,55 @@ class Oip:
         self._json_limits = settings.small_json_limits
         self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name, _ in _PATHS}
 
-    async def __call__(self, call: Call) -> Reply:
+    async def __call__(self, call: HttpRequest) -> HttpReply:
         """Answer one call.
 
         Raises: ServeError, or starlette's HTTPException for a wrong method.
         """
         path, method = call.scope["path"], call.scope["method"]
         place = _find(path)
-        call.enter(Door.CALLERS if place is None else place.door)
+        call.enter(AccessLevel.CALLERS if place is None else place.door)
         if place is None:
             raise NotFound("path", path, "one of the Open Inference Protocol")
         if method != place.method:
             raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": place.method})
         return await self._handlers[place.name](call, **place.names)
 
-    async def server_metadata(self, _: Call) -> Reply:
+    async def server_metadata(self, _: HttpRequest) -> HttpReply:
         return json_reply(self._plane.server_metadata())
 
-    async def server_live(self, _: Call) -> Reply:
+    async def server_live(self, _: HttpRequest) -> HttpReply:
         self._plane.check_live()
         return json_reply({"live": True})
 
-    async def server_ready(self, _: Call) -> Reply:
+    async def server_ready(self, _: HttpRequest) -> HttpReply:
         self._plane.check_ready()
         return json_reply({"ready": True})
 
-    async def model_ready(self, _: Call, model: str, version: str | None) -> Reply:
+    async def model_ready(self, _: HttpRequest, model: str, version: str | None) -> HttpReply:
         self._plane.check_model_ready(model, version)
         return json_reply({"name": model, "ready": True})
 
-    async def model_metadata(self, _: Call, model: str, version: str | None) -> Reply:
+    async def model_metadata(self, _: HttpRequest, model: str, version: str | None) -> HttpReply:
         return json_reply(self._plane.model_metadata(model, version))
 
-    async def model_config(self, _: Call, model: str, version: str | None) -> Reply:
+    async def model_config(self, _: HttpRequest, model: str, version: str | None) -> HttpReply:
         return json_reply(self._plane.model_config(model, version))
 
-    async def statistics(self, _: Call, model: str | None = None, version: str | None = None) -> Reply:
+    async def statistics(self, _: HttpRequest, model: str | None = None, version: str | None = None) -> HttpReply:
         return json_reply(self._plane.statistics(model, version))
 
-    async def repository_index(self, call: Call) -> Reply:
+    async def repository_index(self, call: HttpRequest) -> HttpReply:
         only_ready = (await _read_object(call, self._json_limits)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise BadRequest("ready in the JSON body", only_ready, "true or false")
         return json_reply(self._plane.repository_index(only_ready=only_ready))
 
-    async def load(self, call: Call, model: str) -> Reply:
+    async def load(self, call: HttpRequest, model: str) -> HttpReply:
         await self._plane.load(model, await _read_parameters(call, self._json_limits))
         return json_reply({})
 
-    async def unload(self, call: Call, model: str) -> Reply:
+    async def unload(self, call: HttpRequest, model: str) -> HttpReply:
         await self._plane.unload(model, await _read_parameters(call, self._json_limits))
         return json_reply({})
 
@@ -126,7 +126,7 @@ def _find(path: str) -> Place | None:
     return None
 
 
-async def _read_object(call: Call, limits: JsonLimits) -> dict[str, Any]:
+async def _read_object(call: HttpRequest, limits: JsonLimits) -> dict[str, Any]:
     """Return the body's JSON object; no body is an empty one."""
     body = await call.body()
     try:
@@ -138,7 +138,7 @@ async def _read_object(call: Call, limits: JsonLimits) -> dict[str, Any]:
     return document
 
 
-async def _read_parameters(call: Call, limits: JsonLimits) -> list[str]:
+async def _read_parameters(call: HttpRequest, limits: JsonLimits) -> list[str]:
     """Return the names of the parameters in the body."""
     parameters = (await _read_object(call, limits)).get("parameters", {})
     if not isinstance(parameters, dict):

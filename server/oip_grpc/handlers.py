@@ -13,9 +13,9 @@ import grpc
 from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip_grpc.errors import refuse
-from server.oip_grpc.intake import Intake
+from server.oip_grpc.message_reader import MessageReader
 from server.oip_grpc.messages import PROTOCOL
-from server.oip_grpc.pace import Pace, Requests
+from server.oip_grpc.rpc_timeouts import RpcTimeouts, StreamRequests
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
@@ -35,9 +35,9 @@ class GuardedHandlers:
 
     def __init__(
         self,
-        pace: Pace,
+        pace: RpcTimeouts,
         metrics: Metrics,
-        make_intake: Callable[[Any], Intake],
+        make_intake: Callable[[Any], MessageReader],
         guarded: str,
         access: "GrpcAccess | None",
     ) -> None:
@@ -101,7 +101,7 @@ class GuardedHandlers:
         return waited_for
 
 
-def _unary(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
+def _unary(pace: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
     async def answer(context: grpc.aio.ServicerContext) -> Any:
         async with opened(await pace.read(context)) as request:
             return await behaviour(request, context)
@@ -109,12 +109,12 @@ def _unary(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
     return answer
 
 
-def _stream(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
+def _stream(pace: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
     """Return a method of streams; one that sends its answers, instead of giving them, opens its requests itself."""
     gives = inspect.isasyncgenfunction(behaviour)
 
     async def answer(context: grpc.aio.ServicerContext) -> None:
-        requests = Requests(context, pace)
+        requests = StreamRequests(context, pace)
         if gives:
             write = pace.writer(context)
             async for message in behaviour(_each(requests, opened), context):
@@ -127,7 +127,7 @@ def _stream(pace: Pace, opened: Opened, behaviour: Behaviour) -> Answer:
     return answer
 
 
-async def _each(requests: Requests, opened: Opened) -> AsyncIterator[Any]:
+async def _each(requests: StreamRequests, opened: Opened) -> AsyncIterator[Any]:
     async for data in requests:
         async with opened(data) as request:
             yield request

@@ -15,7 +15,7 @@ _WATCH_S = 1.0
 _Status = health_pb2.HealthCheckResponse
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
+class GrpcHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
     """Says whether the server, one of its services or one of its models can be asked."""
 
     def __init__(self, plane: DataPlane, services: tuple[str, ...]) -> None:

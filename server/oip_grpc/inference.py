@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from server.dataplane import DataPlane, Infer, Outcome, is_cut_short
+from server.dataplane import DataPlane, OipRequest, OipResponse, is_cut_short
 from server.errors import Draining, ServeError, forget_frames
+from server.http.exchange import new_request_id
 from server.metrics import Metrics
+from server.metrics.tracing import CALLER
 from server.oip_grpc.errors import refuse, to_serve_error
-from server.oip_grpc.intake import Intake
+from server.oip_grpc.message_reader import MessageReader
 from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
-from server.oip_grpc.pace import Pace
 from server.oip_grpc.progressive import take_first_step
-from server.oip_grpc.reading import Reading
-from server.tracing import CALLER
-from server.wire import new_request_id
+from server.oip_grpc.reading import StreamReader
+from server.oip_grpc.rpc_timeouts import RpcTimeouts
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
@@ -38,8 +38,8 @@ class Inference:
         self,
         plane: DataPlane,
         metrics: Metrics,
-        pace: Pace,
-        make_intake: Callable[[Any], Intake],
+        pace: RpcTimeouts,
+        make_intake: Callable[[Any], MessageReader],
         access: "GrpcAccess | None" = None,
     ) -> None:
         self._access = access
@@ -73,7 +73,7 @@ class Inference:
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
         """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
         room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
-        reading, write = Reading(requests, self._stopping), self._pace.writer(context)
+        reading, write = StreamReader(requests, self._stopping), self._pace.writer(context)
 
         async def serve(data: bytes, arrival_s: float) -> None:
             inside = self._doors.enter(arrival_s)
@@ -132,7 +132,7 @@ class Inference:
         with self._counting():
             return None if self._access is None else self._access.admit(rpc, context)
 
-    def _read(self, request: Any, context: grpc.aio.ServicerContext, caller: "Caller | None") -> Infer:
+    def _read(self, request: Any, context: grpc.aio.ServicerContext, caller: "Caller | None") -> OipRequest:
         if self._plane.engine.tracer is not None:
             CALLER.set(dict(context.invocation_metadata() or ()).get("traceparent"))
         with self._counting():
@@ -144,7 +144,7 @@ class Inference:
                 tenant=None if caller is None else caller.tenant,
             )
 
-    async def _answer(self, call: Infer) -> tuple[Outcome, bool]:
+    async def _answer(self, call: OipRequest) -> tuple[OipResponse, bool]:
         """Return the outcome, and whether a larger cap could better it."""
         with self._counting():
             request, answering = await self._plane.prepare(call)
@@ -165,7 +165,7 @@ class Inference:
             raise
 
 
-def _stream_response(outcome: Outcome, name: str, *, is_final: bool) -> Any:
+def _stream_response(outcome: OipResponse, name: str, *, is_final: bool) -> Any:
     response = to_response(outcome, name)
     set_values(response.parameters, {_FINAL: is_final})
     return pb.ModelStreamInferResponse(infer_response=response)

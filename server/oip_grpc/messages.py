@@ -5,7 +5,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from server.dataplane import MAX_DIMS, Infer, Input, Outcome, Output
+from server.dataplane import MAX_DIMS, Input, OipRequest, OipResponse, Output
 from server.errors import BadRequest
 
 PROTOCOL = "oip_grpc"
@@ -15,12 +15,12 @@ _CONTENTS = {"UINT8": "uint_contents", "INT32": "int_contents", "BYTES": "bytes_
 
 def to_infer(
     request: Any, *, request_id: str, arrival_s: float, time_left_s: float | None, tenant: str | None = None
-) -> Infer:
+) -> OipRequest:
     """Read a ModelInferRequest.
 
     Raises: BadRequest if its parts do not belong together.
     """
-    return Infer(
+    return OipRequest(
         model=request.model_name,
         version=request.model_version or None,
         inputs=list(_read_inputs(request)),
@@ -34,7 +34,7 @@ def to_infer(
     )
 
 
-def to_response(outcome: Outcome, name: str) -> Any:
+def to_response(outcome: OipResponse, name: str) -> Any:
     """Return a ModelInferResponse; its tensors are always raw, which every client reads."""
     response = pb.ModelInferResponse(
         model_name=outcome.model,

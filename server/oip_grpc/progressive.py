@@ -6,13 +6,13 @@ refinement that has not begun is not charged. There is none where no larger cap 
 
 from dataclasses import replace
 
-from server.dataplane import Infer
+from server.dataplane import OipRequest
 from server.errors import BadRequest
 
 PROGRESSIVE = "progressive"
 
 
-def take_first_step(call: Infer) -> tuple[Infer | None, Infer]:
+def take_first_step(call: OipRequest) -> tuple[OipRequest | None, OipRequest]:
     """Return the first step of a progressive call, None for any other, and the call without the parameter.
 
     Raises: BadRequest for a first cap that is none.

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from server.chores import Chore
 from server.dataplane import DataPlane
 from server.errors import TooManyConnections
 from server.metrics import Metrics
-from server.oip_grpc.census import SWEEP_S, Census
+from server.oip_grpc.connection_limit import SWEEP_S, ConnectionCounter
 from server.oip_grpc.handlers import GuardedHandlers
-from server.oip_grpc.heads import bound_heads
-from server.oip_grpc.health import Health
+from server.oip_grpc.health import GrpcHealth
 from server.oip_grpc.inference import Inference
-from server.oip_grpc.intake import build_intake
 from server.oip_grpc.listener import Listener
-from server.oip_grpc.pace import Pace
+from server.oip_grpc.message_reader import build_message_reader
+from server.oip_grpc.metadata_limit import limit_metadata
+from server.oip_grpc.rpc_timeouts import RpcTimeouts
 from server.oip_grpc.service import SERVICE, Service, build_handlers
+from server.process.background_tasks import BackgroundTask
+from server.process.tls import Certificates
 from server.settings import Settings
-from server.tls import Certificates
 
 if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
@@ -44,27 +44,27 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: Listener | None = None
-        self._census: Chore | None = None
+        self._census: BackgroundTask | None = None
 
     async def start(self) -> str:
         """Begin to serve; return the address, its port resolved.
 
         Raises: RuntimeError if the address cannot be had.
         """
-        bound_heads(self._settings.max_header_bytes)
+        limit_metadata(self._settings.max_header_bytes)
         access = _build_access(self._plane, self._settings)
-        pace = Pace(self._settings, self._metrics, self._plane.engine.doors)
-        make_intake = partial(build_intake, plane=self._plane, settings=self._settings)
+        pace = RpcTimeouts(self._settings, self._metrics, self._plane.engine.doors)
+        make_intake = partial(build_message_reader, plane=self._plane, settings=self._settings)
         self._inference = Inference(self._plane, self._metrics, pace, make_intake, access)
-        self._health = Health(self._plane, (SERVICE,))
+        self._health = GrpcHealth(self._plane, (SERVICE,))
         handlers = self._handlers(GuardedHandlers(pace, self._metrics, make_intake, SERVICE, access))
         self._server = server = Listener(handlers.methods, _options(self._settings), self._settings.max_connections)
         port = self._add_port(server)
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
-            census = Census(port, self._settings.max_connections_per_client)
+            census = ConnectionCounter(port, self._settings.max_connections_per_client)
             look = partial(census.look, partial(pace.ended, TooManyConnections.reason))
-            self._census = Chore("census", look, SWEEP_S, self._metrics)
+            self._census = BackgroundTask("census", look, SWEEP_S, self._metrics)
             self._census.start()
         return _to_address(self._settings.host, port)
 
@@ -79,7 +79,7 @@ class GrpcServer:
         """Add every service."""
         handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        health_service = health_pb2.DESCRIPTOR.services_by_name["GrpcHealth"].full_name
         names = (SERVICE, health_service, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
         return handlers

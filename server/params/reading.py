@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from server.errors import BadRequest
+from server.http.exchange import HttpRequest
 from server.params.table import BY_NAME, PARAMETERS, Known
 from server.records import Ask
-from server.wire import Call
 
 Values = dict[str, Any]
 _HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
@@ -28,7 +28,7 @@ class Options:
     ask: Ask
 
 
-def read_query(call: Call, known: Known = BY_NAME) -> Values:
+def read_query(call: HttpRequest, known: Known = BY_NAME) -> Values:
     """Parse the query's parameters.
 
     Raises: BadRequest for an unknown name, a name given twice, or a wrong value.
@@ -43,7 +43,7 @@ def read_query(call: Call, known: Known = BY_NAME) -> Values:
     return read_fields(fields, "query", known)
 
 
-def read_headers(call: Call, known: Known = BY_NAME) -> Values:
+def read_headers(call: HttpRequest, known: Known = BY_NAME) -> Values:
     """Parse the parameters that came as headers; other headers are not ours to judge."""
     if call.has_none_of(_HEADER_NAMES):
         return {}

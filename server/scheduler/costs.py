@@ -1,6 +1,6 @@
 """What a sample costs the device under each cap, and how many samples are best run together."""
 
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.scheduler.lanes import Stage
 from server.scheduler.latency import LatencyModel, flops_of
 from server.scheduler.mix import TapeMix

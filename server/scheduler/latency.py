@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
-from server.manifest import Flops, Manifest
+from server.models.manifest import Flops, Manifest
 
 Key = tuple[str, int]
 """A stage and a bucket; the reader's stages have bucket 0."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
-from server.manifest import Manifest, QualityCurve
+from server.models.manifest import Manifest, QualityCurve
 
 MEMORY = 4096
 """Samples after which what was known before has faded to about a third."""

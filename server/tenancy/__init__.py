@@ -3,8 +3,8 @@
 from server.tenancy.access import Access, Caller, check_admin
 from server.tenancy.accounts import Account, Bill
 from server.tenancy.keys import KeyHash, KeyRing, make_key
-from server.tenancy.roster import ANONYMOUS, Roster, TenantPolicy, read_roster
 from server.tenancy.tenancy import Tenancy
+from server.tenancy.tenants_file import ANONYMOUS, TenantPolicy, TenantsFile, read_tenants_file
 
 __all__ = [
     "ANONYMOUS",
@@ -14,10 +14,10 @@ __all__ = [
     "Caller",
     "KeyHash",
     "KeyRing",
-    "Roster",
     "Tenancy",
     "TenantPolicy",
+    "TenantsFile",
     "check_admin",
     "make_key",
-    "read_roster",
+    "read_tenants_file",
 ]

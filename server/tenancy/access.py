@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from server.errors import Forbidden, Unauthenticated
 from server.tenancy.keys import KeyRing
-from server.tenancy.roster import ANONYMOUS
+from server.tenancy.tenants_file import ANONYMOUS
 
 _WAYS_IN = "one in Authorization: Bearer or X-API-Key"
 

@@ -10,16 +10,16 @@ from math import isfinite
 from server.errors import QuotaExceeded, ServeError
 from server.metrics import TenantMeter
 from server.records import InferAnswer
-from server.tenancy.quota import Bucket, cost_flops, grant_cap
-from server.tenancy.roster import TenantPolicy
+from server.tenancy.quota import TokenBucket, cost_flops, grant_cap
 from server.tenancy.store import Spend, Usage
+from server.tenancy.tenants_file import TenantPolicy
 
 RETRY_PENDING_S = 1.0
 """When to come back after too many pending samples: about when some of them are answered."""
 
 
 @dataclass(slots=True)
-class Tab:
+class OpenBill:
     """What a tenant has had of one model and has not been sent to the store. Units: FLOPs."""
 
     num_requests: int = 0
@@ -36,10 +36,10 @@ class Account:
     name: str
     policy: TenantPolicy
     meter: TenantMeter
-    bucket: Bucket | None = None
+    bucket: TokenBucket | None = None
     num_pending: int = 0
     moved_flops: float = 0.0
-    tabs: dict[str, Tab] = field(default_factory=dict)
+    tabs: dict[str, OpenBill] = field(default_factory=dict)
 
     def adopt(self, policy: TenantPolicy, now: float) -> None:
         """Take on a policy; what is left of the quota stays."""
@@ -47,7 +47,7 @@ class Account:
         if policy.flops_per_s is None:
             self.bucket = None
         elif self.bucket is None:
-            self.bucket = Bucket.full(policy.flops_per_s, policy.burst, now)
+            self.bucket = TokenBucket.full(policy.flops_per_s, policy.burst, now)
         else:
             self.bucket.reshape(policy.flops_per_s, policy.burst, now)
 
@@ -93,10 +93,10 @@ class Account:
             self.bucket.spend(flops, now)
             self.moved_flops += flops
 
-    def tab(self, model: str) -> Tab:
+    def tab(self, model: str) -> OpenBill:
         tab = self.tabs.get(model)
         if tab is None:
-            tab = self.tabs[model] = Tab()
+            tab = self.tabs[model] = OpenBill()
         return tab
 
     def settle_with(self, level: float, now: float) -> None:

@@ -18,7 +18,7 @@ _SECRET_BYTES = 32
 _KEY = re.compile(rf"{_PREFIX}_([0-9a-f]{{8}})_[\w-]{{43}}", re.ASCII)
 _LINE = re.compile(r"([0-9a-f]{8}):([0-9a-f]{64})(:admin)?")
 LINE_FORM = (
-    "<id>:<SHA-256 of the key, 64 hex digits> with :admin behind it for an admin's, as python -m server.keys makes"
+    "<id>:<SHA-256 of the key, 64 hex digits> with :admin behind it for an admin's, as python -m server.tenancy makes"
 )
 _NOBODY = bytes(32)
 

@@ -10,7 +10,7 @@ from math import inf
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """A token bucket of FLOPs; it starts full.
 
     A request pays the most that it can cost when it comes in and is paid back the rest when it is settled, so what is
@@ -24,7 +24,7 @@ class Bucket:
     at_s: float
 
     @classmethod
-    def full(cls, rate: float, burst: float, now: float) -> "Bucket":
+    def full(cls, rate: float, burst: float, now: float) -> "TokenBucket":
         return cls(rate, burst, burst, now)
 
     def left(self, now: float) -> float:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import redis
 
 from server.errors import Unavailable
-from server.tenancy.store import COUNTS, Batch, Moment, Usage
+from server.tenancy.store import COUNTS, Moment, Usage, UsageBatch
 
 _PREFIX = "{adatape}:"
 """The braces put all keys into one slot of a cluster, as one script needs."""
@@ -67,7 +67,7 @@ class RedisStore:
             self._sync = self._redis.register_script(_SYNC)
             self._redis.ping()
 
-    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
+    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
         spends = [part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst)]
         usages = [
             part

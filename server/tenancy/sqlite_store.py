@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from server import files
 from server.errors import Unavailable
-from server.integrity import told
-from server.tenancy.store import COUNTS, Batch, Moment, Spend, Usage, refilled
+from server.host import files
+from server.models.integrity import os_error_text
+from server.tenancy.store import COUNTS, Moment, Spend, Usage, UsageBatch, refilled
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS levels (
@@ -60,7 +60,7 @@ class SqliteStore:
             self._db.executescript(_SCHEMA)
             self._seen, self._log_inode = self._look(), _inode(self._beside("-wal"))
 
-    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:
+    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:
         self._check_place()
         with self._transaction():
             if self._is_new(batch, now.wall_s):
@@ -140,7 +140,7 @@ class SqliteStore:
         self._kept.close()
         self._kept, self._seen = None, self._look()
 
-    def _is_new(self, batch: Batch, now_s: float) -> bool:
+    def _is_new(self, batch: UsageBatch, now_s: float) -> bool:
         self._db.execute("DELETE FROM writers WHERE at_s < ?", (now_s - _WRITER_DAYS * 86_400,))
         found = self._db.execute("SELECT number FROM writers WHERE writer = ?", (batch.writer,)).fetchone()
         self._db.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", (batch.writer, batch.number, now_s))
@@ -177,7 +177,7 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError) as error:
             expected = "a file that can be written: see quota_store"
-            raise Unavailable("quota store", f"{self._path}: {told(error)}", expected) from error
+            raise Unavailable("quota store", f"{self._path}: {os_error_text(error)}", expected) from error
 
 
 def _inode(path: Path) -> int | None:

@@ -42,7 +42,7 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class UsageBatch:
     """What one server sends at once. A batch that comes again, after an answer was lost, counts once."""
 
     writer: str
@@ -80,7 +80,7 @@ class Store(Protocol):
     Raises: Unavailable where it cannot be reached or written.
     """
 
-    def sync(self, batch: Batch, now: Moment) -> dict[str, float]:
+    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:
         """Take a batch in, all of it or nothing; return what is left of each quota that it names.
 
         A quota refills, then pays; one that is new is full. `now` is for stores without a clock of their own.

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
-from server import files
-from server.chores import Chore
+from server.host import files
 from server.metrics import Metrics, TenantMeter
+from server.process.background_tasks import BackgroundTask
 from server.settings import Settings
 from server.tenancy.access import Access
 from server.tenancy.accounts import Account
 from server.tenancy.keys import KeyRing
-from server.tenancy.ledger import QuotaLedger
-from server.tenancy.roster import Roster, read_roster
+from server.tenancy.store_sync import StoreSync
+from server.tenancy.tenants_file import TenantsFile, read_tenants_file
 
 _log = logging.getLogger("adatape.tenancy")
 _UNSEEN = object()
@@ -53,10 +53,10 @@ class Tenancy:
             ring, has_keys=settings.has_keys, require_auth=settings.require_auth, is_public=settings.is_public
         )
         url = settings.quota_store if settings.has_keys else "memory"
-        self.ledger = QuotaLedger(url, self._accounts, metrics, clock, wall_clock)
+        self.ledger = StoreSync(url, self._accounts, metrics, clock, wall_clock)
         self._chores = [
-            Chore("tenants", self.refresh, self._every_s, metrics),
-            Chore("quota", self.ledger.sync, self._every_s, metrics),
+            BackgroundTask("tenants", self.refresh, self._every_s, metrics),
+            BackgroundTask("quota", self.ledger.sync, self._every_s, metrics),
         ]
         metrics.tenants_last_read_ok.watch(lambda: float(self._refused_s is None))
         metrics.tenants_read.declare((result,) for result in ("ok", "refused"))
@@ -132,7 +132,7 @@ class Tenancy:
         if self._has_expired:
             return
         self._has_expired = True
-        self.access.ring = read_roster(None, self._api_keys)[1]
+        self.access.ring = read_tenants_file(None, self._api_keys)[1]
         _log.error("tenants_expired seconds=%g keys=%d", self._grace_s, len(self.access.ring))
 
     def _taken_on(self) -> None:
@@ -141,8 +141,8 @@ class Tenancy:
         _log.info("tenants_read tenants=%d keys=%d", len(self.roster.tenants), len(self.access.ring))
         self._take_on()
 
-    def _read(self) -> tuple[Roster, KeyRing]:
-        return read_roster(self._file, self._api_keys)
+    def _read(self) -> tuple[TenantsFile, KeyRing]:
+        return read_tenants_file(self._file, self._api_keys)
 
     def _take_on(self) -> None:
         """Give every tenant the policy that the file has for it now; one that it names no more has no keys either."""

@@ -15,7 +15,7 @@ from adatape.evaluate import evaluate, main
 from adatape.flops import stage_flops
 from adatape.model import AdaTape
 from adatape.transformer import scale_pixels
-from server.manifest import QualityCurve
+from server.models.manifest import QualityCurve
 from tests.adatape.models import IMAGE, PARITY, TAPE, make_model, with_tape
 
 CONFIG = replace(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from export.card import BEGIN, END, figures, main, read_test, with_figures
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
 CARDS = sorted(path for path in (ROOT / "docs" / "models").glob("adatape_*.md"))

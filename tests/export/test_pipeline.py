@@ -18,8 +18,8 @@ from export.names import Names
 from export.pipeline import Options, export_run
 from export.precision import Graphs
 from export.run import Run
-from server.manifest import Manifest
-from server.repository import Repository
+from server.models.manifest import Manifest
+from server.models.repository import Repository
 from tests.adatape.models import make_model
 from tests.export.conftest import BUCKETS, CONFIG, FAMILY, save_run, with_tape
 

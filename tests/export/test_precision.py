@@ -16,7 +16,7 @@ from export.quality import curve_table, measure_quality
 from export.run import Run
 from export.runtime import Runtime
 from export.verify import verify
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from tests.export.conftest import CONFIG, TAPE
 
 DIGITS = open_source("digits", image_size=CONFIG.image_size)

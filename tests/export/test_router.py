@@ -9,7 +9,7 @@ import pytest
 
 from export.names import Names
 from export.runtime import Runtime
-from server.manifest import Flops, Manifest
+from server.models.manifest import Flops, Manifest
 from tests.export.conftest import CONFIG, FAMILY
 from tests.export.fake_triton import Arrays, FakeTriton, load_router, request
 

@@ -23,8 +23,8 @@ from export.runtime import Runtime
 from server.backends.ort import OrtBackend
 from server.engine import build_engine
 from server.errors import BackendFailed
-from server.manifest import Manifest, Preprocessing, QualityCurve
 from server.metrics import Metrics
+from server.models.manifest import Manifest, Preprocessing, QualityCurve
 from server.settings import Settings
 from tests.adatape.models import make_model
 from tests.server.surface import client_of, create_app, photo

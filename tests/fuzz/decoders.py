@@ -14,9 +14,9 @@ with atheris.instrument_imports(include=["server", "PIL", "python_multipart"]):
     from server.backends.fake import fake_manifest
     from server.classify.bodies import read_body
     from server.dataplane import tensors
-    from server.dataplane.compression import decompress
     from server.dataplane.signature import Signature
     from server.errors import ServeError
+    from server.http.compression import decompress
     from server.images import decode
     from server.limit_settings import JsonLimits
     from server.oip.requests import read_header_length, read_message

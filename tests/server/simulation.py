@@ -12,10 +12,10 @@ from server.backends.fake import FAMILY, SIDE_PX, FakeModel, fake_manifest
 from server.controller import Controller, MakePolicy
 from server.engine import Engine
 from server.engine.execution import Execution
-from server.manifest import Manifest
 from server.metrics import Metrics
+from server.models.manifest import Manifest
+from server.models.repository import Repository
 from server.records import Ask, InferAnswer, InferRequest
-from server.repository import Repository
 from server.scheduler import LatencyModel
 from server.settings import Settings
 from server.tenancy import Tenancy

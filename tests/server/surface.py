@@ -13,9 +13,9 @@ from PIL import Image
 from server.app import App, create_app
 from server.backends.fake import SIDE_PX
 from server.engine import build_engine
+from server.http.exchange import Message
 from server.metrics import Metrics
 from server.settings import Settings
-from server.wire import Message
 
 
 def make_app(**overrides: Any) -> App:

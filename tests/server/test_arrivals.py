@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.app.arrivals import Arrivals
+from server.http.arrivals import Arrivals
 
 
 def play(scene) -> list[float]:

@@ -9,8 +9,8 @@ from server.backends.base import warm
 from server.backends.fake import BUCKETS, FAMILY, TAPE_CAPACITY, FakeBackend, FakeModel, fake_manifest
 from server.engine import build_engine
 from server.errors import BackendFailed
-from server.manifest import GraphFile, GraphSpec
 from server.metrics import Metrics
+from server.models.manifest import GraphFile, GraphSpec
 from server.records import Ask, InferRequest
 from server.settings import Settings
 from tests.server.simulation import images, random_images

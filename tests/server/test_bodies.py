@@ -5,9 +5,9 @@ from math import inf
 
 import pytest
 
-from server.bodies import UNCOUNTED_BYTES, Bodies
 from server.errors import Overloaded
-from server.wire import Call
+from server.http.bodies import UNCOUNTED_BYTES, Bodies
+from server.http.exchange import HttpRequest
 from tests.server.surface import error, photo, result, scope, serving
 
 KIB = 1024
@@ -37,7 +37,7 @@ class Slow:
 
     def __init__(self, bodies):
         self.chunks = asyncio.Queue()
-        self.call = Call(scope(), self._receive, request_id="1", arrival_s=0, bodies=bodies)
+        self.call = HttpRequest(scope(), self._receive, request_id="1", arrival_s=0, bodies=bodies)
 
     async def _receive(self):
         return {"type": "http.request", "body": await self.chunks.get(), "more_body": True}

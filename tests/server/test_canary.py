@@ -15,7 +15,7 @@ from server.engine.canary import MIN_FAILED, Trial
 from server.engine.statuses import Standing
 from server.errors import BackendFailed, BadRequest, ModelNotReady
 from server.metrics import Metrics
-from server.repository import VERDICT, Repository
+from server.models.repository import VERDICT, Repository
 from server.settings import Settings
 from tests.server.simulation import SimulatedInstances, World, images, simulate
 from tests.server.test_repository import edit_manifest, write_family

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from server.cgroups import memory_bytes, num_cpus
+from server.host.cgroups import memory_bytes, num_cpus
 from server.limit_settings import MIB, bodies_share
 from server.settings import Settings
 
@@ -95,8 +95,8 @@ def test_without_any_files_the_system_itself_is_asked(tmp_path):
 
 
 def test_settings_follow_what_there_is(monkeypatch):
-    monkeypatch.setattr("server.cgroups.memory_bytes", lambda: GIB)
-    monkeypatch.setattr("server.cgroups.num_cpus", lambda: 3)
+    monkeypatch.setattr("server.host.cgroups.memory_bytes", lambda: GIB)
+    monkeypatch.setattr("server.host.cgroups.num_cpus", lambda: 3)
     assert Settings().max_bodies_bytes == GIB // 4
     assert Settings().num_threads == 3
     assert Settings(intra_op_threads=2, max_bodies_bytes=5 * MIB).num_threads == 2

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from server.app.doorkeeper import Doorkeeper
-from server.chores import Chore, Failures, keep_on
+from server.http.connection_limits import ConnectionLimiter
 from server.metrics import Metrics
-from server.pulse import Pulse
+from server.process.background_tasks import BackgroundTask, Failures, keep_on
+from server.process.event_loop_watchdog import EventLoopWatchdog
 from server.settings import Settings
 from tests.server.simulation import simulate
 from tests.server.surface import Wire, make_app
@@ -40,7 +40,7 @@ def play(*outcomes):
 
     async def main():
         work = Work(*outcomes)
-        chore = Chore("test", work, EVERY_S, metrics)
+        chore = BackgroundTask("test", work, EVERY_S, metrics)
         chore.start()
         await work.is_over.wait()
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ def test_an_attempt_that_never_ends_is_one_that_failed(caplog):
 def test_a_chore_waits_its_time_and_comes_sooner_when_asked_to():
     async def main():
         loop, work = asyncio.get_running_loop(), Work(*[None] * 9)
-        chore = Chore("test", work, EVERY_S, Metrics())
+        chore = BackgroundTask("test", work, EVERY_S, Metrics())
         chore.start()
         await asyncio.sleep(2.5 * EVERY_S)
         assert work.num_attempts == 2
@@ -114,7 +114,7 @@ async def test_one_connection_that_cannot_be_looked_at_does_not_end_the_looking(
             raise RuntimeError("broken")
 
     metrics = Metrics()
-    doorkeeper = Doorkeeper(Settings(backend="fake"), metrics)
+    doorkeeper = ConnectionLimiter(Settings(backend="fake"), metrics)
     doorkeeper.watch([Broken()])
     for _ in range(2):
         await doorkeeper._sweeping.attempt()
@@ -125,7 +125,7 @@ async def test_one_connection_that_cannot_be_looked_at_does_not_end_the_looking(
 
 def test_a_pulse_that_cannot_tell_goes_on(monkeypatch):
     metrics = Metrics()
-    pulse = Pulse(metrics, is_expendable=False)
+    pulse = EventLoopWatchdog(metrics, is_expendable=False)
     ticks = []
 
     def tick():
@@ -134,7 +134,7 @@ def test_a_pulse_that_cannot_tell_goes_on(monkeypatch):
             pulse._stopping.set()
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("server.pulse.TICK_S", 0)
+    monkeypatch.setattr("server.process.event_loop_watchdog.TICK_S", 0)
     monkeypatch.setattr(pulse, "_tick", tick)
     pulse._watch()
     assert len(ticks) == 3

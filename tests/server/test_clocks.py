@@ -10,10 +10,10 @@ WALL = re.compile(
 )
 SHOWS_A_DATE = {
     "server/metrics/statistics.py": "the protocol's last_inference",
-    "server/tracing.py": "where spans lie, for a collector",
-    "server/logs.py": "when a line was logged",
+    "server/metrics/tracing.py": "where spans lie, for a collector",
+    "server/process/logs.py": "when a line was logged",
     "server/tenancy/tenancy.py": "the day of usage; quotas across a start of the machine",
-    "server/tenancy/ledger.py": "the same: it hands the store both clocks",
+    "server/tenancy/store_sync.py": "the same: it hands the store both clocks",
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.backends.fake import BUCKETS, TAPE_CAPACITY, fake_manifest
-from server.manifest import CurvePoint
+from server.models.manifest import CurvePoint
 from server.scheduler import Costs, LatencyModel, Stage, TapeMix
 from server.scheduler.splits import Splits
 

@@ -9,8 +9,8 @@ import pytest
 from server.backends.fake import BUCKETS, MAX_BATCH_SIZE, SIDE_PX, TAPE_CAPACITY, FakeModel, fake_manifest
 from server.engine import build_engine
 from server.errors import BackendFailed, OutOfMemory
-from server.manifest import GraphFile, GraphSpec
 from server.metrics import Metrics
+from server.models.manifest import GraphFile, GraphSpec
 from server.settings import Settings
 
 pytest.importorskip("onnxruntime")

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from server.backends.fake import FAMILY
-from server.dataplane import Infer
+from server.dataplane import OipRequest
 from server.dataplane.messages import Input
 from server.errors import Cancelled, DeadlineExceeded, PayloadTooLarge
 from server.images import Decoders, decode
-from server.images.leash import MAX_READS, Feed, Leash
-from server.manifest import Preprocessing
+from server.images.decode_limit import MAX_READS, DecodeLimit, Feed
+from server.models.manifest import Preprocessing
 from server.settings import Settings
 from tests.server.surface import Wire, make_app, photo, scope, serving
 
@@ -134,7 +134,9 @@ async def test_the_deadline_of_an_rpc_counts_while_an_image_is_decoded(monkeypat
     await app.engine.start()
     data = large()
     raw = len(data).to_bytes(4, "little") + data
-    call = Infer(FAMILY, None, [Input("encoded", "BYTES", [1, 1], raw)], "1", time.monotonic(), "grpc", time_left_s=0.1)
+    call = OipRequest(
+        FAMILY, None, [Input("encoded", "BYTES", [1, 1], raw)], "1", time.monotonic(), "grpc", time_left_s=0.1
+    )
     with pytest.raises(DeadlineExceeded):
         await app.plane.prepare(call)
     await over(stuck)
@@ -174,25 +176,25 @@ async def test_a_client_that_leaves_takes_its_decoding_back(monkeypatch, path):
 
 def test_a_leash_ends_what_costs_too_much():
     with pytest.raises(PayloadTooLarge, match="decoding the image takes too long; got more than 1e-09 s"):
-        decode(large(), TARGET, max_pixels=10_000_000, leash=Leash(1e-9))
+        decode(large(), TARGET, max_pixels=10_000_000, leash=DecodeLimit(1e-9))
 
 
 def test_a_leash_ends_what_nobody_waits_for():
     abandoned = threading.Event()
     abandoned.set()
     with pytest.raises(Cancelled):
-        decode(large(), TARGET, max_pixels=10_000_000, leash=Leash(abandoned=abandoned))
+        decode(large(), TARGET, max_pixels=10_000_000, leash=DecodeLimit(abandoned=abandoned))
 
 
 def test_a_feed_stops_where_it_is_told_and_gives_all():
-    feed = Feed(bytes(range(10)), Leash(), stops=(3, 7))
+    feed = Feed(bytes(range(10)), DecodeLimit(), stops=(3, 7))
     assert [feed.read(100) for _ in range(4)] == [bytes(range(3)), bytes(range(3, 7)), bytes(range(7, 10)), b""]
     feed.seek(0)
     assert [feed.read(2), feed.read(2), feed.read()] == [bytes([0, 1]), bytes([2]), bytes(range(3, 10))]
 
 
 def test_a_feed_is_not_read_in_crumbs():
-    feed = Feed(bytes(MAX_READS + 1), Leash())
+    feed = Feed(bytes(MAX_READS + 1), DecodeLimit())
     for _ in range(MAX_READS):
         feed.read(1)
     with pytest.raises(PayloadTooLarge, match="pieces of the image file; got more than"):
@@ -204,7 +206,7 @@ def test_a_decode_that_is_abandoned_between_two_scans_ends_there():
     Image.fromarray(np.full((64, 64, 3), 99, np.uint8)).save(buffer, "JPEG", progressive=True)
     abandoned, looks = threading.Event(), []
 
-    class Watched(Leash):
+    class Watched(DecodeLimit):
         def check(self):
             looks.append(1)
             if len(looks) == seen + 4:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.documents import STRUCTURE_WEIGHT, TEXT_BYTES, read_json
 from server.errors import BadRequest, PayloadTooLarge
+from server.http.bounded_json import STRUCTURE_WEIGHT, TEXT_BYTES, read_json
 from server.limit_settings import DEEPEST_JSON, JsonLimits
 from server.settings import Settings
 from tests.server.surface import serving

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.engine.doors import LAST_WORDS_S, Doors
+from server.engine.drain_gate import LAST_WORDS_S, DrainGate
 from server.errors import Draining
 from tests.server.simulation import simulate
 
@@ -14,7 +14,7 @@ class Scene:
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()
-        self.doors = Doors(self.loop.time)
+        self.doors = DrainGate(self.loop.time)
 
     def call(self, seconds, *, reply_s=0.0):
         return asyncio.create_task(self._call(seconds, reply_s))

@@ -22,8 +22,8 @@ from server.errors import (
     Unavailable,
 )
 from server.metrics import Metrics
+from server.models.repository import Repository
 from server.records import BudgetReason, InferRequest, Priority
-from server.repository import Repository
 from server.scheduler import LatencyModel, Stage
 from server.settings import Settings
 from tests.server.simulation import (

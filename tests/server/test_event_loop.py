@@ -20,10 +20,10 @@ import uvloop
 from PIL import Image
 from uvicorn.server import ServerState
 
-from server.app.arrivals import Arrivals
-from server.app.doorkeeper import Doorkeeper
-from server.app.protocol import Protocol
-from server.documents import TEXT_BYTES
+from server.http.arrivals import Arrivals
+from server.http.bounded_json import TEXT_BYTES
+from server.http.connection_limits import ConnectionLimiter
+from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
 from tests.server.surface import make_app
@@ -191,7 +191,7 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     await app.engine.start()
     config = uvicorn.Config(app, log_config=None)
     config.load()
-    doorkeeper, loop = Doorkeeper(settings, Metrics()), asyncio.get_running_loop()
+    doorkeeper, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
     make = lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()

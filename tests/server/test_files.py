@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server import files
 from server.backends.fake import FAMILY
-from server.repository import Labels, Repository, Verdict
+from server.host import files
+from server.models.repository import Labels, Repository, VersionStatus
 from tests.server.surface import make_app, serving
 from tests.server.test_repository import write_family
 
@@ -150,7 +150,7 @@ def test_a_verdict_is_kept_where_a_fifo_stood(tmp_path):
     write_family(tmp_path)
     make_fifo(tmp_path / FAMILY / "verdict.partial")
     repository = Repository(tmp_path)
-    verdict = Verdict.on(repository.get(FAMILY), Labels(), "worse")
+    verdict = VersionStatus.on(repository.get(FAMILY), Labels(), "worse")
     repository.keep_verdict(FAMILY, verdict)
     assert Repository(tmp_path).verdict(FAMILY) == verdict
 

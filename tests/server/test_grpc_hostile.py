@@ -18,7 +18,7 @@ from server.dataplane import DataPlane
 from server.engine import build_engine
 from server.errors import BadRequest, PayloadTooLarge
 from server.metrics import Metrics
-from server.oip_grpc.intake import build_intake
+from server.oip_grpc.message_reader import build_message_reader
 from server.settings import Settings
 from tests.server.raw_http2 import END_STREAM, HEADERS, Raw
 from tests.server.tenancy.tenants import access
@@ -54,7 +54,7 @@ def intake(message=pb.ModelInferRequest, **overrides):
     """Return what reads messages, and an engine that nobody has started."""
     chosen = settings(**overrides)
     plane = DataPlane(build_engine(chosen, Metrics()), chosen)
-    return build_intake(message, plane, chosen)
+    return build_message_reader(message, plane, chosen)
 
 
 async def told(world, data, rpc="ModelInfer", **options):

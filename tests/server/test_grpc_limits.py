@@ -13,9 +13,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from server.engine.doors import Doors
+from server.engine.drain_gate import DrainGate
 from server.metrics import Metrics
-from server.oip_grpc.pace import REASONS, Pace
+from server.oip_grpc.rpc_timeouts import REASONS, RpcTimeouts
 from server.oip_grpc.server import _options
 from server.settings import Settings
 from tests.server import raw_http2
@@ -274,7 +274,7 @@ async def test_a_stream_whose_client_has_gone_ends_without_being_a_fault():
             raise grpc.aio.InternalError("Failed execute_batch")
 
     metrics = Metrics()
-    pace = Pace(Settings(backend="fake"), metrics, Doors(time.monotonic))
+    pace = RpcTimeouts(Settings(backend="fake"), metrics, DrainGate(time.monotonic))
 
     async def serve():
         write = pace.writer(Gone())

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from server.app.heads import check_head
 from server.errors import ServeError
+from server.http.request_head import check_head
 from tests.server.surface import serving as serving_app
 from tests.server.test_limits import refusal, serving
 from tests.server.test_protocol import INTERIM, Caller

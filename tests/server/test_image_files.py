@@ -16,7 +16,7 @@ from server.images import Picture, decode
 from server.images.files import kind_of, pixels_of
 from server.images.jpeg import MAX_SEGMENTS, jpeg_pixels
 from server.images.png import MAX_CHUNKS
-from server.manifest import Preprocessing
+from server.models.manifest import Preprocessing
 from tests.server.test_images import chunk, encode, noise, png, smooth
 
 TARGET = Preprocessing(height=60, width=80, resize="squash")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.errors import BadRequest, NotAnImage, PayloadTooLarge, ServeError
-from server.image_limits import PixelBudget
 from server.images import Picture, decode
-from server.manifest import Preprocessing
+from server.images.limits import PixelBudget
+from server.models.manifest import Preprocessing
 
 SQUASH = Preprocessing(height=32, width=32, resize="squash")
 CROP = Preprocessing(height=32, width=32, resize="center_crop")

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from server import files
 from server.backends.fake import FAMILY
-from server.repository import Repository
+from server.host import files
+from server.models.repository import Repository
 from tests.server.test_repository import break_hash, write_family
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.backends.fake import BUCKETS, MAX_BATCH_SIZE, fake_manifest
-from server.manifest import Latency
+from server.models.manifest import Latency
 from server.scheduler import LatencyModel
 
 MANIFEST = fake_manifest()

@@ -12,14 +12,14 @@ from tritonclient.grpc import service_pb2 as pb
 from server.backends.fake import FAMILY
 from server.engine.jobs import Job
 from server.errors import NotFound, ServeError, forget_frames
+from server.http.exchange import HttpRequest
 from server.records import InferRequest
-from server.wire import Call
 from tests.server.surface import make_app, photo
 from tests.server.surface import serving as serving_http
 from tests.server.test_oip_grpc import request
 from tests.server.test_oip_grpc import serving as serving_grpc
 
-KINDS = (ServeError, InferRequest, Job, Call)
+KINDS = (ServeError, InferRequest, Job, HttpRequest)
 INFER = f"/v2/models/{FAMILY}/infer"
 
 

@@ -11,10 +11,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from server.app.arrivals import Arrivals
-from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
-from server.app.protocol import Protocol
 from server.errors import TooSlow, status_of
+from server.http.arrivals import Arrivals
+from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
+from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
 from tests.server.test_protocol import App, Caller
@@ -28,7 +28,7 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.app, self.metrics, self.state = App(), Metrics(), ServerState()
-        self.doorkeeper = Doorkeeper(Settings(**settings), self.metrics)
+        self.doorkeeper = ConnectionLimiter(Settings(**settings), self.metrics)
         self.stack = ExitStack()
 
     async def call(self) -> Caller:
@@ -41,7 +41,7 @@ class World:
         """Look at the connections as if so much later."""
         self.doorkeeper.sweep(self.state.connections, asyncio.get_running_loop().time() + after_s)
 
-    async def until(self, stage: Stage) -> None:
+    async def until(self, stage: ConnectionStage) -> None:
         await self._until(lambda: [each.stage for each in self.state.connections] == [stage])
 
     async def until_open(self, count: int) -> None:
@@ -156,7 +156,7 @@ async def test_a_head_that_does_not_end_is_refused():
     async with serving(header_timeout_s=5) as world:
         caller = await world.call()
         await caller.send(HEAD)
-        await world.until(Stage.HEAD)
+        await world.until(ConnectionStage.HEAD)
         world.sweep(4)
         assert world.ended == {}
         world.sweep(6)
@@ -169,7 +169,7 @@ async def test_a_body_that_does_not_end_is_refused_and_its_request_let_go():
     async with serving(body_timeout_s=5) as world:
         caller = await world.call()
         await caller.send(HEAD, b"\r\nbo")
-        await world.until(Stage.BODY)
+        await world.until(ConnectionStage.BODY)
         world.sweep(6)
         status, message = await refusal(caller)
         assert (status, message.split(";")[0]) == (408, "the request's body")
@@ -181,7 +181,7 @@ async def test_the_servers_own_turn_is_not_timed():
     async with serving() as world:
         caller = await world.call()
         await caller.send(HEAD, b"\r\nbody")
-        await world.until(Stage.ANSWER)
+        await world.until(ConnectionStage.ANSWER)
         world.sweep()
         world.app.may_answer.set()
         assert (await caller.read(15)) == b"HTTP/1.1 200 OK"
@@ -204,7 +204,7 @@ async def test_an_idle_connection_is_closed_without_a_word():
 class Stalled:
     """A connection whose caller does not read."""
 
-    stage, since_s = Stage.REPLY, 0.0
+    stage, since_s = ConnectionStage.REPLY, 0.0
 
     def __init__(self) -> None:
         self.errors: list[Any] = []
@@ -214,7 +214,7 @@ class Stalled:
 
 
 def test_a_caller_that_does_not_take_its_answer_is_cut_off():
-    doorkeeper, stalled = Doorkeeper(Settings(body_timeout_s=5), Metrics()), Stalled()
+    doorkeeper, stalled = ConnectionLimiter(Settings(body_timeout_s=5), Metrics()), Stalled()
     doorkeeper.sweep([stalled], 4)
     assert stalled.errors == []
     doorkeeper.sweep([stalled], 6)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from server.logs import JsonFormatter, set_up_logs
+from server.process.logs import JsonFormatter, set_up_logs
 from server.settings import Settings
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from server.backends.fake import BUCKETS, TAPE_CAPACITY, fake_manifest
-from server.manifest import Flops, Manifest
+from server.models.manifest import Flops, Manifest
 
 MANIFEST = fake_manifest()
 

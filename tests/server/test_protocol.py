@@ -13,12 +13,12 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from server.app.arrivals import Arrivals
-from server.app.doorkeeper import Doorkeeper
-from server.app.protocol import Protocol
+from server.http.arrivals import Arrivals
+from server.http.connection_limits import ConnectionLimiter
+from server.http.exchange import Message, Receive, Scope, Send
+from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
-from server.wire import Message, Receive, Scope, Send
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -90,7 +90,7 @@ class Caller:
 async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     app = App()
     config, state = uvicorn.Config(app, log_config=None), ServerState()
-    doorkeeper = Doorkeeper(Settings(**settings), Metrics())
+    doorkeeper = ConnectionLimiter(Settings(**settings), Metrics())
     doorkeeper.watch(cast("set[Protocol]", state.connections))
     config.load()
     loop = asyncio.get_running_loop()

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from server import pulse as module
 from server.metrics import Metrics
-from server.pulse import BLOCKED_TICKS, GIVEN_UP_TICKS, LOOP, Pulse
+from server.process import event_loop_watchdog as module
+from server.process.event_loop_watchdog import BLOCKED_TICKS, GIVEN_UP_TICKS, LOOP, EventLoopWatchdog
 
 TICK_S = 0.02
 
@@ -31,7 +31,7 @@ def exits(monkeypatch) -> list[int]:
 @contextmanager
 def beating(*, is_expendable: bool = False):
     metrics = Metrics()
-    pulse = Pulse(metrics, is_expendable=is_expendable)
+    pulse = EventLoopWatchdog(metrics, is_expendable=is_expendable)
     pulse.start()
     yield metrics
     pulse.stop()
@@ -79,7 +79,7 @@ async def test_it_ends_though_it_is_the_log_that_blocks(monkeypatch, exits):
 
 
 async def test_a_pause_of_the_whole_process_is_nobodys_fault(caplog, exits):
-    pulse = Pulse(Metrics(), is_expendable=True)
+    pulse = EventLoopWatchdog(Metrics(), is_expendable=True)
     pulse._thread = threading.Thread()
     pulse.start()
     for _ in range(2 * GIVEN_UP_TICKS):

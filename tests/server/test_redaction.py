@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server.redaction import redact
+from server.metrics.redaction import redact
 
 SECRET = "hunter2"
 

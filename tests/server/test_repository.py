@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from server import files
 from server.backends.fake import FAMILY, fake_manifest
 from server.errors import ModelNotReady, NotFound
-from server.repository import Repository
+from server.host import files
+from server.models.repository import Repository
 
 
 def write_family(root, family=FAMILY, version="1", content=b"graph"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from server.backends.fake import BUCKETS, TAPE_CAPACITY, fake_manifest
-from server.manifest import Latency
+from server.models.manifest import Latency
 from server.records import BudgetReason, Priority
 from server.scheduler import Costs, Lane, LatencyModel, Scheduler, Stage, Ticket, due_s
 

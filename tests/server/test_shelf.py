@@ -14,7 +14,7 @@ from server.engine.shelf import TRIM_DELAY_S
 from server.engine.statuses import Standing, Status
 from server.errors import BackendFailed, ModelNotReady, NotFound, Unavailable
 from server.metrics import Metrics
-from server.repository import Repository
+from server.models.repository import Repository
 from server.settings import Settings
 from tests.server.simulation import SimulatedInstances, World, images, simulate
 from tests.server.test_repository import write_family

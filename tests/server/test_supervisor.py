@@ -8,19 +8,19 @@ from urllib.error import HTTPError
 
 import pytest
 
-from server import supervisor as module
-from server.settings import Settings
-from server.supervisor import (
+from server.process import supervisor as module
+from server.process.supervisor import (
     FIRST_PAUSE_S,
     MAX_PAUSE_S,
     STEADY_S,
     Probe,
-    Succession,
+    ProbeResult,
+    RestartInfo,
     Supervisor,
-    Word,
 )
+from server.settings import Settings
 
-LIVE, NOT_LIVE, SILENT = Word
+LIVE, NOT_LIVE, SILENT = ProbeResult
 
 
 class Worker:
@@ -50,7 +50,7 @@ class World:
         self.now_s = 0.0
         self.supervisor = Supervisor(self.start, self.ask, clock=lambda: self.now_s, pause=self.pauses.append)
 
-    def ask(self) -> Word:
+    def ask(self) -> ProbeResult:
         self.now_s += 1
         return self.probe()
 
@@ -175,7 +175,7 @@ def test_a_stop_signal_while_a_worker_is_being_started_reaches_it():
 
     def start(_) -> Worker:
         world.supervisor.stop(signal.SIGINT)
-        return world.start(Succession())
+        return world.start(RestartInfo())
 
     world.supervisor._start = start
     assert world.run() == 0
@@ -203,7 +203,7 @@ def test_the_worker_is_asked_where_it_listens(settings, url):
 
 
 def test_what_a_probe_hears(monkeypatch):
-    def hear(error) -> Word:
+    def hear(error) -> ProbeResult:
         def open_(*_, **__):
             raise error
 

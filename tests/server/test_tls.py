@@ -13,8 +13,8 @@ from server.dataplane import DataPlane
 from server.engine import build_engine
 from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
+from server.process.tls import read_certificates
 from server.settings import Settings
-from server.tls import read_certificates
 from tests.server.certificates import write_pair
 
 HANDSHAKE_S = 20

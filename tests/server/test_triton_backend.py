@@ -22,7 +22,7 @@ from server.engine import build_engine
 from server.engine.engine import Engine
 from server.errors import BackendFailed, ModelNotReady, Unavailable
 from server.metrics import Metrics
-from server.repository import Repository
+from server.models.repository import Repository
 from server.settings import Settings
 
 MANIFEST = fake_manifest()

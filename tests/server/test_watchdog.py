@@ -12,8 +12,8 @@ from server.engine import Engine
 from server.engine.watchdog import DOUBT_S, HANG_TIMES, MAX_HANGS, MAX_STALL_S, TICK_S, Watchdog
 from server.errors import BackendFailed, OutOfMemory, Unavailable
 from server.metrics import Metrics
+from server.models.repository import Repository
 from server.records import InferRequest
-from server.repository import Repository
 from server.scheduler import Batch, Costs, LatencyModel, Stage
 from server.settings import Settings
 from tests.server.simulation import images, open_world, simulate

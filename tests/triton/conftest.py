@@ -10,7 +10,7 @@ import pytest
 from export.images import Pixels, decided_inputs, own_reading, scenes
 from export.pipeline import Options, export_run
 from server.backends.ort import OrtBackend
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from tests.adatape.models import make_model
 from tests.export.conftest import BUCKETS, CONFIG, FAMILY, save_run
 from tests.triton.serving import Triton, running

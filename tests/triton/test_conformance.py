@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.conformance.__main__ import main
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from tests.e2e.booting import booted
 from tests.triton.serving import Triton
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from loadtest.conformance.__main__ import main as conform
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from tests.e2e.booting import Running, booted
 from tests.triton.serving import Triton, running, until
 

@@ -11,7 +11,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from server.backends.base import Model
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from tests.triton.serving import Triton
 
 pytestmark = pytest.mark.triton

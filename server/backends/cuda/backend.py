@@ -31,7 +31,7 @@ from server.backends.ort import (
     session_options,
 )
 from server.errors import BackendFailed
-from server.manifest import GraphSpec, Manifest
+from server.models.manifest import GraphSpec, Manifest
 from server.records import Floats, Inputs, Ints
 
 _log = logging.getLogger("adatape.cuda")

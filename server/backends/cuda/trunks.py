@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from server.backends.cuda.devices import Device
 from server.backends.ort import TRUNK_OUTPUTS
-from server.manifest import Manifest
+from server.models.manifest import Manifest
 from server.records import Floats
 
 _GRAPH_ID = "gpu_graph_id"

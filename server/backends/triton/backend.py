@@ -7,8 +7,8 @@ import numpy as np
 from server.backends.base import Hidden, Reading
 from server.backends.triton.address import Address, Arrays
 from server.backends.triton.pool import Pool
-from server.manifest import Manifest
 from server.metrics import Metrics
+from server.models.manifest import Manifest
 from server.records import Floats, Inputs, Ints
 
 READING = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]

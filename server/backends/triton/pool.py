@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from server.backends.base import PATIENCE_S
 from server.backends.triton.address import RETRY_S, Address, Arrays, NotTaken
-from server.chores import Failures, keep_on
 from server.errors import BackendFailed, ServeError, Unavailable
 from server.metrics import Metrics
+from server.process.background_tasks import Failures, keep_on
 
 _log = logging.getLogger("adatape.triton")
 

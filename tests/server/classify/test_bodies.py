@@ -2,9 +2,9 @@
 
 import pytest
 
-from server.bodies import Bodies
 from server.errors import Cancelled
-from server.wire import Call
+from server.http.bodies import Bodies
+from server.http.exchange import HttpRequest
 from tests.server.surface import Wire, as_base64, error, photo, result, scope, serving
 
 
@@ -153,7 +153,7 @@ async def test_a_large_body_is_refused_announced_or_not():
 @pytest.mark.parametrize("announced", ["-1", "abc", "1e3", "²"])
 async def test_a_content_length_that_lies_is_refused(announced):
     wire = Wire({"type": "http.request", "body": b"x", "more_body": False})
-    call = Call(
+    call = HttpRequest(
         {**scope(), "headers": [(b"content-length", announced.encode("latin-1"))]},
         wire.receive,
         request_id="1",
@@ -166,7 +166,7 @@ async def test_a_content_length_that_lies_is_refused(announced):
 
 async def test_a_client_that_leaves_in_its_body_is_cancelled():
     wire = Wire({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
-    call = Call(scope(), wire.receive, request_id="1", arrival_s=0, bodies=Bodies(10))
+    call = HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, bodies=Bodies(10))
     with pytest.raises(Cancelled):
         await call.body()
 

@@ -8,7 +8,7 @@ from server.app import create_app
 from server.backends.fake import FAMILY, FakeBackend
 from server.engine import Engine
 from server.metrics import Metrics
-from server.repository import Repository
+from server.models.repository import Repository
 from server.settings import Settings
 from tests.server.surface import photo, serving
 from tests.server.test_canary import label

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import keys as command
+from server.tenancy import __main__ as command
 from server.tenancy.keys import KeyHash, KeyRing, make_key
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.tenancy.quota import Bucket, cost_flops, grant_cap
+from server.tenancy.quota import TokenBucket, cost_flops, grant_cap
 
 WORST = [100, 140, 180, 220, 260]
 CAPACITY = len(WORST) - 1
@@ -16,12 +16,12 @@ steps = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), max_size=50)
 
 
 def test_a_new_quota_is_full():
-    assert Bucket.full(10, 100, 5.0).left(5.0) == 100
+    assert TokenBucket.full(10, 100, 5.0).left(5.0) == 100
 
 
 @given(rates, bursts, steps)
 def test_what_is_spent_is_bounded_by_burst_and_rate(rate, burst, steps):
-    bucket, now, spent = Bucket.full(rate, burst, 0.0), 0.0, 0.0
+    bucket, now, spent = TokenBucket.full(rate, burst, 0.0), 0.0, 0.0
     for seconds, share in steps:
         now += seconds
         flops = share * max(0.0, bucket.left(now))
@@ -33,7 +33,7 @@ def test_what_is_spent_is_bounded_by_burst_and_rate(rate, burst, steps):
 
 @given(rates, bursts, st.floats(0, 1), st.floats(0, 1))
 def test_after_the_wait_there_is_enough_and_before_there_is_not(rate, burst, spent, wanted):
-    bucket = Bucket.full(rate, burst, 0.0)
+    bucket = TokenBucket.full(rate, burst, 0.0)
     bucket.spend(spent * burst, 0.0)
     wait_s = bucket.wait_s(wanted * burst, 0.0)
     rounding = 1e-9 * burst
@@ -43,24 +43,24 @@ def test_after_the_wait_there_is_enough_and_before_there_is_not(rate, burst, spe
 
 
 def test_more_than_a_full_quota_is_never_there():
-    assert isinf(Bucket.full(10, 100, 0.0).wait_s(101, 0.0))
+    assert isinf(TokenBucket.full(10, 100, 0.0).wait_s(101, 0.0))
 
 
 def test_what_is_paid_back_never_overfills():
-    bucket = Bucket.full(10, 100, 0.0)
+    bucket = TokenBucket.full(10, 100, 0.0)
     bucket.spend(50, 0.0)
     bucket.spend(-50, 100.0)
     assert bucket.left(100.0) == 100
 
 
 def test_a_clock_that_went_back_refills_nothing():
-    bucket = Bucket.full(10, 100, 10.0)
+    bucket = TokenBucket.full(10, 100, 10.0)
     bucket.spend(100, 10.0)
     assert bucket.left(5.0) == 0
 
 
 def test_another_policy_keeps_what_is_left():
-    bucket = Bucket.full(10, 100, 0.0)
+    bucket = TokenBucket.full(10, 100, 0.0)
     bucket.spend(70, 0.0)
     bucket.reshape(1, 1000, 0.0)
     assert (bucket.left(0.0), bucket.left(10.0)) == (30, 40)

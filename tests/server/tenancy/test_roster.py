@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from server.records import Priority
-from server.tenancy import make_key, read_roster
+from server.tenancy import make_key, read_tenants_file
 
 KEY, KEPT = make_key()
 _, ADMIN = make_key(is_admin=True)
@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def test_a_file_with_everything(write):
-    roster, ring = read_roster(
+    roster, ring = read_tenants_file(
         write(f"""
             [tenants.acme]
             keys = ["{KEPT.line}", "{ADMIN.line}"]
@@ -68,7 +68,7 @@ def test_a_file_with_everything(write):
 )
 def test_a_wrong_file_is_one_line_without_keys(write, text, message):
     with pytest.raises(ValueError, match=r"tenants|key ids") as failure:
-        read_roster(write(text), None)
+        read_tenants_file(write(text), None)
     assert message in str(failure.value)
     assert "\n" not in str(failure.value)
     assert KEY not in str(failure.value)
@@ -76,11 +76,11 @@ def test_a_wrong_file_is_one_line_without_keys(write, text, message):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"tenants_file; got .*no\.toml: No such file"):
-        read_roster(tmp_path / "no.toml", None)
+        read_tenants_file(tmp_path / "no.toml", None)
 
 
 def test_keys_may_come_from_the_environment_alone():
-    roster, ring = read_roster(None, f"acme={KEPT.line}, ops={ADMIN.line},")
+    roster, ring = read_tenants_file(None, f"acme={KEPT.line}, ops={ADMIN.line},")
     assert roster.tenants == {}
     assert {(owner.tenant, owner.is_admin) for owner in ring.owners} == {("acme", False), ("ops", True)}
 
@@ -88,16 +88,16 @@ def test_keys_may_come_from_the_environment_alone():
 @pytest.mark.parametrize("item", [KEY, f"acme={KEY}", f"A B={KEPT.line}", f"anonymous={KEPT.line}", KEPT.line])
 def test_wrong_keys_from_the_environment_are_not_repeated(item):
     with pytest.raises(ValueError, match=r"api_keys, item 1; got|hash line; got") as failure:
-        read_roster(None, item)
+        read_tenants_file(None, item)
     assert KEY not in str(failure.value)
     assert KEPT.line not in str(failure.value)
 
 
 def test_keys_beside_a_file_belong_to_its_tenants(write):
     path = write("[tenants.acme]\nweight = 2")
-    assert read_roster(path, f"acme={KEPT.line}")[1].find(KEY).tenant == "acme"
+    assert read_tenants_file(path, f"acme={KEPT.line}")[1].find(KEY).tenant == "acme"
     with pytest.raises(ValueError, match=r"api_keys, item 1; got tenant zeta; expected one of the tenants file"):
-        read_roster(path, f"zeta={KEPT.line}")
+        read_tenants_file(path, f"zeta={KEPT.line}")
 
 
 NO_NUMBERS = [
@@ -123,14 +123,14 @@ NO_NUMBERS = [
 def test_a_limit_is_a_finite_number_and_nothing_that_looks_like_one(write, field, value):
     beside = "flops_per_s = 1.0\n" if field == "burst_flops" else ""
     with pytest.raises(ValueError, match=rf"tenants\.acme\.{field}: Input should be "):
-        read_roster(write(f"[tenants.acme]\n{beside}{field} = {value}"), None)
+        read_tenants_file(write(f"[tenants.acme]\n{beside}{field} = {value}"), None)
 
 
 @pytest.mark.parametrize("value", ["1.5", "true", "-1", "1e1", str(1 << 31)])
 def test_a_cap_is_a_whole_number_that_a_tensor_can_hold(write, value):
     with pytest.raises(ValueError, match=r"tenants\.acme\.max_tape: Input should be "):
-        read_roster(write(f"[tenants.acme]\nmax_tape = {value}"), None)
+        read_tenants_file(write(f"[tenants.acme]\nmax_tape = {value}"), None)
 
 
 def test_the_largest_quota_is_finite(write):
-    assert read_roster(write("[tenants.acme]\nflops_per_s = 1e24"), None)[0].policy("acme").burst < inf
+    assert read_tenants_file(write("[tenants.acme]\nflops_per_s = 1e24"), None)[0].policy("acme").burst < inf

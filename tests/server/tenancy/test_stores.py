@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.errors import Unavailable
-from server.tenancy.store import Batch, Moment, Spend, Usage, open_store, read_boot, refilled
+from server.tenancy.store import Moment, Spend, Usage, UsageBatch, open_store, read_boot, refilled
 
 DAY = "2026-11-24"
 SPEND = Spend("acme", 30.0, 10.0, 100.0)
@@ -82,27 +82,29 @@ def store(url):
 
 
 def test_a_new_quota_is_full_and_pays(store):
-    assert store.sync(Batch("a", 1, [SPEND], []), at(1000.0))["acme"] == 70
+    assert store.sync(UsageBatch("a", 1, [SPEND], []), at(1000.0))["acme"] == 70
 
 
 def test_quotas_of_several_tenants_are_apart(store):
     other = Spend("zeta", -5.0, 1.5, 10.25)
-    assert store.sync(Batch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 15.25}
+    assert store.sync(UsageBatch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 15.25}
 
 
 def test_a_batch_that_comes_again_counts_once(store):
-    batch = Batch("a", 1, [SPEND], [usage(num_requests=1, useful_flops=7)])
+    batch = UsageBatch("a", 1, [SPEND], [usage(num_requests=1, useful_flops=7)])
     first = store.sync(batch, at(1000.0))
     assert store.sync(batch, at(1000.0)) == first
-    store.sync(Batch("b", 1, [], [usage(num_requests=1)]), at(1000.0))
+    store.sync(UsageBatch("b", 1, [], [usage(num_requests=1)]), at(1000.0))
     (seen,) = store.usage(None, "")
     assert (seen.num_requests, seen.useful_flops) == (2, 7)
 
 
 def test_usage_adds_up_by_tenant_model_and_day(store):
     large = 2**53 + 1  # a float would round it
-    store.sync(Batch("a", 1, [], [usage(executed_flops=large), usage(model="n|o", wasted_flops=2)]), at(0.0))
-    store.sync(Batch("a", 2, [], [usage(executed_flops=1), usage("zeta", day="2026-11-25", num_samples=3)]), at(0.0))
+    store.sync(UsageBatch("a", 1, [], [usage(executed_flops=large), usage(model="n|o", wasted_flops=2)]), at(0.0))
+    store.sync(
+        UsageBatch("a", 2, [], [usage(executed_flops=1), usage("zeta", day="2026-11-25", num_samples=3)]), at(0.0)
+    )
     assert store.usage(None, "") == [
         usage(executed_flops=large + 1),
         usage(model="n|o", wasted_flops=2),
@@ -114,10 +116,12 @@ def test_usage_adds_up_by_tenant_model_and_day(store):
 
 def test_all_of_it_outlives_a_restart(url):
     store = open_store(url)
-    store.sync(Batch("a", 1, [Spend("acme", 60.5, 1e-9, 100.0)], [usage(num_requests=1)]), at(1000.0))
+    store.sync(UsageBatch("a", 1, [Spend("acme", 60.5, 1e-9, 100.0)], [usage(num_requests=1)]), at(1000.0))
     store.close()
     store = open_store(url)
-    assert store.sync(Batch("b", 1, [Spend("acme", 0.0, 1e-9, 100.0)], []), at(1000.0))["acme"] == pytest.approx(39.5)
+    assert store.sync(UsageBatch("b", 1, [Spend("acme", 0.0, 1e-9, 100.0)], []), at(1000.0))["acme"] == pytest.approx(
+        39.5
+    )
     assert store.usage(None, "") == [usage(num_requests=1)]
     store.close()
 
@@ -125,9 +129,9 @@ def test_all_of_it_outlives_a_restart(url):
 def test_two_servers_share_a_quota(url):
     one, other = open_store(url), open_store(url)
     slow = Spend("acme", 40.0, 1e-9, 100.0)
-    assert one.sync(Batch("a", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(60)
-    assert other.sync(Batch("b", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(20)
-    assert one.sync(Batch("a", 2, [slow], []), at(1000.0))["acme"] == pytest.approx(-20)
+    assert one.sync(UsageBatch("a", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(60)
+    assert other.sync(UsageBatch("b", 1, [slow], []), at(1000.0))["acme"] == pytest.approx(20)
+    assert one.sync(UsageBatch("a", 2, [slow], []), at(1000.0))["acme"] == pytest.approx(-20)
     one.close()
     other.close()
 
@@ -148,17 +152,18 @@ def test_both_stores_do_the_same_sums(redis_url, spends, burst):
         for number, spent in enumerate(spends, start=1):
             spend = Spend("acme", spent, 1e-300, burst)
             level = refilled(level, 0.0, spend)
-            left = store.sync(Batch("a", number, [spend], []), at(0.0))
+            left = store.sync(UsageBatch("a", number, [spend], []), at(0.0))
             assert left == {"acme": pytest.approx(level, rel=1e-15, abs=1e-290)}
         store.close()
 
 
 def test_a_quota_refills_with_time(tmp_path):
     store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
-    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
+    store.sync(UsageBatch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
     still = Spend("acme", 0.0, 10.0, 100.0)
     levels = [
-        store.sync(Batch("a", n, [still], []), at(now))["acme"] for n, now in ((2, 1003.0), (3, 1001.0), (4, 2000.0))
+        store.sync(UsageBatch("a", n, [still], []), at(now))["acme"]
+        for n, now in ((2, 1003.0), (3, 1001.0), (4, 2000.0))
     ]
     assert levels == [30, 30, 100]
     store.close()
@@ -170,22 +175,26 @@ HOURS_S = 6 * 3600.0
 @pytest.mark.parametrize("stepped_s", [HOURS_S, -HOURS_S])
 def test_a_step_of_the_wall_clock_neither_fills_a_quota_nor_stops_it(tmp_path, stepped_s):
     store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
-    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
+    store.sync(UsageBatch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
     still = Spend("acme", 0.0, 10.0, 100.0)
     moments = [at(1003.0, stepped_s=stepped_s), at(1004.0, stepped_s=stepped_s), at(1005.0)]
-    assert [store.sync(Batch("a", n, [still], []), now)["acme"] for n, now in enumerate(moments, 2)] == [30, 40, 50]
+    assert [store.sync(UsageBatch("a", n, [still], []), now)["acme"] for n, now in enumerate(moments, 2)] == [
+        30,
+        40,
+        50,
+    ]
     store.close()
 
 
 def test_across_a_start_of_the_machine_the_wall_clock_has_to_do(tmp_path):
     store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
-    store.sync(Batch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
+    store.sync(UsageBatch("a", 1, [Spend("acme", 100.0, 10.0, 100.0)], []), at(1000.0))
     still = Spend("acme", 0.0, 10.0, 100.0)
     later = at(2.0, stepped_s=1001.0, boot="another")
-    assert store.sync(Batch("b", 1, [still], []), later)["acme"] == 30
+    assert store.sync(UsageBatch("b", 1, [still], []), later)["acme"] == 30
     back = at(1.0, stepped_s=-HOURS_S, boot="a third")
-    assert store.sync(Batch("c", 1, [still], []), back)["acme"] == 30
-    assert store.sync(Batch("c", 2, [still], []), at(3.0, stepped_s=-HOURS_S, boot="a third"))["acme"] == 50
+    assert store.sync(UsageBatch("c", 1, [still], []), back)["acme"] == 30
+    assert store.sync(UsageBatch("c", 2, [still], []), at(3.0, stepped_s=-HOURS_S, boot="a third"))["acme"] == 50
     store.close()
 
 
@@ -195,7 +204,7 @@ def test_a_start_of_the_machine_is_named_where_the_system_names_it():
 
 def test_a_full_disk_is_named_and_nothing_is_lost_or_counted_twice(tmp_path):
     store = open_store(f"sqlite:{tmp_path}/quota.sqlite3")
-    batch = Batch("a", 1, [SPEND], [usage(f"tenant{n}", num_requests=1) for n in range(2000)])
+    batch = UsageBatch("a", 1, [SPEND], [usage(f"tenant{n}", num_requests=1) for n in range(2000)])
     (num_pages,) = store._db.execute("PRAGMA page_count").fetchone()
     store._db.execute(f"PRAGMA max_page_count = {num_pages}")
     for _ in range(2):
@@ -238,7 +247,7 @@ class Kept:
 
     def sync(self):
         self.number += 1
-        self.store.sync(Batch("a", self.number, [SPEND], [usage(num_requests=1)]), at(float(self.number)))
+        self.store.sync(UsageBatch("a", self.number, [SPEND], [usage(num_requests=1)]), at(float(self.number)))
 
     def on_disk(self):
         """Return the requests that another server would find."""

@@ -9,7 +9,7 @@ import pytest
 
 from server.metrics import Metrics
 from server.settings import Settings
-from server.tenancy import Tenancy, make_key, read_roster
+from server.tenancy import Tenancy, make_key, read_tenants_file
 from tests.server.surface import make_app
 from tests.server.tenancy.tenants import ACME, access, write_tenants
 from tests.server.test_files import KINDS
@@ -114,7 +114,7 @@ def test_a_start_with_such_a_file_is_one_line(tmp_path, kind):
     path = tmp_path / "tenants.toml"
     DAMAGES[kind](path)
     with pytest.raises(ValueError, match="tenants_file; got") as failure:
-        read_roster(path, None)
+        read_tenants_file(path, None)
     assert "\n" not in str(failure.value)
 
 

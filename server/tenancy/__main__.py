@@ -1,4 +1,4 @@
-"""`python -m server.keys`: make an API key; it is printed once, with the hash line that the server keeps of it."""
+"""`python -m server.tenancy`: make an API key; it is printed once, with the hash line that the server keeps of it."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Raises: SystemExit for what is no key.
     """
-    parser = argparse.ArgumentParser(prog="python -m server.keys", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server.tenancy", description=__doc__)
     parser.add_argument("--admin", action="store_true", help="of an admin: may load and unload models, see all usage")
     parser.add_argument("--stdin", action="store_true", help="hash the key on standard input instead of making one")
     options = parser.parse_args(arguments)

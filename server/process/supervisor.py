@@ -52,7 +52,7 @@ _DIE_WITH_PARENT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Succession:
+class RestartInfo:
     """What a supervised server knows: another takes its place if it ends, and it may have taken another's.
 
     Units: `down_since_s` is when, on the monotonic clock, the one before it was of no use any more.
@@ -61,7 +61,7 @@ class Succession:
     down_since_s: float | None = None
 
 
-class Word(Enum):
+class ProbeResult(Enum):
     """What a probe hears: how soon to ask again, and how much it adds to the doubt."""
 
     LIVE = (0.25, 0)
@@ -90,8 +90,8 @@ class Supervisor:
 
     def __init__(
         self,
-        start: Callable[[Succession], Worker],
-        probe: Callable[[], Word],
+        start: Callable[[RestartInfo], Worker],
+        probe: Callable[[], ProbeResult],
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
@@ -122,7 +122,7 @@ class Supervisor:
         pause_s, has_served, down_since_s = FIRST_PAUSE_S, False, None
         while True:
             started_s = self._clock()
-            self._worker = worker = self._start(Succession(down_since_s))
+            self._worker = worker = self._start(RestartInfo(down_since_s))
             _log.info("worker_started pid=%d", worker.pid)
             if self._stopping.is_set():  # while it was being started
                 worker.send_signal(signal.SIGTERM)
@@ -140,14 +140,14 @@ class Supervisor:
 
     def _watch(self, worker: Worker) -> tuple[int, bool, float]:
         """Return a worker's exit status, whether it ever served, and since when it did not; kill one that is stuck."""
-        has_served, doubt, word, since_s = False, 0, Word.LIVE, 0.0
+        has_served, doubt, word, since_s = False, 0, ProbeResult.LIVE, 0.0
         while True:
             status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
             asked_s = self._clock()
             if status is not None:
                 return status, has_served, since_s if doubt else asked_s
             word = self._probe()
-            has_served = has_served or word is Word.LIVE
+            has_served = has_served or word is ProbeResult.LIVE
             since_s = since_s if doubt else asked_s
             doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
             if asked_s - self._stopped_s > self._stop_s:
@@ -209,7 +209,7 @@ def ignore_others() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def supervise(settings: Settings, serve: Callable[[Succession], None]) -> int:
+def supervise(settings: Settings, serve: Callable[[RestartInfo], None]) -> int:
     """Run a server under a supervisor until a stop signal; return the exit status, as a shell has it."""
     stop_s = settings.drain_delay_s + settings.drain_s + _SPARE_S
     supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings), stop_s=stop_s)
@@ -231,15 +231,15 @@ class Probe:
         self._url = f"{scheme}://{place}:{settings.port}/healthz" if is_asked else None
         self._context = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001  # nosec B323
 
-    def __call__(self) -> Word:
+    def __call__(self) -> ProbeResult:
         """Return what the worker says of itself."""
         if self._url is None:
-            return Word.LIVE
+            return ProbeResult.LIVE
         try:
             with urllib.request.urlopen(self._url, timeout=PROBE_TIMEOUT_S, context=self._context):  # noqa: S310  # nosec B310
-                return Word.LIVE
+                return ProbeResult.LIVE
         except urllib.error.HTTPError as error:
             # Whoever is refused for want of a connection is told when to come again, and the server is well.
-            return Word.LIVE if "Retry-After" in error.headers else Word.NOT_LIVE
+            return ProbeResult.LIVE if "Retry-After" in error.headers else ProbeResult.NOT_LIVE
         except OSError:
-            return Word.SILENT
+            return ProbeResult.SILENT

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from server.engine.doors import Doors
+from server.engine.drain_gate import DrainGate
 from server.errors import BadRequest, ServeError, TooManyConnections, TooSlow
 from server.metrics import Metrics
 from server.settings import Settings
@@ -21,10 +21,10 @@ REASONS = (SLOW_BODY, SLOW_REPLY, IDLE, TooManyConnections.reason)
 """Why RPCs and connections are ended, in the words of HTTP's connections."""
 
 
-class Pace:
+class RpcTimeouts:
     """The time limits, the count of what they ended, and the doors that close when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, doors: Doors) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, doors: DrainGate) -> None:
         self.doors = doors
         self.stream_s = settings.stream_timeout_s
         self._body_s = settings.body_timeout_s
@@ -73,15 +73,15 @@ class Pace:
         return write
 
 
-class Requests:
+class StreamRequests:
     """The bytes of a stream's requests, in turn. They end early where `refusal` says why."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, pace: Pace) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext, pace: RpcTimeouts) -> None:
         self._context = context
         self._pace = pace
         self.refusal: ServeError | None = None
 
-    def __aiter__(self) -> "Requests":
+    def __aiter__(self) -> "StreamRequests":
         return self
 
     async def __anext__(self) -> bytes:

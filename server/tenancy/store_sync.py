@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from server import files
 from server.errors import Unavailable
+from server.host import files
 from server.metrics import Metrics
 from server.tenancy.accounts import Account
-from server.tenancy.store import Batch, Moment, Store, Usage, open_store, read_boot
+from server.tenancy.store import Moment, Store, Usage, UsageBatch, open_store, read_boot
 
 _log = logging.getLogger("adatape.tenancy")
 T = TypeVar("T")
@@ -27,7 +27,7 @@ ANSWER_S = 10.0
 """How long the store may take; one that waits for another server's transaction gives up earlier by itself."""
 
 
-class QuotaLedger:
+class StoreSync:
     """Sends what accounts have moved, and takes back what is left of each quota. Lifetime: `open`, `close`."""
 
     def __init__(
@@ -49,7 +49,7 @@ class QuotaLedger:
         self._lock = asyncio.Lock()
         self._writer = secrets.token_hex(8)
         self._number = 0
-        self._unsent: Batch | None = None
+        self._unsent: UsageBatch | None = None
         self._is_failing = False
         metrics.quota_syncs.declare((result,) for result in ("ok", "failed"))
 
@@ -116,12 +116,14 @@ class QuotaLedger:
         for tenant, level in levels.items():
             self._accounts[tenant].settle_with(level, now)
 
-    def _cut(self) -> Batch:
+    def _cut(self) -> UsageBatch:
         self._number += 1
         day = datetime.fromtimestamp(self._wall_clock(), UTC).date().isoformat()
         accounts = list(self._accounts.values())
         spends = [spend for account in accounts if (spend := account.take_spend()) is not None]
-        return Batch(self._writer, self._number, spends, [u for account in accounts for u in account.take_usages(day)])
+        return UsageBatch(
+            self._writer, self._number, spends, [u for account in accounts for u in account.take_usages(day)]
+        )
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         """Have the store's thread do something.

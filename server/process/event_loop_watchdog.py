@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from server.chores import Failures, keep_on
 from server.metrics import Metrics
+from server.process.background_tasks import Failures, keep_on
 
 _log = logging.getLogger("adatape.pulse")
 
@@ -28,7 +28,7 @@ GIVEN_UP_TICKS = 10
 _NUM_FRAMES = 4
 
 
-class Pulse:
+class EventLoopWatchdog:
     """Beats on the event loop that starts it. With `is_expendable` the process ends where the loop is blocked for good.
 
     Lifetime: `start`, `stop`, on one event loop.

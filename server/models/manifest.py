@@ -19,7 +19,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Record):
+class SourceRun(_Record):
     """Where the weights came from."""
 
     run: str
@@ -68,7 +68,7 @@ class InputSpec:
     shape: tuple[int, ...]
 
 
-class Bank(_Record):
+class BankSpec(_Record):
     """The geometry of the tape bank over the input, row-major; rows * cols entries."""
 
     kind: Literal["input", "learn"]
@@ -155,7 +155,7 @@ class Manifest(_Record):
     schema_version: Literal[1]
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
     version: Annotated[str, Field(pattern=r"^[0-9]+$")]
-    source: Source
+    source: SourceRun
     config: dict[str, object]
     precision: Literal["fp32", "fp16", "int8"]
     labels: Annotated[list[str], Field(min_length=1)]
@@ -167,7 +167,7 @@ class Manifest(_Record):
     tape_capacity: Annotated[int, Field(gt=0)]
     reads_per_step: Annotated[int, Field(gt=0)]
     halting_threshold: float
-    bank: Bank
+    bank: BankSpec
     buckets: Annotated[list[Count], Field(min_length=2)]
     max_batch_size: Annotated[int, Field(gt=0)]
     reader: GraphSpec

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Self
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
-from server.bodies import UNCOUNTED_BYTES
 from server.dataplane import DataPlane
-from server.dataplane.compression import decompress
-from server.documents import TEXT_BYTES
 from server.errors import BadRequest, PayloadTooLarge
+from server.http.bodies import UNCOUNTED_BYTES
+from server.http.bounded_json import TEXT_BYTES
+from server.http.compression import decompress
 from server.settings import Settings
 
 NESTED_WEIGHT = 8
@@ -68,7 +68,7 @@ class MessageLimits(NamedTuple):
         return cls(settings.largest_message_bytes, settings.max_message_fields, limits.max_values)
 
 
-class Intake:
+class MessageReader:
     """Reads the requests of one method: decompresses, counts, parses."""
 
     def __init__(self, message: Any, limits: MessageLimits, plane: DataPlane) -> None:
@@ -124,10 +124,10 @@ class Intake:
         return BadRequest("message", f"{len(data)} bytes that are none", self._name)
 
 
-def build_intake(message: Any, plane: DataPlane, settings: Settings) -> Intake:
+def build_message_reader(message: Any, plane: DataPlane, settings: Settings) -> MessageReader:
     """Return what reads messages of a kind."""
     with_tensors = message.DESCRIPTOR.name == _WITH_TENSORS
-    return Intake(message, MessageLimits.of(settings, with_tensors=with_tensors), plane)
+    return MessageReader(message, MessageLimits.of(settings, with_tensors=with_tensors), plane)
 
 
 class _Count:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server import __version__
-from server.redaction import redact
+from server.metrics.redaction import redact
 
 CALLER: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The W3C `traceparent` of the call that the present task answers; surfaces set it where traces are on."""

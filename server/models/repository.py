@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from server import files
 from server.errors import ModelNotReady, NotFound
-from server.integrity import Disk, Hashes, first_fault, told
-from server.manifest import Manifest
+from server.host import files
+from server.models.integrity import Disk, Hashes, first_error, os_error_text
+from server.models.manifest import Manifest
 
 VERDICT = "verdict.json"
 
@@ -32,7 +32,7 @@ class Labels(BaseModel):
     """Share of the requests without a version that the canary answers."""
 
 
-class Verdict(BaseModel):
+class VersionStatus(BaseModel):
     """Why a canary was sent back: `verdict.json` in its family's folder, beside the labels that it answered by."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class Verdict(BaseModel):
     reason: str
 
     @classmethod
-    def on(cls, manifest: Manifest, labels: Labels, reason: str) -> "Verdict":
+    def on(cls, manifest: Manifest, labels: Labels, reason: str) -> "VersionStatus":
         """Return a verdict on the version of a manifest."""
         return cls(version=manifest.version, manifest_sha256=_digest(manifest), labels=labels, reason=reason)
 
@@ -64,7 +64,7 @@ class Repository:
         self._versions: dict[str, dict[str, Manifest]] = {}
         self._broken: dict[str, str] = {}
         self._labels: dict[str, Labels | str] = {}
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, VersionStatus] = {}
         self._hashes: Hashes = {}
         self.scan()
 
@@ -123,11 +123,11 @@ class Repository:
         others = [version for version in self.versions(model) if version != labels.canary]
         return self.get(model, labels.stable or (others[-1] if others else None))
 
-    def verdict(self, model: str) -> Verdict | None:
+    def verdict(self, model: str) -> VersionStatus | None:
         """Return the last verdict on a canary of a family that was found or kept."""
         return self._verdicts.get(model)
 
-    def keep_verdict(self, model: str, verdict: Verdict) -> None:
+    def keep_verdict(self, model: str, verdict: VersionStatus) -> None:
         """Write a verdict beside the labels, so that it outlives a restart; blocks.
 
         Raises: OSError if the disk does not take it.
@@ -167,15 +167,15 @@ class Repository:
             try:
                 yield path.parent.name, Labels.model_validate_json(files.read(path))
             except ValidationError as error:
-                yield path.parent.name, first_fault(error)
+                yield path.parent.name, first_error(error)
             except OSError as error:
-                yield path.parent.name, told(error)
+                yield path.parent.name, os_error_text(error)
 
-    def _read_verdicts(self) -> Iterator[tuple[str, Verdict]]:
+    def _read_verdicts(self) -> Iterator[tuple[str, VersionStatus]]:
         """Give each family's verdict; one that cannot be read is none, for a trial finds out again."""
         for path in self._find(f"*/{VERDICT}"):
             with suppress(ValidationError, OSError):
-                yield path.parent.name, Verdict.model_validate_json(files.read(path))
+                yield path.parent.name, VersionStatus.model_validate_json(files.read(path))
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:
@@ -192,7 +192,9 @@ class Repository:
         try:
             return files.within(files.READ_S, ("find", self.root, pattern), lambda: _glob(root, pattern))
         except OSError as error:
-            raise ValueError(f"model repository; got {told(error)}; expected a folder that can be read") from error
+            raise ValueError(
+                f"model repository; got {os_error_text(error)}; expected a folder that can be read"
+            ) from error
 
 
 def _glob(root: Path, pattern: str) -> list[Path]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from server.bodies import UNCOUNTED_BYTES, Bodies
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
+from server.http.bodies import UNCOUNTED_BYTES, Bodies
 
 if TYPE_CHECKING:
     from server.tenancy import Caller
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = list[tuple[bytes, bytes]]
-Admit = Callable[["Call", "Door"], None]
+Admit = Callable[["HttpRequest", "AccessLevel"], None]
 """Returns if a call may pass a door, and raises why not."""
 T = TypeVar("T")
 
@@ -32,10 +32,10 @@ _CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "a
 ARRIVAL = "adatape.arrival_s"
 """Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
 DEPARTURE = "adatape.departure"
-"""Where the scope of a call holds the `Departure` of its connection, if what carries the call provides one."""
+"""Where the scope of a call holds the `ClientDisconnect` of its connection, if what carries the call provides one."""
 
 
-class Door(Enum):
+class AccessLevel(Enum):
     """Who may reach what a path leads to. It belongs to what was found, so that none can be found past it."""
 
     OPEN = "open"
@@ -45,7 +45,7 @@ class Door(Enum):
     ADMINS = "admins"
 
 
-class Departure:
+class ClientDisconnect:
     """Tells whoever watches a connection that its client has left: once, and at once."""
 
     __slots__ = ("_watchers", "has_happened")
@@ -73,7 +73,7 @@ class Departure:
             act()
 
 
-class _WatchedDeparture(Departure):
+class _WatchedDisconnect(ClientDisconnect):
     """A departure that ASGI's own message tells of: a task waits for it, as long as anybody watches."""
 
     __slots__ = ("_task",)
@@ -92,7 +92,7 @@ class _WatchedDeparture(Departure):
         self.happen()
 
 
-class Call:
+class HttpRequest:
     """One HTTP call. Its body is read only when asked for, and never beyond the limit.
 
     Units: arrival_s is on the monotonic clock.
@@ -143,7 +143,7 @@ class Call:
         raw: bytes = self.scope["query_string"]
         return raw.decode("latin-1")
 
-    def enter(self, door: Door) -> None:
+    def enter(self, door: AccessLevel) -> None:
         """Pass the door of what was found for this call, before anything of it is told or done.
 
         Raises: Unauthenticated; Forbidden.
@@ -196,9 +196,9 @@ class Call:
             self._bodies.release(self._held_bytes)
             self._held_bytes = 0
 
-    def departure(self) -> "Departure":
+    def departure(self) -> "ClientDisconnect":
         """Return what tells of the client's departure. Only for use after `body`, once."""
-        return self.scope.get(DEPARTURE) or _WatchedDeparture(self._receive)
+        return self.scope.get(DEPARTURE) or _WatchedDisconnect(self._receive)
 
     def _check_announced(self) -> None:
         announced = self.header(b"content-length")
@@ -220,7 +220,7 @@ def new_request_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """What a surface answers."""
 
     body: bytes
@@ -229,12 +229,12 @@ class Reply:
     headers: Headers = ()
 
 
-def json_reply(value: object, status: int = 200, headers: Headers = ()) -> Reply:
+def json_reply(value: object, status: int = 200, headers: Headers = ()) -> HttpReply:
     """Render any plain value, numpy included, as a JSON reply."""
-    return Reply(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, headers=headers)
+    return HttpReply(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, headers=headers)
 
 
-async def send_reply(send: Send, reply: Reply, more: RawHeaders) -> None:
+async def send_reply(send: Send, reply: HttpReply, more: RawHeaders) -> None:
     """Put a reply on the wire, with more headers: those of its call."""
     headers = [
         (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
@@ -246,7 +246,7 @@ async def send_reply(send: Send, reply: Reply, more: RawHeaders) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def while_connected(call: Call, answering: Awaitable[T]) -> T:
+async def while_connected(call: HttpRequest, answering: Awaitable[T]) -> T:
     """Return what comes of an awaitable, or cancel it as soon as the client leaves.
 
     Raises: Cancelled if the client left; else what the awaitable raises.

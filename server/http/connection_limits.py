@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
 
-from server.chores import Chore
 from server.errors import HeadTooLarge, ServeError, TooManyConnections, TooSlow
 from server.metrics import Metrics
+from server.process.background_tasks import BackgroundTask
 from server.settings import Settings
 
 SWEEP_S = 0.5
@@ -27,7 +27,7 @@ MAX_PIPELINED = 64
 """Requests of one connection that may wait behind one another; no caller has a use for more."""
 
 
-class Stage(StrEnum):
+class ConnectionStage(StrEnum):
     HEAD = "head"
     BODY = "body"
     ANSWER = "answer"
@@ -35,11 +35,11 @@ class Stage(StrEnum):
     IDLE = "idle"
 
 
-SLOW: dict[Stage, str] = {
-    Stage.HEAD: "slow_head",
-    Stage.BODY: "slow_body",
-    Stage.REPLY: "slow_reply",
-    Stage.IDLE: "idle",
+SLOW: dict[ConnectionStage, str] = {
+    ConnectionStage.HEAD: "slow_head",
+    ConnectionStage.BODY: "slow_body",
+    ConnectionStage.REPLY: "slow_reply",
+    ConnectionStage.IDLE: "idle",
 }
 """Why a connection is ended whose stage lasts too long; an answer takes as long as it takes."""
 REASONS = (*SLOW.values(), TooManyConnections.reason, HeadTooLarge.reason)
@@ -52,7 +52,7 @@ class Connection(Protocol):
     """When its present stage began."""
 
     @property
-    def stage(self) -> Stage: ...
+    def stage(self) -> ConnectionStage: ...
 
     def close_after_answer(self) -> None:
         """Have the answer that is waited for, if there is one, be the last."""
@@ -63,7 +63,7 @@ class Connection(Protocol):
         ...
 
 
-class Doorkeeper:
+class ConnectionLimiter:
     """Counts the connections of each client and ends those that take too long. All of it on one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -77,13 +77,13 @@ class Doorkeeper:
         self._num_open = 0
         self._clients: Counter[str] = Counter()
         self._limits_s = {
-            Stage.HEAD: settings.header_timeout_s,
-            Stage.BODY: settings.body_timeout_s,
-            Stage.REPLY: settings.body_timeout_s,
-            Stage.IDLE: settings.idle_timeout_s,
+            ConnectionStage.HEAD: settings.header_timeout_s,
+            ConnectionStage.BODY: settings.body_timeout_s,
+            ConnectionStage.REPLY: settings.body_timeout_s,
+            ConnectionStage.IDLE: settings.idle_timeout_s,
         }
         self._connections: Iterable[Connection] = ()
-        self._sweeping = Chore("connections", self._sweep, SWEEP_S, metrics)
+        self._sweeping = BackgroundTask("connections", self._sweep, SWEEP_S, metrics)
         metrics.connections.watch(lambda: self._num_open)
 
     def arrived(self, client: str) -> TooManyConnections | None:
@@ -140,8 +140,8 @@ class Doorkeeper:
             if limit_s is not None and now - connection.since_s > limit_s:
                 self._end(connection, connection.stage, limit_s)
 
-    def _end(self, connection: Connection, stage: Stage, limit_s: float) -> None:
+    def _end(self, connection: Connection, stage: ConnectionStage, limit_s: float) -> None:
         self.ended(SLOW[stage])
-        is_told = stage in {Stage.HEAD, Stage.BODY}
+        is_told = stage in {ConnectionStage.HEAD, ConnectionStage.BODY}
         error = TooSlow(f"the request's {stage}", f"no end of it after {limit_s:g} s", "all of it by then")
         connection.end(error if is_told else None)

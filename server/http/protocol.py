@@ -18,11 +18,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.app.arrivals import Arrivals
-from server.app.doorkeeper import MAX_PIPELINED, Doorkeeper, Stage
-from server.app.heads import check_head
 from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
-from server.wire import ARRIVAL, DEPARTURE, Departure
+from server.http.arrivals import Arrivals
+from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
+from server.http.exchange import ARRIVAL, DEPARTURE, ClientDisconnect
+from server.http.request_head import check_head
 
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 _AROUND_HEADER_BYTES = len(": \r\n")
@@ -37,7 +37,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with JSON for requests it cannot parse, and answers for callers that have half closed."""
 
     _look: asyncio.TimerHandle | None = None
-    _departure: Departure
+    _departure: ClientDisconnect
     """Tells the calls of this connection, so that none needs a task that waits for it."""
     _is_head_open = False
     _num_head_bytes = 0
@@ -48,7 +48,7 @@ class Protocol(HttpToolsProtocol):
     _answering: RequestResponseCycle | None = None
     _refusal: ServeError | None = None
 
-    def __init__(self, *arguments: Any, doorkeeper: Doorkeeper, arrivals: Arrivals, **options: Any) -> None:
+    def __init__(self, *arguments: Any, doorkeeper: ConnectionLimiter, arrivals: Arrivals, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._arrivals = arrivals
         self._doorkeeper = doorkeeper
@@ -56,14 +56,14 @@ class Protocol(HttpToolsProtocol):
         self.since_s = self.loop.time()
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> ConnectionStage:
         """Return what the connection is waiting for."""
         if self.flow.write_paused:
-            return Stage.REPLY
+            return ConnectionStage.REPLY
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
-            return Stage.BODY if cycle.more_body else Stage.ANSWER
-        return Stage.HEAD if self._is_head_open else Stage.IDLE
+            return ConnectionStage.BODY if cycle.more_body else ConnectionStage.ANSWER
+        return ConnectionStage.HEAD if self._is_head_open else ConnectionStage.IDLE
 
     def close_after_answer(self) -> None:
         """Have the answer that is waited for, if there is one, be the last."""
@@ -83,7 +83,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._departure = Departure()
+        self._departure = ClientDisconnect()
         self._client = self.client[0] if self.client else ""
         refusal = self._doorkeeper.arrived(self._client)
         if refusal is not None:
@@ -116,7 +116,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
         self._is_head_open, self._num_head_bytes, self._num_held_bytes = True, 0, 0
-        if self.stage is Stage.HEAD:
+        if self.stage is ConnectionStage.HEAD:
             self.since_s = self.loop.time()
         if len(self.pipeline) >= MAX_PIPELINED:
             self._refusal = BadRequest("pipelined requests", len(self.pipeline) + 1, f"at most {MAX_PIPELINED} at once")

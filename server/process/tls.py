@@ -11,9 +11,9 @@ from typing import NamedTuple, NoReturn
 
 import grpc
 
-from server import files
-from server.chores import Chore
+from server.host import files
 from server.metrics import Metrics
+from server.process.background_tasks import BackgroundTask
 from server.settings import Settings
 
 LOOK_S = 1.0
@@ -21,7 +21,7 @@ PEM_BYTES = 1024 * 1024
 _log = logging.getLogger("adatape.tls")
 
 
-class Files(NamedTuple):
+class CertificateFiles(NamedTuple):
     """Where the certificate chain, its key and the clients' authorities lie; the last may be missing."""
 
     chain: Path
@@ -64,7 +64,7 @@ class Identity(NamedTuple):
 class Certificates:
     """The newest identity that is whole. `context` is for HTTPS and hands each new connection over to it."""
 
-    def __init__(self, places: Files, metrics: Metrics) -> None:
+    def __init__(self, places: CertificateFiles, metrics: Metrics) -> None:
         """Read the files.
 
         Raises: ValueError where they are of no use.
@@ -81,7 +81,7 @@ class Certificates:
         self._seen: Identity | str = self.identity
         metrics.tls_last_read_ok.watch(lambda: float(self._seen == self.identity))
         self.context.sni_callback = self._hand_over
-        self._watch = Chore("certificates", self.refresh, LOOK_S, metrics)
+        self._watch = BackgroundTask("certificates", self.refresh, LOOK_S, metrics)
 
     def start(self) -> None:
         """Look for changes from now on."""
@@ -154,7 +154,7 @@ def read_certificates(settings: Settings, metrics: Metrics) -> Certificates | No
     """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Certificates(Files(settings.tls_cert, settings.tls_key, settings.tls_client_ca), metrics)
+    return Certificates(CertificateFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca), metrics)
 
 
 def _no_pass_phrase() -> NoReturn:

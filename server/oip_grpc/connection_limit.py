@@ -20,7 +20,7 @@ Peer = tuple[Any, ...]
 """A client's address and port, and what else its family has."""
 
 
-class Census:
+class ConnectionCounter:
     """Counts the connections to one port of this process."""
 
     def __init__(self, port: int, max_per_client: float) -> None:

@@ -18,7 +18,7 @@ _LOOK_EVERY, _SHORT_BYTES = 64, 1024
 """The clock is dearer than reading a byte or two."""
 
 
-class Leash:
+class DecodeLimit:
     """Ends one image's decoding when it has cost too much, or when nobody waits for it any more.
 
     Units: seconds of the processor's time in the thread that calls `check`, so that a busy machine refuses nothing.
@@ -56,7 +56,7 @@ class Feed(BytesIO):
     Shapes: `stops` are rising offsets, and a decoder that reads with one call as far as it can still comes by at each.
     """
 
-    def __init__(self, content: bytes, leash: Leash, stops: Sequence[int] = ()) -> None:
+    def __init__(self, content: bytes, leash: DecodeLimit, stops: Sequence[int] = ()) -> None:
         super().__init__(content)
         self._leash = leash
         self._stops = list(stops)

@@ -43,7 +43,7 @@ class Failures:
         self._is_failing = False
 
 
-class Chore:
+class BackgroundTask:
     """One piece of work, done every `every_s` on the event loop that starts it. Lifetime: `start`, `stop`."""
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from server import files
+from server.host import files
 from server.records import Priority
 from server.tenancy.keys import KeyHash, KeyRing
 
@@ -81,7 +81,7 @@ class TenantPolicy(BaseModel):
         return self.burst_flops or (self.flops_per_s or 0.0) * _BURST_S
 
 
-class Roster(BaseModel):
+class TenantsFile(BaseModel):
     """All of a tenants file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,17 +105,17 @@ class Roster(BaseModel):
 _NO_LIMITS = TenantPolicy()
 
 
-def read_roster(path: Path | None, api_keys: str | None) -> tuple[Roster, KeyRing]:
+def read_tenants_file(path: Path | None, api_keys: str | None) -> tuple[TenantsFile, KeyRing]:
     """Read the tenants file and the hash lines that came beside it.
 
     Raises: ValueError, naming the place that is wrong and never what stands there, for it might be a key.
     """
-    roster = Roster() if path is None else _read_file(path)
+    roster = TenantsFile() if path is None else _read_file(path)
     known = [(name, key) for name, policy in roster.tenants.items() for key in policy.keys]
     return roster, KeyRing([*known, *_read_keys(api_keys or "", roster if path else None)])
 
 
-def _read_file(path: Path) -> Roster:
+def _read_file(path: Path) -> TenantsFile:
     try:
         text = files.read(path, MAX_BYTES).decode("utf-8")
         _check_depth(text)
@@ -130,7 +130,7 @@ def _read_file(path: Path) -> Roster:
         # A TOML error may quote the line, and the line may hold a key.
         raise ValueError(f"tenants_file; got {path}, which is no TOML{_place(error)}; expected TOML") from None
     try:
-        return Roster.model_validate(document)
+        return TenantsFile.model_validate(document)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in fault["loc"]) or "tenants"
@@ -154,7 +154,7 @@ def _place(error: Exception) -> str:
     return f" {match.group()}" if match else ""
 
 
-def _read_keys(text: str, roster: Roster | None) -> Iterator[tuple[str, KeyHash]]:
+def _read_keys(text: str, roster: TenantsFile | None) -> Iterator[tuple[str, KeyHash]]:
     """Read TENANT=LINE,TENANT=LINE; where there is a tenants file it must name them."""
     for number, item in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         tenant, equals, line = item.partition("=")

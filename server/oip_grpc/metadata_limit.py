@@ -20,7 +20,7 @@ ENTRY_BYTES = 32
 _PLACE = "_Metadatum"
 
 
-class Heads:
+class MetadataLimit:
     """Makes the entries of metadata, of one head at a time: a task builds all of it without a pause."""
 
     def __init__(self, max_entries: int, make: Callable[[str, str | bytes], Any]) -> None:
@@ -52,11 +52,11 @@ class Heads:
         self._task = None
 
 
-def bound_heads(max_header_bytes: int) -> None:
+def limit_metadata(max_header_bytes: int) -> None:
     """Let no RPC of this process bring more entries than fit into a head of a size."""
     made = getattr(cygrpc, _PLACE)
-    make = made.make if isinstance(made, Heads) else made
-    setattr(cygrpc, _PLACE, Heads(max_header_bytes // ENTRY_BYTES, make))
+    make = made.make if isinstance(made, MetadataLimit) else made
+    setattr(cygrpc, _PLACE, MetadataLimit(max_header_bytes // ENTRY_BYTES, make))
     logging.getLogger(cygrpc.__name__).addFilter(_is_news)
 
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 
 from server.access_settings import is_loopback
 from server.errors import Forbidden
+from server.http.exchange import AccessLevel, HttpReply, HttpRequest, RawHeaders
 from server.settings import Settings
-from server.wire import Call, Door, RawHeaders, Reply
 
 _OWN = frozenset({"same-origin", "none"})
 """What Sec-Fetch-Site says of our own pages, and of what a person typed."""
@@ -39,7 +39,7 @@ _EXPOSED = ", ".join(
 """What a page may read of an answer's head; receipts are in its body."""
 
 
-class Sites:
+class BrowserPolicy:
     """Judges where a call without a key comes from, and tells browsers which pages may read its answer."""
 
     def __init__(self, settings: Settings) -> None:
@@ -48,7 +48,7 @@ class Sites:
         self._is_ours = lru_cache(maxsize=256)(self._judge)
         self._origins = frozenset(settings.cors_origin)
 
-    def check(self, call: Call, door: Door) -> None:
+    def check(self, call: HttpRequest, door: AccessLevel) -> None:
         """Return if a call that shows no key may pass a door, as far as its browser is concerned.
 
         Links from anywhere may lead to what is open to everyone, but under our name only, for then no page can read it.
@@ -59,17 +59,17 @@ class Sites:
         host = call.header(b"host")
         if host is not None and (len(host) > _LONGEST_HOST or not self._is_ours(host)):
             raise Forbidden("Host", host, "localhost, a loopback address, or one of allowed_host")
-        if door is not Door.OPEN:
+        if door is not AccessLevel.OPEN:
             self._check_page(call, host or "")
 
-    def preflight(self, call: Call) -> Reply | None:
+    def preflight(self, call: HttpRequest) -> HttpReply | None:
         """Return the answer to a browser that asks whether a listed page may call; None for any other call."""
         if call.scope["method"] != "OPTIONS" or call.header(b"access-control-request-method") is None:
             return None
         if not self._is_listed(call):
             return None
         asked = call.header(b"access-control-request-headers") or ""
-        return Reply(
+        return HttpReply(
             b"",
             content_type="text/plain",
             headers=(
@@ -80,7 +80,7 @@ class Sites:
             ),
         )
 
-    def headers(self, call: Call) -> RawHeaders:
+    def headers(self, call: HttpRequest) -> RawHeaders:
         """Return what every answer says of the pages that may read it; nothing where no page is listed."""
         if not self._origins:
             return []
@@ -90,7 +90,7 @@ class Sites:
             told += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED.encode())]
         return told
 
-    def _check_page(self, call: Call, host: str) -> None:
+    def _check_page(self, call: HttpRequest, host: str) -> None:
         """Raise Forbidden for a call that a page of somebody else makes."""
         if self._is_listed(call):
             return
@@ -118,7 +118,7 @@ class Sites:
         name = _name_of(host)
         return name in self._hosts or f"{name}{''.join(_PORT.findall(host))}" in self._hosts
 
-    def _is_listed(self, call: Call) -> bool:
+    def _is_listed(self, call: HttpRequest) -> bool:
         origins = call.values(b"origin")
         return len(origins) == 1 and origins[0].lower() in self._origins
 

@@ -20,7 +20,7 @@ Inside = asyncio.Task[object]
 """A call that is inside, by the task that answers it."""
 
 
-class Doors:
+class DrainGate:
     """Counts the calls inside, each by its task. All of it on one event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from server import files
-from server.manifest import GraphFile, Manifest
+from server.host import files
+from server.models.manifest import GraphFile, Manifest
 
 Identity = tuple[int, int, int, int, int]
 """What changes when a file is written or replaced: device, inode, size, and both times in nanoseconds."""
@@ -30,9 +30,9 @@ class Disk:
         try:
             manifest = Manifest.model_validate_json(files.read(path))
         except ValidationError as error:
-            raise ValueError(first_fault(error)) from error
+            raise ValueError(first_error(error)) from error
         except OSError as error:
-            raise ValueError(f"manifest.json; got {told(error)}; expected a readable file") from error
+            raise ValueError(f"manifest.json; got {os_error_text(error)}; expected a readable file") from error
         _check_place(manifest, path)
         for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
             self._check_file(path.parents[2], file)
@@ -48,7 +48,7 @@ class Disk:
         except FileNotFoundError:
             raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes") from None
         except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
-            raise ValueError(f"{file.path}; got {told(error)}; expected a readable file") from error
+            raise ValueError(f"{file.path}; got {os_error_text(error)}; expected a readable file") from error
         if digest != file.sha256:
             raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")
 
@@ -73,14 +73,14 @@ def _find(root: Path, file: GraphFile) -> Path:
     return path
 
 
-def first_fault(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """Return the first thing that is wrong with a document, and where."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"]) or "manifest.json"
     return f"{where}; {fault['msg']}"
 
 
-def told(error: Exception) -> str:
+def os_error_text(error: Exception) -> str:
     """Return what the system said."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from server.redaction import redact
+from server.metrics.redaction import redact
 from server.settings import Settings
 
 _OURS = "adatape"

@@ -1,0 +1,1 @@
+"""What the operating system gives: files that are read in bounded time, and the limits of control groups."""

@@ -1,0 +1,1 @@
+"""What keeps the process running: supervisor, event-loop watchdog, background tasks, TLS, logs."""
