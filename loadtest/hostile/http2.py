@@ -15,6 +15,7 @@ INITIAL_WINDOW_SIZE = 4
 FRAME_BYTES = 16_384
 _FIRST_WINDOW = 65_535
 _PATIENCE_S = 30.0
+_WIDEST = 2**31 - 1
 _STATUS = re.compile(rb"grpc-status[\x01\x02](\d+)")
 
 
@@ -69,6 +70,12 @@ def opening(method: str, stream: int, *more: tuple[str, str]) -> bytes:
     return b"".join(frame(kind, flag, stream, part) for kind, flag, part in zip(kinds, flags, parts, strict=True))
 
 
+_OPEN = frame(SETTINGS, 0, 0, setting(INITIAL_WINDOW_SIZE, _WIDEST)) + frame(
+    WINDOW_UPDATE, 0, 0, struct.pack(">I", _WIDEST - _FIRST_WINDOW)
+)
+"""Opens all windows for answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """What one client sends: frames at once, then the bytes of one stream in frames of a size, as windows allow.
@@ -91,7 +98,7 @@ class Exchange:
         with closing(socket.create_connection(address)) as connection:
             peer = _Peer(connection, self.num_answers)
             with suppress(ConnectionError, TimeoutError):
-                connection.sendall(PREFACE + frame(SETTINGS, 0, 0) + self.first)
+                connection.sendall(PREFACE + _OPEN + self.first)
                 for size, piece in pieces:
                     if not peer.has_room(size):
                         break
