@@ -10,7 +10,7 @@ MFLOPS = (20.0, 60.0, 160.0)
 
 
 class Rung:
-    """Answers with its own number; images of a larger first pixel gain at the last rung, from 50 more at each rung on."""
+    """Answers with its own number; an image gains at the last rung if its first pixel is 50 more at each rung on."""
 
     def __init__(self, number: int, later: int) -> None:
         self.number, self.later, self.sizes = number, later, []
