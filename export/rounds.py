@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from adatape.rounds.config import RoundsConfig
 from adatape.rounds.model import NUM_GLANCE, Glance, RoundsModel, to_pixels
+from adatape.rounds.plain import PlainConfig, PlainNet
+from adatape.rounds.worth import WorthHead
 from export.graphs import TRACED_BATCH, export_module
 
 GLANCE_OUTPUTS = ("logits", "accuracy_at", "tokens", "context", "order")
@@ -102,3 +105,31 @@ def _state(model: RoundsModel, number: int) -> tuple[Tensor, Tensor, Tensor]:
 def tokens_seen(config: RoundsConfig, number: int) -> int:
     """Return how many tokens stand in the sequence after a round: the glance's, tape and readouts."""
     return NUM_GLANCE + config.prefixes[number] + number
+
+
+class PlainHalf(nn.Module):
+    """A model that reads once; as a rung of a ladder it says what later rungs would be worth."""
+
+    def __init__(self, model: PlainNet, worth: WorthHead | None, number: int) -> None:
+        super().__init__()
+        self.model, self.worth, self.number = model, worth, number
+
+    def forward(self, image_BHWC: Tensor) -> tuple[Tensor, ...]:
+        logits_BC = self.model(to_pixels(image_BHWC)).logits_BPC[:, 0]
+        return (logits_BC,) if self.worth is None else (logits_BC, self.worth(logits_BC, self.number))
+
+
+def plain_graph(model: PlainNet, worth: WorthHead | None = None, number: int = 0) -> onnx.ModelProto:
+    """Return a plain model's graph, with the worth of a ladder at its rung `number` where there is one."""
+    size = model.config.image_size
+    image_BHWC = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
+    outputs = ("logits",) if worth is None else ("logits", "accuracy_at")
+    return export_module(PlainHalf(model, worth, number), ("image",), outputs, (image_BHWC,))
+
+
+def plain_mflops(config: PlainConfig) -> float:
+    """Return what one answer of a plain model costs, as torch counts it."""
+    size = config.image_size
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        PlainNet(config).eval()(torch.zeros(1, 3, size, size))
+    return float(counter.get_total_flops()) / 1e6

@@ -53,7 +53,7 @@ class LimitSettings(BaseSettings):
     each call; more are refused as 503. By default a quarter of the memory that the container or the machine has, 1 GiB
     at most: models and decoding need the rest."""
 
-    max_message_bytes: Positive = 4 * MIB
+    max_message_bytes: Positive = 6 * MIB
     """Largest gRPC message, also when decompressed, and never above `max_body_bytes`. Raise it for larger batches: each
     MiB more lets a hostile caller, who sends it in tiny frames, hold up everyone else for some 8 ms more."""
 

@@ -8,7 +8,7 @@ from adatape.rounds.config import RoundsConfig
 from adatape.rounds.plain import RIVALS, TEACHER, PlainConfig
 from adatape.rounds.recipe import RoundsRecipe
 
-_TEACHER = RoundsRecipe(epochs=10, batch_size=512, lr=8e-3, weight_decay=0.15, warmup_epochs=1, cutout=6, ema=0.99)
+_TEACHER = RoundsRecipe(epochs=8, batch_size=512, lr=8e-3, weight_decay=0.15, warmup_epochs=1, cutout=6, ema=0.99)
 _RIVAL = RoundsRecipe(epochs=60, num_views=8)
 
 PRESETS: dict[str, tuple[Any, RoundsRecipe]] = {

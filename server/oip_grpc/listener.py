@@ -6,6 +6,7 @@ registered, which the library tells apart by their bytes, and what is left is re
 method accepts its own calls, too: the library's loop would look at all methods again for every call of one.
 
 Metadata that is no UTF-8 ends nothing, but each is logged with a traceback and in full, be it a key: that is left out.
+So is the traceback for an error that could not be sent because its client had gone.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 _UNKNOWN = "unknown method"
-_NO_TEXT = "Invalid encoding on"
-"""How the library begins to tell what somebody's metadata holds."""
+_LEFT_OUT = ("Invalid encoding on", "Failed sending error status from server")
+"""How the library's lines begin that show what a client's metadata holds, or that a client did not wait."""
 
 
 class Listener(_server.Server):  # type: ignore[misc]  # grpc has no types
@@ -28,7 +29,7 @@ class Listener(_server.Server):  # type: ignore[misc]  # grpc has no types
     def __init__(
         self, methods: Mapping[str, grpc.RpcMethodHandler], options: list[tuple[str, int]], max_open: float
     ) -> None:
-        logging.getLogger(cygrpc.__name__).addFilter(_tells_no_metadata)
+        logging.getLogger(cygrpc.__name__).addFilter(_is_kept)
         self._loop = cygrpc.get_working_loop()
         self._server = _Core(self._loop, None, (), (), tuple(options), None)
         self._server.max_open = max_open
@@ -81,5 +82,5 @@ class _Resolver:
         return self._handler
 
 
-def _tells_no_metadata(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_NO_TEXT)
+def _is_kept(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_LEFT_OUT)

@@ -32,7 +32,7 @@ for _ = 1, tonumber(ARGV[3]) do
     local kept = redis.call('HMGET', KEYS[1], tenant .. '|level', tenant .. '|at_s')
     local level, since = tonumber(kept[1] or burst), tonumber(kept[2] or now)
     if is_new then
-        level = math.min(burst, level + rate * math.max(0, now - since)) - flops
+        level = math.min(burst, level - flops + rate * math.max(0, now - since))
         local text, stamp = string.format('%.17g', level), string.format('%.6f', now)
         redis.call('HSET', KEYS[1], tenant .. '|level', text, tenant .. '|at_s', stamp)
     end

@@ -83,7 +83,8 @@ class Store(Protocol):
     def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:
         """Take a batch in, all of it or nothing; return what is left of each quota that it names.
 
-        A quota refills, then pays; one that is new is full. `now` is for stores without a clock of their own.
+        A quota pays, then refills, so it holds no less than its server promised; one that is new is full. `now` is for
+        stores without a clock of their own.
         """
         ...
 
@@ -95,8 +96,12 @@ class Store(Protocol):
 
 
 def refilled(level: float, seconds: float, spend: Spend) -> float:
-    """Return what is left of a quota after it refilled for some seconds and paid."""
-    return min(spend.burst, level + spend.rate * seconds) - spend.flops
+    """Return what is left of a quota after it paid and refilled for some seconds.
+
+    When in that time it paid is not known. Refilling first would lose what a full quota could not hold, and with it
+    what its server promised: a retry at the time told would be refused.
+    """
+    return min(spend.burst, level - spend.flops + spend.rate * seconds)
 
 
 def open_store(url: str) -> Store:

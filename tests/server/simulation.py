@@ -28,12 +28,13 @@ RAISE_IN_READ, RAISE_IN_TRUNK, NAN_LOGITS = 253, 254, 255
 
 
 class JumpSelector(selectors.DefaultSelector):
-    """Advances the loop's clock instead of waiting."""
+    """Advances the loop's clock instead of waiting, but stands still while a thread works for the loop."""
 
     now = START_S
+    num_working = 0
 
     def select(self, timeout=None):
-        if timeout is None:  # a thread is at work (loading); nothing but it can wake the loop
+        if timeout is None or (timeout > 0 and self.num_working):  # only the thread's end can wake the loop
             ready = super().select(DEADLOCK_S)
             assert ready, "Everything waits for ever"
             return ready
@@ -50,6 +51,15 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jump.now
+
+    def run_in_executor(self, executor, func, *args):
+        self._jump.num_working += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._end_work)
+        return future
+
+    def _end_work(self, _):
+        self._jump.num_working -= 1
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.errors import Unavailable
+from server.tenancy.sqlite_store import SqliteStore
 from server.tenancy.store import Moment, Spend, Usage, UsageBatch, open_store, read_boot, refilled
 
 DAY = "2026-11-24"
@@ -86,8 +87,20 @@ def test_a_new_quota_is_full_and_pays(store):
 
 
 def test_quotas_of_several_tenants_are_apart(store):
-    other = Spend("zeta", -5.0, 1.5, 10.25)
-    assert store.sync(UsageBatch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 15.25}
+    other = Spend("zeta", 5.5, 1.5, 10.25)
+    assert store.sync(UsageBatch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 4.75}
+
+
+def test_a_quota_pays_before_it_refills_and_holds_no_more_than_its_burst(store):
+    def left(number, flops, second):
+        batch = UsageBatch("a", number, [Spend("zeta", flops, 1.5, 10.0)], [])
+        return store.sync(batch, at(second))["zeta"]
+
+    assert left(1, 0.0, 1000.0) == 10.0
+    if not isinstance(store, SqliteStore):  # Redis has a clock of its own
+        return
+    assert left(2, 9.0, 1002.0) == 4.0  # 10 - 9 + 2 * 1.5: a full quota loses nothing of what refills after it paid
+    assert left(3, -9.0, 1002.0) == 10.0
 
 
 def test_a_batch_that_comes_again_counts_once(store):
