@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.metrics.declared import SECONDS
-from server.metrics.meters import Counter, Gauge, Histogram, Series, geometric, to_signed, to_tape_edges
+from server.metrics.definitions import SECONDS
+from server.metrics.metric_types import Counter, Gauge, Histogram, Series, geometric, to_signed, to_tape_edges
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))

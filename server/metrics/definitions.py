@@ -1,11 +1,12 @@
-"""Every metric of the server by name, meaning, unit and labels, declared once.
+"""Every metric of the server, defined once by name, meaning, unit and labels.
 
-docs/metrics.md is generated from what stands here.
+docs/metrics.md is generated from these definitions.
 """
 
 from bisect import insort
 
-from server.metrics.meters import Counter, Gauge, Histogram, geometric, to_signed
+from server.errors import ServeError
+from server.metrics.metric_types import Counter, Gauge, Histogram, geometric, to_signed
 
 SECONDS = geometric(100e-6, 10.0, per_decade=4)
 FLOPS = geometric(1e6, 1e12, per_decade=4)
@@ -15,13 +16,16 @@ RECOVERY_AIM_S = 5.0
 RECOVERY_S = (*geometric(1e-3, 4.0, per_decade=3), RECOVERY_AIM_S, 10.0, 20.0, 50.0, 100.0)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
+NO_MODEL = "none"
+"""The label of requests that were refused before they named a model that exists."""
+
 _MODEL = ("model",)
 _PLACE = ("model", "stage", "bucket")
 _SAMPLE = ("model", "version", "bucket", "outcome")
 
 
-class Declared:
-    """The metrics. With a service level, `slo_s`, every histogram of latencies has an edge there."""
+class MetricDefinitions:
+    """All metrics as attributes. With a service level, `slo_s`, every histogram of latencies has an edge there."""
 
     def __init__(self, slo_s: float | None) -> None:
         self._seconds = list(SECONDS)
@@ -34,6 +38,14 @@ class Declared:
         self._declare_connections()
         self._declare_quality()
         self._declare_tenants()
+
+    def refused(self, error: ServeError, *, protocol: str, model: str = NO_MODEL) -> None:
+        """Count a request that was refused before it was let in (bad image, unknown path, overload, ...).
+
+        `model` is a family that exists, never a caller's own words: they would make labels without bound.
+        """
+        self.requests.add(1, model, protocol, error.reason)
+        self.errors.add(1, error.reason)
 
     def _declare_requests(self) -> None:
         self.requests = Counter(

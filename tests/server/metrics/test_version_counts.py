@@ -2,8 +2,8 @@
 
 from server.backends.fake import FAMILY, fake_manifest
 from server.metrics import Metrics
-from server.metrics.tallies import MAX_RETIRED
-from tests.server.test_metrics import answer, receipt, total
+from server.metrics.version_counts import MAX_RETIRED
+from tests.server.metrics.test_metrics import answer, receipt, total
 
 
 def come_and_go(metrics, version):

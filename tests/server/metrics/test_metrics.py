@@ -11,8 +11,8 @@ from server.backends.fake import FAMILY, fake_manifest
 from server.errors import BackendFailed, Cancelled, DeadlineExceeded, NotAnImage, Overloaded
 from server.metrics import Metrics
 from server.metrics.metrics import PROTOCOLS, REASONS
-from server.metrics.tally import PADDING_CAUSES as CAUSES
-from server.metrics.tally import SIFT_EVERY
+from server.metrics.version_counts import FLUSH_EVERY
+from server.metrics.version_counts import PADDING_CAUSES as CAUSES
 from server.records import BudgetReason, InferAnswer, Receipt, Sample
 
 
@@ -206,7 +206,7 @@ def test_padding_is_split_by_what_was_too_long():
 def test_demand_counts_what_callers_ask_for_at_what_it_should_take():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    meter.tally.mean_flops = lambda: [float(100 * cap) for cap in range(17)]
+    meter.version_counts.mean_flops = lambda: [float(100 * cap) for cap in range(17)]
     meter.asked([4, 4, 16])
     for _ in range(2):
         assert value(metrics, "adatape_demanded_flops_total", model=FAMILY) == 2400
@@ -216,11 +216,11 @@ def test_demand_counts_what_callers_ask_for_at_what_it_should_take():
 def test_attainment_is_that_of_late():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    assert meter.tally.attainment() == 1
+    assert meter.version_counts.attainment() == 1
     for is_met in (True, True, True, False):
         meter.measured(is_met=is_met)
     metrics.snapshot()
-    assert meter.tally.attainment() == 0.75
+    assert meter.version_counts.attainment() == 0.75
     assert value(metrics, "adatape_slo_answers_total", model=FAMILY, result="late") == 1
 
 
@@ -261,9 +261,9 @@ def test_two_loads_of_a_version_count_together_and_nothing_is_lost():
 def test_many_receipts_are_counted_without_a_scrape():
     metrics = Metrics()
     meter = metrics.meter(fake_manifest())
-    for _ in range(SIFT_EVERY):
+    for _ in range(FLUSH_EVERY):
         meter.answered("oip", answer(receipt()), 0.0)
-    assert metrics.inferences.values[FAMILY,] == SIFT_EVERY
+    assert metrics.inferences.values[FAMILY,] == FLUSH_EVERY
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus")

@@ -1,32 +1,33 @@
-"""What the receipts of one version add up to, counted many at a time.
+"""What the receipts of one version add up to, counted many at a time, and the counts of all versions that are loaded.
 
-A receipt costs the request path one `append`. Most of its facts are small integers that many receipts share, so
-counting equal ones first and adding up each kind once takes a fraction of what one look at each would.
+A receipt costs the request path one `append`. Most of its facts are small integers that many receipts share. Equal
+receipts are counted first, and each kind is added to the metrics once: that takes a fraction of the time that adding
+each receipt by itself would take.
 """
 
 from collections import Counter as Multiset
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.metrics.meters import Cell, Owner, to_tape_edges
+from server.metrics.definitions import MetricDefinitions
+from server.metrics.metric_types import Cell, ExemplarLabel, to_tape_edges
 from server.models.manifest import Manifest
 from server.records import BudgetReason, InferAnswer, Receipt
 
-if TYPE_CHECKING:
-    from server.metrics.metrics import Metrics
-
-SIFT_EVERY = 256
-"""Receipts that are kept at most: while they are sifted, well under a millisecond, the event loop waits."""
+FLUSH_EVERY = 256
+"""Receipts that are kept at most. Grouping them blocks the event loop for well under a millisecond."""
 MAX_FACTS = 2048
 """Kinds of receipts that are kept apart at most."""
-MAX_OWNER_LENGTH = 100
+MAX_LABEL_LENGTH = 100
 """OpenMetrics allows an exemplar 128 characters, names of labels included."""
 FADE = 0.999
 """How much of the known attainment remains after each answer."""
+MAX_RETIRED = 4
+"""Versions of one family whose series are still shown after their last load: a scrape sees what they counted in the
+end, and a version that comes back goes on counting. Without a limit, memory and `/metrics` grow with each version."""
 
 OK, DEGRADED = "ok", "degraded"
 NO_BUCKET = "none"
@@ -46,13 +47,13 @@ _FACTS: Callable[[Receipt], tuple[str, int, int, int | None, int, int, int]] = a
 class VersionCounts:
     """Receipts of one version that wait to be counted, and the series that they move."""
 
-    def __init__(self, metrics: "Metrics", manifest: Manifest) -> None:
+    def __init__(self, metrics: MetricDefinitions, manifest: Manifest) -> None:
         model, version, capacity = manifest.family, manifest.version, manifest.tape_capacity
         self.manifest = manifest
         self.mean_flops: Callable[[], list[float]] | None = None
-        """Gives, by cap, the FLOPs that a sample is expected to take; what is demanded counts nothing without."""
+        """Gives, by cap, the FLOPs that a sample is expected to take; without it demanded FLOPs are not counted."""
         self.asked_counts = [0] * (capacity + 1)
-        """Samples asked for since the last settlement, by cap."""
+        """Samples asked for since the last flush, by cap."""
         self._receipts: list[Receipt] = []
         self._requests: list[tuple[str, float, str, str]] = []
         self._facts: Multiset[tuple[str, int, int, int | None, int, int, int]] = Multiset()
@@ -86,18 +87,18 @@ class VersionCounts:
         for sample in answer.samples:
             receipts.append(sample.receipt)
         self._requests.append((protocol, answer.samples[0].receipt.total_s, answer.request_id, trace_id))
-        if len(receipts) >= SIFT_EVERY:
-            self._flush()
+        if len(receipts) >= FLUSH_EVERY:
+            self._group_receipts()
             if len(self._facts) > MAX_FACTS:
-                self.settle()
+                self.flush()
 
     def attainment(self) -> float:
         """Return the share of answers within the service level, lately; 1 before there were any."""
         return self._slo_met / self._slo_weight if self._slo_weight else 1.0
 
-    def settle(self) -> None:
-        """Count all that waits: before anyone looks."""
-        self._flush()
+    def flush(self) -> None:
+        """Add all that waits to the metrics: to be called before a scrape reads them."""
+        self._group_receipts()
         for facts, count in self._facts.items():
             self._add_facts(count, *facts)
         self._facts.clear()
@@ -105,8 +106,8 @@ class VersionCounts:
             self._add_asked()
         self._add_attainment()
 
-    def _flush(self) -> None:
-        """Let go of the receipts: add up their times, and count who is alike in all else."""
+    def _group_receipts(self) -> None:
+        """Add up the times of the waiting receipts, and count those that are equal in all other facts."""
         receipts, requests = self._receipts, self._requests
         self._receipts, self._requests = [], []
         self._inferences.value += len(receipts)
@@ -122,7 +123,7 @@ class VersionCounts:
             totals_s = [total_s for _, total_s, _, _ in mine]
             series = self._metrics.duration.series(self.manifest.family, protocol)
             series.observe_all(totals_s)
-            series.show(totals_s, [_owner(request_id, trace_id) for _, _, request_id, trace_id in mine])
+            series.show(totals_s, [_exemplar_label(request_id, trace_id) for _, _, request_id, trace_id in mine])
 
     def _add_times(self, receipts: list[Receipt]) -> None:
         self._queue.observe_all([receipt.queue_s for receipt in receipts])
@@ -186,8 +187,54 @@ class VersionCounts:
         self._slo_met = keep * self._slo_met + met
 
 
-def _owner(request_id: str, trace_id: str) -> Owner:
-    return ("trace_id", trace_id) if trace_id else ("request_id", request_id[:MAX_OWNER_LENGTH])
+class VersionCountsRegistry:
+    """The counts of each version that is loaded, and of the last `MAX_RETIRED` of each family that were unloaded."""
+
+    def __init__(self, metrics: MetricDefinitions) -> None:
+        self._metrics = metrics
+        self._counts: dict[tuple[str, str], VersionCounts] = {}
+        self._num_loads: Multiset[tuple[str, str]] = Multiset()
+        self._retired: dict[tuple[str, str], None] = {}
+        """Versions that are not loaded, the one that went first in front."""
+
+    def __iter__(self) -> Iterator[VersionCounts]:
+        return iter(self._counts.values())
+
+    def open(self, manifest: Manifest) -> VersionCounts:
+        """Return the counts of a version. All loads of a version share them, so that none of its counts is lost."""
+        place = (manifest.family, manifest.version)
+        self._num_loads[place] += 1
+        self._retired.pop(place, None)
+        former = self._counts.get(place)
+        if former is None or former.manifest != manifest:
+            if former is not None:
+                former.flush()
+            self._counts[place] = VersionCounts(self._metrics, manifest)
+        return self._counts[place]
+
+    def close(self, manifest: Manifest) -> None:
+        """Note that a load of a version is over and all its requests are settled; drop counts beyond `MAX_RETIRED`."""
+        place = (manifest.family, manifest.version)
+        self._num_loads[place] -= 1
+        if self._num_loads[place] > 0:
+            return
+        del self._num_loads[place]
+        counts = self._counts[place]
+        counts.flush()
+        counts.mean_flops = None  # it holds on to the load's predictions
+        self._retired[place] = None
+        mine = [each for each in self._retired if each[0] == manifest.family]
+        for each in mine[:-MAX_RETIRED]:
+            self._forget(*each)
+
+    def _forget(self, family: str, version: str) -> None:
+        del self._retired[family, version], self._counts[family, version]
+        for histogram in (self._metrics.sample, self._metrics.useful, self._metrics.executed):
+            histogram.forget(family, version)
+
+
+def _exemplar_label(request_id: str, trace_id: str) -> ExemplarLabel:
+    return ("trace_id", trace_id) if trace_id else ("request_id", request_id[:MAX_LABEL_LENGTH])
 
 
 def _accuracies(manifest: Manifest) -> list[float]:
