@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from server.app.access import HttpAccess
 
 OTHER = "other"
-"""The chore that stands for all that has no name."""
+"""The background task that stands for all that have no name."""
 PROCESS = "process"
 """The fault that a supervisor ends by starting the server anew."""
 _OIP_PREFIX = "/v2"
@@ -69,7 +69,7 @@ class App:
         self._settings = settings
         self._metrics = metrics
         metrics.recovery.series(PROCESS)
-        metrics.chore_failures.declare([(OTHER,)])
+        metrics.background_task_failures.declare([(OTHER,)])
         self._succession = succession
         self._pulse = EventLoopWatchdog(metrics, is_expendable=succession is not None)
         self.plane = DataPlane(engine, settings)
@@ -223,7 +223,7 @@ class App:
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Count what died where nobody waits for it: a timer, a task; the loop itself logs it."""
-        self._metrics.chore_failures.add(1, OTHER)
+        self._metrics.background_task_failures.add(1, OTHER)
         loop.default_exception_handler(context)
 
 

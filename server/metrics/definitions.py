@@ -164,8 +164,8 @@ class MetricDefinitions:
         )
         self.ready = Gauge("adatape_ready", "1 while requests are admitted")
         self.draining = Gauge("adatape_draining", "1 once the server finishes what it has accepted and admits nothing")
-        self.chore_failures = Counter(
-            "adatape_chore_failures_total", "Attempts at what is done again and again that failed", ("chore",)
+        self.background_task_failures = Counter(
+            "adatape_background_task_failures_total", "Failed attempts of background tasks", ("task",)
         )
         self.loop_lag_s = Gauge("adatape_event_loop_lag_seconds", "How long the scrape waited for the event loop")
         self.models = Gauge("adatape_model_info", "Families loaded", ("model", "version", "precision", "device"))

@@ -89,7 +89,7 @@ class Certificates:
 
     def read_again(self) -> None:
         """Look for changes now."""
-        self._watch.soon()
+        self._watch.run_soon()
 
     async def stop(self) -> None:
         """Look no more."""

@@ -54,7 +54,7 @@ class Tenancy:
         )
         url = settings.quota_store if settings.has_keys else "memory"
         self.ledger = StoreSync(url, self._accounts, metrics, clock, wall_clock)
-        self._chores = [
+        self._tasks = [
             BackgroundTask("tenants", self.refresh, self._every_s, metrics),
             BackgroundTask("quota", self.ledger.sync, self._every_s, metrics),
         ]
@@ -89,18 +89,18 @@ class Tenancy:
         Raises: Unavailable where the store cannot be opened.
         """
         await self.ledger.open()
-        for chore in self._chores:
-            chore.start()
+        for task in self._tasks:
+            task.start()
 
     def read_again(self) -> None:
         """Read the tenants file now, changed or not."""
         self._seen = _UNSEEN
-        self._chores[0].soon()
+        self._tasks[0].run_soon()
 
     async def stop(self) -> None:
         """Write what is left to write."""
-        for chore in self._chores:
-            await chore.stop()
+        for task in self._tasks:
+            await task.stop()
         await self.ledger.close()
 
     async def refresh(self) -> None:

@@ -116,8 +116,8 @@ async def a_watch_that_meets_rubbish(ground: Ground) -> str:
             await _withdraw(served, tenants)
             seconds = await _until_refused(served, tenants)
             promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", "a withdrawn key to be refused soon")
-            failures = total(served.counts(), "adatape_chore_failures_total")
-            promise(failures == 0, failures, "no chore to fail over it")
+            failures = total(served.counts(), "adatape_background_task_failures_total")
+            promise(failures == 0, failures, "no background task to fail over it")
             tenants.path.with_name("quota.sqlite3").unlink()
             await asyncio.to_thread(served.wait, "quota_store_removed", MAX_WAIT_S)
     return f"three kinds of rubbish, each ended by a good file; a key withdrawn after them refused in {seconds:.2f} s"

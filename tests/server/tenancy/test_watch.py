@@ -10,9 +10,9 @@ import pytest
 from server.metrics import Metrics
 from server.settings import Settings
 from server.tenancy import Tenancy, make_key, read_tenants_file
+from tests.server.host.test_files import KINDS
 from tests.server.surface import make_app
 from tests.server.tenancy.tenants import ACME, access, write_tenants
-from tests.server.test_files import KINDS
 
 GRACE_S = 60.0
 
@@ -145,7 +145,7 @@ async def test_a_withdrawn_key_is_refused_although_the_watch_has_met_every_damag
     path.write_text("[tenants.acme]\n")
     while tenancy.access.ring.find(ACME) is not None:  # noqa: ASYNC110 - a thread reads
         await asyncio.sleep(0)
-    assert all(not chore._task.done() for chore in tenancy._chores)
+    assert all(not task._task.done() for task in tenancy._tasks)
     await tenancy.stop()
 
 

@@ -12,8 +12,8 @@ import pytest
 from server.backends.fake import FAMILY
 from server.host import files
 from server.models.repository import Labels, Repository, VersionStatus
+from tests.server.models.test_repository import write_family
 from tests.server.surface import make_app, serving
-from tests.server.test_repository import write_family
 
 
 def make_fifo(path):

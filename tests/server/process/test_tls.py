@@ -15,7 +15,7 @@ from server.metrics import Metrics
 from server.oip_grpc import GrpcServer
 from server.process.tls import read_certificates
 from server.settings import Settings
-from tests.server.certificates import write_pair
+from tests.server.process.certificates import write_pair
 
 HANDSHAKE_S = 20
 

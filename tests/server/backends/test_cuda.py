@@ -23,7 +23,7 @@ from server.backends.cuda.backend import _record
 from server.backends.cuda.devices import Device, DeviceMissing
 from server.backends.cuda.trunks import sizes_up_to
 from server.backends.ort import OrtBackend, is_cuda_offered
-from tests.server import tiny_graphs
+from tests.server.backends import tiny_graphs
 
 KINDS = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 FAKE = FakeModel()

@@ -1,4 +1,4 @@
-"""The event loop's pulse: what blocks it is told, what only takes the processor from everybody is not blamed."""
+"""What blocks the event loop is logged; what only takes the processor from every thread is not."""
 
 import asyncio
 import logging
@@ -31,10 +31,10 @@ def exits(monkeypatch) -> list[int]:
 @contextmanager
 def beating(*, is_expendable: bool = False):
     metrics = Metrics()
-    pulse = EventLoopWatchdog(metrics, is_expendable=is_expendable)
-    pulse.start()
+    watchdog = EventLoopWatchdog(metrics, is_expendable=is_expendable)
+    watchdog.start()
     yield metrics
-    pulse.stop()
+    watchdog.stop()
 
 
 def num_recoveries(metrics: Metrics) -> float:
@@ -58,7 +58,7 @@ async def test_what_blocks_the_loop_is_told_and_how_long_it_did(caplog, exits):
         time.sleep(2 * GIVEN_UP_TICKS * TICK_S)  # noqa: ASYNC251 - it is to block
         await asyncio.sleep(2 * TICK_S)
     assert [record.getMessage().split()[0] for record in caplog.records] == ["event_loop_blocked", "engine_recovered"]
-    assert "test_what_blocks_the_loop_is_told_and_how_long_it_did test_pulse.py" in caplog.text
+    assert "test_what_blocks_the_loop_is_told_and_how_long_it_did test_event_loop_watchdog.py" in caplog.text
     assert num_recoveries(metrics) == 1
     assert exits == []
 
@@ -79,13 +79,13 @@ async def test_it_ends_though_it_is_the_log_that_blocks(monkeypatch, exits):
 
 
 async def test_a_pause_of_the_whole_process_is_nobodys_fault(caplog, exits):
-    pulse = EventLoopWatchdog(Metrics(), is_expendable=True)
-    pulse._thread = threading.Thread()
-    pulse.start()
+    watchdog = EventLoopWatchdog(Metrics(), is_expendable=True)
+    watchdog._thread = threading.Thread()
+    watchdog.start()
     for _ in range(2 * GIVEN_UP_TICKS):
         time.sleep(BLOCKED_TICKS * TICK_S)  # noqa: ASYNC251 - neither the thread nor the loop gets a turn
-        pulse._tick()
+        watchdog._tick()
         await asyncio.sleep(2 * TICK_S)
-    pulse.stop()
+    watchdog.stop()
     assert exits == []
     assert caplog.records == []

@@ -8,7 +8,7 @@ import pytest
 
 from server.http.connection_limits import ConnectionLimiter
 from server.metrics import Metrics
-from server.process.background_tasks import BackgroundTask, Failures, keep_on
+from server.process.background_tasks import BackgroundTask, FailureLog, run_repeatedly
 from server.process.event_loop_watchdog import EventLoopWatchdog
 from server.settings import Settings
 from tests.server.simulation import simulate
@@ -35,17 +35,17 @@ class Work:
 
 
 def play(*outcomes):
-    """Let a chore do all of this; return the metrics."""
+    """Let a task do all of this; return the metrics."""
     metrics = Metrics()
 
     async def main():
         work = Work(*outcomes)
-        chore = BackgroundTask("test", work, EVERY_S, metrics)
-        chore.start()
+        task = BackgroundTask("test", work, EVERY_S, metrics)
+        task.start()
         await work.is_over.wait()
         await asyncio.sleep(0)
-        await chore.stop()
-        await chore.stop()
+        await task.stop()
+        await task.stop()
         assert work.num_attempts == len(outcomes)
 
     simulate(main())
@@ -55,31 +55,36 @@ def play(*outcomes):
 @pytest.mark.parametrize("error", [OSError("gone"), RecursionError(), MemoryError(), AssertionError("a bug")], ids=repr)
 def test_an_attempt_that_fails_is_told_once_and_counted_and_the_next_one_comes(error, caplog):
     metrics = play(None, error, error, None, error, None)
-    assert metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "test"}) == 3
+    assert metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "test"}) == 3
     told = [record.getMessage() for record in caplog.records]
-    assert [line.split()[0] for line in told] == ["chore_failed", "chore_back", "chore_failed", "chore_back"]
-    assert told[0] == f"chore_failed chore=test reason={str(error) or repr(error)!r}" or repr(error) in told[0]
+    assert [line.split()[0] for line in told] == [
+        "background_task_failed",
+        "background_task_recovered",
+        "background_task_failed",
+        "background_task_recovered",
+    ]
+    assert told[0] == f"background_task_failed task=test reason={str(error) or repr(error)!r}" or repr(error) in told[0]
 
 
 def test_an_attempt_that_never_ends_is_one_that_failed(caplog):
     metrics = play("hang", None)
-    assert metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "test"}) == 1
+    assert metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "test"}) == 1
     assert "TimeoutError" in caplog.text
 
 
-def test_a_chore_waits_its_time_and_comes_sooner_when_asked_to():
+def test_a_task_waits_its_time_and_comes_sooner_when_asked_to():
     async def main():
         loop, work = asyncio.get_running_loop(), Work(*[None] * 9)
-        chore = BackgroundTask("test", work, EVERY_S, Metrics())
-        chore.start()
+        task = BackgroundTask("test", work, EVERY_S, Metrics())
+        task.start()
         await asyncio.sleep(2.5 * EVERY_S)
         assert work.num_attempts == 2
         asked_s = loop.time()
-        chore.soon()
+        task.run_soon()
         while work.num_attempts == 2:  # noqa: ASYNC110 - it takes a few turns
             await asyncio.sleep(0)
         assert loop.time() == asked_s
-        await chore.stop()
+        await task.stop()
         await asyncio.sleep(2 * EVERY_S)
         assert work.num_attempts == 3
 
@@ -96,13 +101,13 @@ def test_a_thread_goes_on_as_well(caplog):
         if outcome is not None:
             raise outcome
 
-    keep_on(stopping, 0, work, Failures("test", metrics))
+    run_repeatedly(stopping, 0, work, FailureLog("test", metrics))
     assert outcomes == []
-    assert metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "test"}) == 1
-    assert "chore_back" in caplog.text
+    assert metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "test"}) == 1
+    assert "background_task_recovered" in caplog.text
 
 
-# --- The chores there are --------------------------------------------------------------------
+# --- The background tasks there are --------------------------------------------------------------------
 
 
 async def test_one_connection_that_cannot_be_looked_at_does_not_end_the_looking():
@@ -118,27 +123,30 @@ async def test_one_connection_that_cannot_be_looked_at_does_not_end_the_looking(
     doorkeeper.watch([Broken()])
     for _ in range(2):
         await doorkeeper._sweeping.attempt()
-    assert metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "connections"}) == 2
+    assert metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "connections"}) == 2
     assert not doorkeeper._sweeping._task.done()
     await doorkeeper.stop()
 
 
-def test_a_pulse_that_cannot_tell_goes_on(monkeypatch):
+def test_a_watchdog_that_cannot_log_goes_on(monkeypatch):
     metrics = Metrics()
-    pulse = EventLoopWatchdog(metrics, is_expendable=False)
+    watchdog = EventLoopWatchdog(metrics, is_expendable=False)
     ticks = []
 
     def tick():
         ticks.append(1)
         if len(ticks) == 3:
-            pulse._stopping.set()
+            watchdog._stopping.set()
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("server.process.event_loop_watchdog.TICK_S", 0)
-    monkeypatch.setattr(pulse, "_tick", tick)
-    pulse._watch()
+    monkeypatch.setattr(watchdog, "_tick", tick)
+    watchdog._watch()
     assert len(ticks) == 3
-    assert metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "pulse"}) == 3
+    assert (
+        metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "event_loop_watchdog"})
+        == 3
+    )
 
 
 async def test_what_dies_where_nobody_waits_for_it_is_counted(caplog):
@@ -156,6 +164,6 @@ async def test_what_dies_where_nobody_waits_for_it_is_counted(caplog):
     wire = Lifespan({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
     await app({"type": "lifespan"}, wire.receive, wire.send)
     asyncio.get_running_loop().set_exception_handler(None)
-    counted = app._metrics.registry.get_sample_value("adatape_chore_failures_total", {"chore": "other"})
+    counted = app._metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "other"})
     assert counted == 1
     assert [record.levelno for record in caplog.records if record.name == "asyncio"] == [logging.ERROR]

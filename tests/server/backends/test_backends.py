@@ -82,7 +82,7 @@ def test_warm_visits_every_stage_and_bucket():
 def root(tmp_path_factory):
     """Return a folder with the fake family as real graphs."""
     pytest.importorskip("onnx", reason="needs onnx to write graphs")
-    from tests.server import tiny_graphs
+    from tests.server.backends import tiny_graphs
 
     folder = tmp_path_factory.mktemp("repository")
     tiny_graphs.save_reader(folder / "reader.onnx")

@@ -8,7 +8,7 @@ import pytest
 from server.backends.fake import FAMILY
 from server.host import files
 from server.models.repository import Repository
-from tests.server.test_repository import break_hash, write_family
+from tests.server.models.test_repository import break_hash, write_family
 
 
 @pytest.fixture
