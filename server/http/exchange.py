@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = list[tuple[bytes, bytes]]
-Admit = Callable[["HttpRequest", "AccessLevel"], None]
+Authorize = Callable[["HttpRequest", "AccessLevel"], None]
 """Returns if a call may pass a door, and raises why not."""
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "a
 
 ARRIVAL = "adatape.arrival_s"
 """Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
-DEPARTURE = "adatape.departure"
+CLIENT_DISCONNECT = "adatape.client_disconnect"
 """Where the scope of a call holds the `ClientDisconnect` of its connection, if what carries the call provides one."""
 
 
@@ -61,7 +61,7 @@ class ClientDisconnect:
         else:
             self._watchers.add(act)
 
-    def forget(self, act: Callable[[], object]) -> None:
+    def unwatch(self, act: Callable[[], object]) -> None:
         """Have it not done any more."""
         self._watchers.discard(act)
 
@@ -73,7 +73,7 @@ class ClientDisconnect:
             act()
 
 
-class _WatchedDisconnect(ClientDisconnect):
+class _AsgiDisconnect(ClientDisconnect):
     """A departure that ASGI's own message tells of: a task waits for it, as long as anybody watches."""
 
     __slots__ = ("_task",)
@@ -82,8 +82,8 @@ class _WatchedDisconnect(ClientDisconnect):
         super().__init__()
         self._task = asyncio.ensure_future(self._wait(receive))
 
-    def forget(self, act: Callable[[], object]) -> None:
-        super().forget(act)
+    def unwatch(self, act: Callable[[], object]) -> None:
+        super().unwatch(act)
         self._task.cancel()
 
     async def _wait(self, receive: Receive) -> None:
@@ -99,7 +99,7 @@ class HttpRequest:
     """
 
     __slots__ = (
-        "_admit",
+        "_authorize",
         "_bodies",
         "_headers",
         "_held_bytes",
@@ -120,10 +120,10 @@ class HttpRequest:
         request_id: str,
         arrival_s: float,
         bodies: Bodies,
-        admit: Admit | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         """Take a call whose caller `admit` judges at each door; without it all are open."""
-        self._admit = admit
+        self._authorize = authorize
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -143,13 +143,13 @@ class HttpRequest:
         raw: bytes = self.scope["query_string"]
         return raw.decode("latin-1")
 
-    def enter(self, door: AccessLevel) -> None:
+    def authorize(self, level: AccessLevel) -> None:
         """Pass the door of what was found for this call, before anything of it is told or done.
 
         Raises: Unauthenticated; Forbidden.
         """
-        if self._admit is not None:
-            self._admit(self, door)
+        if self._authorize is not None:
+            self._authorize(self, level)
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value by its lower-case name; the last one where it came twice."""
@@ -196,9 +196,9 @@ class HttpRequest:
             self._bodies.release(self._held_bytes)
             self._held_bytes = 0
 
-    def departure(self) -> "ClientDisconnect":
+    def client_disconnect(self) -> "ClientDisconnect":
         """Return what tells of the client's departure. Only for use after `body`, once."""
-        return self.scope.get(DEPARTURE) or _WatchedDisconnect(self._receive)
+        return self.scope.get(CLIENT_DISCONNECT) or _AsgiDisconnect(self._receive)
 
     def _check_announced(self) -> None:
         announced = self.header(b"content-length")
@@ -246,21 +246,21 @@ async def send_reply(send: Send, reply: HttpReply, more: RawHeaders) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def while_connected(call: HttpRequest, answering: Awaitable[T]) -> T:
+async def while_connected(request: HttpRequest, answering: Awaitable[T]) -> T:
     """Return what comes of an awaitable, or cancel it as soon as the client leaves.
 
     Raises: Cancelled if the client left; else what the awaitable raises.
     """
     task = asyncio.current_task()
     assert task is not None, "A surface runs in a task. This is a bug."
-    departure = call.departure()
-    departure.watch(task.cancel)
+    client_disconnect = request.client_disconnect()
+    client_disconnect.watch(task.cancel)
     try:
         return await answering
     except asyncio.CancelledError:
-        if not departure.has_happened:
+        if not client_disconnect.has_happened:
             raise
         task.uncancel()
         raise Cancelled("the client left before its answer") from None
     finally:
-        departure.forget(task.cancel)
+        client_disconnect.unwatch(task.cancel)

@@ -11,11 +11,11 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 Json = dict[str, Any]
 
 
-def to_reply(outcome: OipResponse, head: Head, accepted: str | None) -> HttpReply:
+def to_reply(response: OipResponse, head: Head, accepted: str | None) -> HttpReply:
     """Render an outcome as its head asked, compressed where the caller accepts it."""
     outputs: list[Json] = []
     binary: list[bytes] = []
-    for tensor in outcome.outputs:
+    for tensor in response.outputs:
         fields: Json = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         if head.is_binary.get(tensor.name, head.is_binary_default):
             raw = tensor.to_raw()
@@ -24,10 +24,10 @@ def to_reply(outcome: OipResponse, head: Head, accepted: str | None) -> HttpRepl
         else:
             fields["data"] = tensor.to_values()
         outputs.append(fields)
-    document: Json = {"model_name": outcome.model, "model_version": outcome.version}
+    document: Json = {"model_name": response.model, "model_version": response.version}
     if head.id is not None:
         document["id"] = head.id
-    document["parameters"] = outcome.parameters
+    document["parameters"] = response.parameters
     document["outputs"] = outputs
     reply = json_reply(document)
     return _compressed(_with_binary(reply, binary) if binary else reply, accepted)

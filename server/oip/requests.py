@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import MAX_DIMS, Input, Output, Plans, TensorSpec
+from server.dataplane import MAX_DIMS, InputTensor, Plans, RequestedOutput, TensorSpec
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
 from server.limit_settings import JsonLimits
@@ -32,15 +32,15 @@ class Head:
     """
 
     id: str | None
-    inputs: list[Input]
+    inputs: list[InputTensor]
     binary_sizes: list[Any]
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[RequestedOutput] = field(default_factory=list)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     is_binary: Mapping[str, bool] = field(default_factory=dict)
     is_binary_default: bool = False
     plans: Plans = field(default_factory=Plans)
 
-    def share_out(self, binary: memoryview) -> list[Input]:
+    def share_out(self, binary: memoryview) -> list[InputTensor]:
         """Give each input its share of the binary part, in order.
 
         Raises: BadRequest where the sizes do not add up.
@@ -53,7 +53,7 @@ class Head:
             if type(size) is not int or not 0 <= size <= len(binary) - offset:
                 left = f"a number of bytes from 0 to {len(binary) - offset}, what the body still holds"
                 raise BadRequest(f"binary_data_size of input {tensor.name}", size, left)
-            inputs.append(Input(tensor.name, tensor.datatype, tensor.shape, binary[offset : offset + size]))
+            inputs.append(InputTensor(tensor.name, tensor.datatype, tensor.shape, binary[offset : offset + size]))
             offset += size
         if offset != len(binary):
             surplus = f"{len(binary) - offset} bytes that belong to no input"
@@ -75,7 +75,7 @@ def read_header_length(header: str | None, num_bytes: int) -> int | None:
 
 class Message(NamedTuple):
     head: Head
-    inputs: list[Input]
+    inputs: list[InputTensor]
 
 
 def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> Message:
@@ -89,9 +89,9 @@ def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> 
     return Message(head, head.share_out(memoryview(body)[end:]))
 
 
-def read_raw(body: bytes, port: TensorSpec) -> Message:
+def read_raw(body: bytes, spec: TensorSpec) -> Message:
     """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
-    sample = Input(port.name, port.datatype, [1, *port.dims], body)
+    sample = InputTensor(spec.name, spec.datatype, [1, *spec.dims], body)
     return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])
 
 
@@ -141,22 +141,22 @@ def _read_document(text: bytes, limits: JsonLimits) -> Json:
     return document
 
 
-def _read_inputs(document: Json) -> tuple[list[Input], list[Any]]:
+def _read_inputs(document: Json) -> tuple[list[InputTensor], list[Any]]:
     """Return the inputs, each with its values or with the size of its share of the binary part."""
-    inputs: list[Input] = []
+    inputs: list[InputTensor] = []
     sizes: list[Any] = []
     for fields in _objects(document["inputs"], "inputs"):
         name, parameters = _text(fields, "name", "inputs"), _object(fields.get("parameters"), "parameters of an input")
         datatype, shape = _text(fields, "datatype", f"input {name}"), _shape(fields.get("shape"), name)
         _refuse_shared_memory(parameters, f"input {name}")
         if "binary_data_size" not in parameters:
-            inputs.append(Input(name, datatype, shape, values=_values(fields, name, len(shape))))
+            inputs.append(InputTensor(name, datatype, shape, values=_values(fields, name, len(shape))))
             sizes.append(None)
             continue
         if "data" in fields:
             raise BadRequest(f"input {name}", "data and binary_data_size", "one of the two")
         size = parameters["binary_data_size"]
-        inputs.append(Input(name, datatype, shape))
+        inputs.append(InputTensor(name, datatype, shape))
         sizes.append("none" if size is None else size)
     return inputs, sizes
 
@@ -184,7 +184,7 @@ def _shape(shape: object, name: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    output: Output
+    output: RequestedOutput
     is_binary: bool | None
 
     @classmethod
@@ -199,7 +199,7 @@ class _Wanted:
             raise BadRequest(f"classification of output {name}", num_classes, "a number of classes")
         if is_binary is not None and not isinstance(is_binary, bool):
             raise BadRequest(f"binary_data of output {name}", is_binary, "true or false")
-        return cls(Output(name, num_classes), is_binary)
+        return cls(RequestedOutput(name, num_classes), is_binary)
 
 
 def _refuse_shared_memory(parameters: Iterable[str], what: str) -> None:

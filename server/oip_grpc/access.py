@@ -21,7 +21,7 @@ class GrpcAccess:
         self._access = tenancy.access
         self._has_admin_port = settings.admin_port is not None
 
-    def admit(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
+    def authorize(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
         """Return who makes an RPC; None for those that need no key.
 
         Raises: Unauthenticated; Forbidden.

@@ -72,7 +72,7 @@ class MessageReader:
     """Reads the requests of one method: decompresses, counts, parses."""
 
     def __init__(self, message: Any, limits: MessageLimits, plane: DataPlane) -> None:
-        self._bodies, self._threads = plane.bodies, plane.threads
+        self._bodies, self._decode_pool = plane.bodies, plane.decode_pool
         self._parse: Callable[[bytes], Any] = message.FromString
         self._name: str = message.DESCRIPTOR.name
         self._fields = _fields_of(message.DESCRIPTOR)
@@ -99,7 +99,7 @@ class MessageReader:
 
     def _decompressed(self, data: bytes, coding: str) -> Awaitable[bytes]:
         undo = partial(decompress, data, coding, max_bytes=self._limits.max_bytes)
-        return asyncio.get_running_loop().run_in_executor(self._threads, undo)
+        return self._decode_pool.run(undo)
 
     def _parsed(self, data: bytes) -> Any:
         try:

@@ -12,16 +12,16 @@ from server.errors import BadRequest
 PROGRESSIVE = "progressive"
 
 
-def take_first_step(call: OipRequest) -> tuple[OipRequest | None, OipRequest]:
+def take_first_step(request: OipRequest) -> tuple[OipRequest | None, OipRequest]:
     """Return the first step of a progressive call, None for any other, and the call without the parameter.
 
     Raises: BadRequest for a first cap that is none.
     """
-    if PROGRESSIVE not in call.parameters:
-        return None, call
-    parameters = dict(call.parameters)
+    if PROGRESSIVE not in request.parameters:
+        return None, request
+    parameters = dict(request.parameters)
     first = parameters.pop(PROGRESSIVE)
-    rest = replace(call, parameters=parameters)
+    rest = replace(request, parameters=parameters)
     if first is False:
         return None, rest
     cap = 0 if first is True else first
@@ -32,4 +32,4 @@ def take_first_step(call: OipRequest) -> tuple[OipRequest | None, OipRequest]:
         return None, rest
     # What accuracy the small budget reaches is the small budget's affair.
     small = {name: value for name, value in parameters.items() if name != "min_accuracy"}
-    return replace(call, parameters={**small, "max_tape": cap}), rest
+    return replace(request, parameters={**small, "max_tape": cap}), rest

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 
-class StreamReader:
+class StoppableStream:
     """An asynchronous iterator over requests; `was_stopped` says that the server ended it."""
 
     def __init__(self, requests: AsyncIterator[Any], stopping: asyncio.Event) -> None:

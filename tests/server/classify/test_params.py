@@ -120,7 +120,7 @@ async def test_nothing_is_decoded_for_a_call_that_is_refused_before(client, monk
     def never(*_, **__):
         raise AssertionError("This is a bug.")
 
-    monkeypatch.setattr("server.images.decoders.decode", never)
+    monkeypatch.setattr("server.images.decode_pool.decode", never)
     await error(client, 404, params={"model": "cat"}, content=photo())
     await error(client, 400, params={"max_tape": "-1"}, content=photo())
 
