@@ -1,12 +1,11 @@
 """Who may pass which door over HTTP, by the key that they show."""
 
-from server.errors import Forbidden, Unauthenticated
+from server.errors import Forbidden
 from server.http.exchange import AccessLevel, HttpRequest, RawHeaders
 from server.settings import Settings
-from server.tenancy import Tenancy, check_admin
+from server.tenancy import Tenancy, check_admin, read_key
 
 _QUOTA = (b"x-compute-remaining-flops", b"x-compute-limit-flops")
-_BEARER = "bearer "
 
 
 class HttpAccess:
@@ -27,7 +26,7 @@ class HttpAccess:
         """
         if level is AccessLevel.OPEN:
             return
-        request.caller = self._access.identify(key_of(request))
+        request.caller = self._access.identify(read_key(request.values(b"x-api-key"), request.values(b"authorization")))
         if level is AccessLevel.ADMINS:
             self.check_admin(request, request.scope["path"])
 
@@ -45,18 +44,3 @@ class HttpAccess:
         """Return what an answer says of its caller's quota; nothing where there is none."""
         left = None if request.caller is None else self._tenancy.quota_of(request.caller.tenant)
         return [] if left is None else [(name, b"%.0f" % flops) for name, flops in zip(_QUOTA, left, strict=True)]
-
-
-def key_of(request: HttpRequest) -> str | None:
-    """Return the key that a call shows, None if it shows none.
-
-    Raises: Unauthenticated for two, for nobody can tell which one is meant.
-    """
-    keys, credentials = request.values(b"x-api-key"), request.values(b"authorization")
-    if len(keys) > 1 or len(credentials) > 1:
-        raise Unauthenticated("API key", "a header of it twice", "each header once")
-    if keys:
-        return keys[0]
-    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
-        return credentials[0][len(_BEARER) :].strip()
-    return None
