@@ -17,7 +17,7 @@ from server.app.errors import headers_of, to_reply, to_serve_error
 from server.app.health import HealthView
 from server.app.routes import Endpoint, build_api, build_endpoints
 from server.app.usage import UsageView
-from server.classify import Classify, Models
+from server.classify import ClassifyHandler, ModelsHandler
 from server.dataplane import DataPlane
 from server.engine import Engine
 from server.engine.drain_gate import Inside
@@ -73,14 +73,14 @@ class App:
         self._restart_info = restart_info
         self._watchdog = EventLoopWatchdog(metrics, is_expendable=restart_info is not None)
         self.plane = DataPlane(engine, settings)
-        self._bodies = bodies = self.plane.bodies
-        metrics.bodies_bytes.watch(lambda: bodies.held_bytes)
-        metrics.bodies_limit_bytes.watch(lambda: bodies.max_held_bytes)
-        self._classify = Classify(engine, settings, self.plane.decode_pool)
+        self._body_memory = body_memory = self.plane.body_memory
+        metrics.bodies_bytes.watch(lambda: body_memory.held_bytes)
+        metrics.bodies_limit_bytes.watch(lambda: body_memory.max_held_bytes)
+        self._classify = ClassifyHandler(engine, settings, self.plane.decode_pool)
         self._oip = Oip(self.plane, settings)
         self.access = _build_access(engine, settings)
         self._browser_policy = BrowserPolicy(settings)
-        models = Models(engine, settings)
+        models = ModelsHandler(engine, settings)
         endpoints = build_endpoints(self._classify, models)
         self._hot: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints if "{" not in endpoint.path}
         view, health = ControllerView(engine, settings), HealthView(engine, metrics)
@@ -99,7 +99,7 @@ class App:
             receive,
             request_id=_request_id(scope),
             arrival_s=arrival_s,
-            bodies=self._bodies,
+            body_memory=self._body_memory,
             authorize=self._authorize,
         )
         if self.engine.tracer is not None:

@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope, Send
 from server import __version__
 from server.app import docs, page
 from server.app.controller import ControllerView
+from server.app.docs import describe_api
 from server.app.health import Exposition, HealthView
-from server.app.openapi import describe
 from server.app.usage import UsageView
-from server.classify import Classify, Models
-from server.classify.describe import classify_operation, error_responses, quote_operation
+from server.classify import ClassifyHandler, ModelsHandler
+from server.classify.openapi import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest
 
@@ -64,7 +64,7 @@ class AuthorizedOperation(AuthorizedRoute, APIRoute):
     """The same, documented."""
 
 
-def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
+def build_endpoints(classify: ClassifyHandler, models: ModelsHandler) -> list[Endpoint]:
     """Return the endpoints that read their call themselves."""
     return [
         Endpoint("POST", "/v1/classify", classify, classify_operation()),
@@ -74,7 +74,7 @@ def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
 
 def build_api(
     endpoints: list[Endpoint],
-    models: Models,
+    models: ModelsHandler,
     view: ControllerView,
     usage: UsageView,
     health: HealthView,
@@ -110,7 +110,7 @@ def build_api(
         AuthorizedRoute("/", page.home, level=AccessLevel.OPEN),
     ]
     api.router.default = _not_found
-    api.openapi = lambda: describe(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
+    api.openapi = lambda: describe_api(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
     return api
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from server.classify.answers import to_answer
-from server.classify.bodies import Body, read_body
+from server.classify.body import ClassifyBody, read_body
 from server.engine import Engine
 from server.errors import BadRequest, ModelNotReady
 from server.http.exchange import HttpReply, HttpRequest, json_reply, while_connected
@@ -21,7 +21,7 @@ _QUICK_BYTES = 256 * 1024
 """A form or JSON document up to this size is taken apart on the event loop, in about a millisecond."""
 
 
-class Classify:
+class ClassifyHandler:
     """Answers classify calls with one engine; images are decoded, and large bodies taken apart, in threads."""
 
     def __init__(self, engine: Engine, settings: Settings, decode_pool: DecodePool) -> None:
@@ -53,7 +53,7 @@ class Classify:
         placements = [picture.placement for picture in pictures]
         return json_reply(to_answer(answer, manifest, files, placements, options.top_k))
 
-    async def _take_apart(self, content: bytes, content_type: str) -> Body:
+    async def _take_apart(self, content: bytes, content_type: str) -> ClassifyBody:
         parse = partial(
             read_body, content, content_type, max_files=self._settings.max_files, json_limits=self._json_limits
         )

@@ -31,7 +31,7 @@ _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}
 
 
-class Models:
+class ModelsHandler:
     """Answers questions about the models of one engine."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:

@@ -17,7 +17,7 @@ from server.dataplane.signature import InputLayout, Signature, TensorBatch, Tens
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
-from server.http.bodies import Bodies
+from server.http.body_memory import BodyMemory
 from server.images import DecodePool
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
@@ -35,7 +35,7 @@ class DataPlane:
         self._signatures: WeakKeyDictionary[Family, Signature] = WeakKeyDictionary()
         self.decode_pool = DecodePool(settings)
         """The threads for work that would hold up the event loop, on every surface."""
-        self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
+        self.body_memory = BodyMemory(settings.max_body_bytes, settings.max_bodies_bytes)
         """What the bodies and messages of all calls hold together, on any surface."""
 
     # --- Inference ---

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
-from server.http.bodies import UNCOUNTED_BYTES, Bodies
+from server.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 
 if TYPE_CHECKING:
     from server.tenancy import Caller
@@ -100,7 +100,7 @@ class HttpRequest:
 
     __slots__ = (
         "_authorize",
-        "_bodies",
+        "_body_memory",
         "_headers",
         "_held_bytes",
         "_receive",
@@ -119,7 +119,7 @@ class HttpRequest:
         *,
         request_id: str,
         arrival_s: float,
-        bodies: Bodies,
+        body_memory: BodyMemory,
         authorize: Authorize | None = None,
     ) -> None:
         """Take a call whose caller `admit` judges at each door; without it all are open."""
@@ -134,7 +134,7 @@ class HttpRequest:
         self.is_body_asked = False
         """Set once the client is asked to send its body, if it waits to be."""
         self._receive = receive
-        self._bodies = bodies
+        self._body_memory = body_memory
         self._held_bytes = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
@@ -182,10 +182,10 @@ class HttpRequest:
                 raise Cancelled("the client left before the end of its body")
             chunk: bytes = message.get("body", b"")
             num_bytes += len(chunk)
-            if num_bytes > self._bodies.max_body_bytes:
-                raise self._too_large(f"more than {self._bodies.max_body_bytes} bytes")
+            if num_bytes > self._body_memory.max_body_bytes:
+                raise self._too_large(f"more than {self._body_memory.max_body_bytes} bytes")
             if num_bytes > UNCOUNTED_BYTES:
-                self._held_bytes = self._bodies.grow(self._held_bytes, num_bytes)
+                self._held_bytes = self._body_memory.grow(self._held_bytes, num_bytes)
             if not message.get("more_body", False):
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
@@ -193,7 +193,7 @@ class HttpRequest:
     def release(self) -> None:
         """Count the body as gone. Once it is answered."""
         if self._held_bytes:
-            self._bodies.release(self._held_bytes)
+            self._body_memory.release(self._held_bytes)
             self._held_bytes = 0
 
     def client_disconnect(self) -> "ClientDisconnect":
@@ -207,11 +207,13 @@ class HttpRequest:
         announced = announced.strip(" \t")
         if not (announced.isascii() and announced.isdigit()):
             raise BadRequest("Content-Length", announced, "a number of bytes")
-        if int(announced) > self._bodies.max_body_bytes:
+        if int(announced) > self._body_memory.max_body_bytes:
             raise self._too_large(f"{announced} bytes")
 
     def _too_large(self, got: str) -> PayloadTooLarge:
-        return PayloadTooLarge("the request body is too large", got, f"at most {self._bodies.max_body_bytes} bytes")
+        return PayloadTooLarge(
+            "the request body is too large", got, f"at most {self._body_memory.max_body_bytes} bytes"
+        )
 
 
 def new_request_id() -> str:

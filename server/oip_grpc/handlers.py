@@ -14,7 +14,7 @@ from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip_grpc.errors import refuse
 from server.oip_grpc.message_reader import MessageReader
-from server.oip_grpc.messages import PROTOCOL
+from server.oip_grpc.protobuf import PROTOCOL
 from server.oip_grpc.rpc_timeouts import RpcTimeouts, StreamRequests
 
 if TYPE_CHECKING:

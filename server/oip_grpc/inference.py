@@ -4,21 +4,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane, OipRequest, OipResponse, is_cut_short
-from server.errors import Draining, ServeError, forget_frames
+from server.errors import BadRequest, Draining, ServeError, forget_frames
 from server.http.exchange import new_request_id
 from server.metrics import Metrics
 from server.metrics.tracing import CALLER
 from server.oip_grpc.errors import refuse, to_serve_error
 from server.oip_grpc.message_reader import MessageReader
-from server.oip_grpc.messages import PROTOCOL, set_values, to_infer, to_response
-from server.oip_grpc.progressive import take_first_step
-from server.oip_grpc.reading import StoppableStream
+from server.oip_grpc.protobuf import PROTOCOL, set_values, to_infer, to_response
 from server.oip_grpc.rpc_timeouts import RpcTimeouts
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_OPEN = 64
 """Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
+PROGRESSIVE = "progressive"
 _FINAL = "triton_final_response"
 _REQUEST_ID = "x-request-id"
 
@@ -165,6 +165,29 @@ class Inference:
             raise
 
 
+def take_first_step(request: OipRequest) -> tuple[OipRequest | None, OipRequest]:
+    """Return the first step of a progressive call, None for any other, and the call without the parameter.
+
+    Raises: BadRequest for a first cap that is none.
+    """
+    if PROGRESSIVE not in request.parameters:
+        return None, request
+    parameters = dict(request.parameters)
+    first = parameters.pop(PROGRESSIVE)
+    rest = replace(request, parameters=parameters)
+    if first is False:
+        return None, rest
+    cap = 0 if first is True else first
+    if not isinstance(cap, int) or cap < 0:
+        raise BadRequest(PROGRESSIVE, first, "true, false, or the first cap: an integer, 0 or more")
+    asked = parameters.get("max_tape", cap)
+    if type(asked) is int and asked < cap:
+        return None, rest
+    # What accuracy the small budget reaches is the small budget's affair.
+    small = {name: value for name, value in parameters.items() if name != "min_accuracy"}
+    return replace(request, parameters={**small, "max_tape": cap}), rest
+
+
 def _stream_response(answer: OipResponse, name: str, *, is_final: bool) -> Any:
     response = to_response(answer, name)
     set_values(response.parameters, {_FINAL: is_final})
@@ -174,3 +197,31 @@ def _stream_response(answer: OipResponse, name: str, *, is_final: bool) -> Any:
 def _stream_failure(error: ServeError, name: str) -> Any:
     """Return what a request is told that failed; one that could not be read has no name."""
     return pb.ModelStreamInferResponse(error_message=str(error), infer_response=pb.ModelInferResponse(id=name))
+
+
+class StoppableStream:
+    """An asynchronous iterator over requests; `was_stopped` says that the server ended it."""
+
+    def __init__(self, requests: AsyncIterator[Any], stopping: asyncio.Event) -> None:
+        self._requests = aiter(requests)
+        self._stopping = stopping
+        self.was_stopped = False
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            while not self.was_stopped:
+                read = asyncio.ensure_future(self._next())
+                await asyncio.wait((read, stop), return_when=asyncio.FIRST_COMPLETED)
+                if not read.done():
+                    read.cancel()
+                    self.was_stopped = True
+                elif (request := read.result()) is not None:
+                    yield request
+                else:
+                    return
+        finally:
+            stop.cancel()
+
+    async def _next(self) -> Any:
+        return await anext(self._requests, None)

@@ -40,7 +40,7 @@ _PATHS: tuple[tuple[str, str, str, AccessLevel], ...] = (
 _PREFIX = "/v2"
 
 
-class Place(NamedTuple):
+class Route(NamedTuple):
     """What a path leads to."""
 
     method: str
@@ -69,13 +69,13 @@ class Oip:
         Raises: ServeError, or starlette's HTTPException for a wrong method.
         """
         path, method = request.scope["path"], request.scope["method"]
-        place = _find(path)
-        request.authorize(AccessLevel.CALLERS if place is None else place.level)
-        if place is None:
+        route = _find(path)
+        request.authorize(AccessLevel.CALLERS if route is None else route.level)
+        if route is None:
             raise NotFound("path", path, "one of the Open Inference Protocol")
-        if method != place.method:
-            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": place.method})
-        return await self._handlers[place.name](request, **place.names)
+        if method != route.method:
+            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": route.method})
+        return await self._handlers[route.name](request, **route.names)
 
     async def server_metadata(self, _: HttpRequest) -> HttpReply:
         return json_reply(self._plane.server_metadata())
@@ -117,12 +117,12 @@ class Oip:
 
 
 @lru_cache(maxsize=1024)
-def _find(path: str) -> Place | None:
+def _find(path: str) -> Route | None:
     """Return what a path leads to, None if there is no such path."""
     for pattern, method, name, level in _PATTERNS:
         match = pattern.fullmatch(path)
         if match:
-            return Place(method, name, level, match.groupdict())
+            return Route(method, name, level, match.groupdict())
     return None
 
 

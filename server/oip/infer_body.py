@@ -25,7 +25,7 @@ sends the same document before other pixels."""
 
 
 @dataclass(slots=True, eq=False)
-class Head:
+class InferDocument:
     """What the document of a body says. `is_binary` names outputs, `is_binary_default` goes for the others.
 
     `binary_sizes` has a size for each input whose tensor lies behind the document.
@@ -40,7 +40,7 @@ class Head:
     is_binary_default: bool = False
     plans: Plans = field(default_factory=Plans)
 
-    def share_out(self, binary: memoryview) -> list[InputTensor]:
+    def split_binary(self, binary: memoryview) -> list[InputTensor]:
         """Give each input its share of the binary part, in order.
 
         Raises: BadRequest where the sizes do not add up.
@@ -73,62 +73,62 @@ def read_header_length(header: str | None, num_bytes: int) -> int | None:
     return int(header)
 
 
-class Message(NamedTuple):
-    head: Head
+class InferBody(NamedTuple):
+    document: InferDocument
     inputs: list[InputTensor]
 
 
-def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> Message:
+def read_infer_body(body: bytes, header_length: int | None, limits: JsonLimits) -> InferBody:
     """Take a body apart.
 
     Raises: BadRequest, naming the field that is not as the protocol has it; what `read_json` raises for JSON beyond its
     limits.
     """
     end = len(body) if header_length is None else header_length
-    head = read_head(body[:end], limits)
-    return Message(head, head.share_out(memoryview(body)[end:]))
+    document = read_document(body[:end], limits)
+    return InferBody(document, document.split_binary(memoryview(body)[end:]))
 
 
-def read_raw(body: bytes, spec: TensorSpec) -> Message:
+def read_raw(body: bytes, spec: TensorSpec) -> InferBody:
     """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
     sample = InputTensor(spec.name, spec.datatype, [1, *spec.dims], body)
-    return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])
+    return InferBody(InferDocument(None, [sample], [len(body)], is_binary_default=True), [sample])
 
 
-def read_head(text: bytes, limits: JsonLimits) -> Head:
+def read_document(text: bytes, limits: JsonLimits) -> InferDocument:
     """Read the JSON document of a body.
 
     Raises: as `read_message`.
     """
-    return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _read_head(text, limits)
+    return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _parse(text, limits)
 
 
-def _read_head(text: bytes, limits: JsonLimits) -> Head:
-    document = _read_document(text, limits)
+def _parse(text: bytes, limits: JsonLimits) -> InferDocument:
+    document = _read_json(text, limits)
     parameters = _object(document.get("parameters"), "parameters")
     is_binary_default = parameters.get("binary_data_output", False)
     if not isinstance(is_binary_default, bool):
         raise BadRequest("parameter binary_data_output", is_binary_default, "true or false")
-    outputs = [_Wanted.of(fields) for fields in _objects(document.get("outputs", []), "outputs")]
+    outputs = [_OutputRequest.of(fields) for fields in _objects(document.get("outputs", []), "outputs")]
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise BadRequest("id", name, "a string")
     inputs, binary_sizes = _read_inputs(document)
-    return Head(
+    return InferDocument(
         id=name,
         inputs=inputs,
         binary_sizes=binary_sizes,
-        outputs=[wanted.output for wanted in outputs],
+        outputs=[request.output for request in outputs],
         parameters=parameters,
-        is_binary={wanted.output.name: wanted.is_binary for wanted in outputs if wanted.is_binary is not None},
+        is_binary={request.output.name: request.is_binary for request in outputs if request.is_binary is not None},
         is_binary_default=is_binary_default,
     )
 
 
-_read_repeated = lru_cache(_NUM_REPEATED)(_read_head)
+_read_repeated = lru_cache(_NUM_REPEATED)(_parse)
 
 
-def _read_document(text: bytes, limits: JsonLimits) -> Json:
+def _read_json(text: bytes, limits: JsonLimits) -> Json:
     try:
         document = read_json(text, limits)
     except orjson.JSONDecodeError as error:
@@ -183,12 +183,12 @@ def _shape(shape: object, name: str) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _OutputRequest:
     output: RequestedOutput
     is_binary: bool | None
 
     @classmethod
-    def of(cls, fields: Json) -> "_Wanted":
+    def of(cls, fields: Json) -> "_OutputRequest":
         name, parameters = (
             _text(fields, "name", "outputs"),
             _object(fields.get("parameters"), "parameters of an output"),
