@@ -103,12 +103,12 @@ class UsageView:
         ] = None,
     ) -> UsageReport:
         """Show what a tenant has had: exactly the sums of its receipts. Empty where callers are not told apart."""
-        tenancy, access, call = self._engine.tenancy, self._access, request.scope["call"]
+        tenancy, access, http_request = self._engine.tenancy, self._access, request.scope["http_request"]
         if tenancy is None or access is None:
             return UsageReport(since=since, tenants=[])
-        caller = call.caller
+        caller = http_request.caller
         if tenant not in {None, caller.tenant}:
-            access.check_admin(call, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
+            access.check_admin(http_request, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
         chosen = None if tenant == EVERYONE else [tenant or caller.tenant]
         if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
             raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")

@@ -1,6 +1,6 @@
 """Who the callers are, what each may spend, and what each has spent."""
 
-from server.tenancy.access import Access, Caller, check_admin
+from server.tenancy.access import Access, Caller, check_admin, read_key
 from server.tenancy.accounts import Account, Bill
 from server.tenancy.keys import KeyHash, KeyRing, make_key
 from server.tenancy.tenancy import Tenancy
@@ -19,5 +19,6 @@ __all__ = [
     "TenantsFile",
     "check_admin",
     "make_key",
+    "read_key",
     "read_tenants_file",
 ]

@@ -1,5 +1,6 @@
 """Who is asking, and may they: the same rule for every transport."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.errors import Forbidden, Unauthenticated
@@ -7,6 +8,7 @@ from server.tenancy.keys import KeyRing
 from server.tenancy.tenants_file import ANONYMOUS
 
 _WAYS_IN = "one in Authorization: Bearer or X-API-Key"
+_BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,20 @@ class Access:
         if owner is None:
             raise Unauthenticated("API key", "one that is not known", _WAYS_IN)
         return Caller(owner.tenant, owner.is_admin)
+
+
+def read_key(api_keys: Sequence[str], authorizations: Sequence[str]) -> str | None:
+    """Return the key among all values of X-API-Key and of Authorization, as headers or as metadata; None without one.
+
+    Raises: Unauthenticated for two values of either, because it is not clear which one is meant.
+    """
+    if len(api_keys) > 1 or len(authorizations) > 1:
+        raise Unauthenticated("API key", "a header of it twice", "each header once")
+    if api_keys:
+        return api_keys[0]
+    if authorizations and authorizations[0][: len(_BEARER)].lower() == _BEARER:
+        return authorizations[0][len(_BEARER) :].strip()
+    return None
 
 
 def check_admin(caller: Caller, what: str) -> None:

@@ -119,13 +119,13 @@ async def test_one_connection_that_cannot_be_looked_at_does_not_end_the_looking(
             raise RuntimeError("broken")
 
     metrics = Metrics()
-    doorkeeper = ConnectionLimiter(Settings(backend="fake"), metrics)
-    doorkeeper.watch([Broken()])
+    connection_limiter = ConnectionLimiter(Settings(backend="fake"), metrics)
+    connection_limiter.watch([Broken()])
     for _ in range(2):
-        await doorkeeper._sweeping.attempt()
+        await connection_limiter._sweeping.attempt()
     assert metrics.registry.get_sample_value("adatape_background_task_failures_total", {"task": "connections"}) == 2
-    assert not doorkeeper._sweeping._task.done()
-    await doorkeeper.stop()
+    assert not connection_limiter._sweeping._task.done()
+    await connection_limiter.stop()
 
 
 def test_a_watchdog_that_cannot_log_goes_on(monkeypatch):

@@ -40,17 +40,17 @@ _PATHS: tuple[tuple[str, str, str, AccessLevel], ...] = (
 _PREFIX = "/v2"
 
 
-class Place(NamedTuple):
+class Route(NamedTuple):
     """What a path leads to."""
 
     method: str
     name: str
-    door: AccessLevel
+    level: AccessLevel
     names: Names
 
 
 _PATTERNS: list[tuple[Pattern[str], str, str, AccessLevel]] = [
-    (compile_pattern(_PREFIX + path + "/?"), method, name, door) for method, path, name, door in _PATHS
+    (compile_pattern(_PREFIX + path + "/?"), method, name, level) for method, path, name, level in _PATHS
 ]
 
 
@@ -63,19 +63,19 @@ class Oip:
         self._json_limits = settings.small_json_limits
         self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name, _ in _PATHS}
 
-    async def __call__(self, call: HttpRequest) -> HttpReply:
+    async def __call__(self, request: HttpRequest) -> HttpReply:
         """Answer one call.
 
         Raises: ServeError, or starlette's HTTPException for a wrong method.
         """
-        path, method = call.scope["path"], call.scope["method"]
-        place = _find(path)
-        call.enter(AccessLevel.CALLERS if place is None else place.door)
-        if place is None:
+        path, method = request.scope["path"], request.scope["method"]
+        route = _find(path)
+        request.authorize(AccessLevel.CALLERS if route is None else route.level)
+        if route is None:
             raise NotFound("path", path, "one of the Open Inference Protocol")
-        if method != place.method:
-            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": place.method})
-        return await self._handlers[place.name](call, **place.names)
+        if method != route.method:
+            raise HTTPException(STATUS[MethodNotAllowed], headers={"Allow": route.method})
+        return await self._handlers[route.name](request, **route.names)
 
     async def server_metadata(self, _: HttpRequest) -> HttpReply:
         return json_reply(self._plane.server_metadata())
@@ -101,34 +101,34 @@ class Oip:
     async def statistics(self, _: HttpRequest, model: str | None = None, version: str | None = None) -> HttpReply:
         return json_reply(self._plane.statistics(model, version))
 
-    async def repository_index(self, call: HttpRequest) -> HttpReply:
-        only_ready = (await _read_object(call, self._json_limits)).get("ready", False)
+    async def repository_index(self, request: HttpRequest) -> HttpReply:
+        only_ready = (await _read_object(request, self._json_limits)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise BadRequest("ready in the JSON body", only_ready, "true or false")
         return json_reply(self._plane.repository_index(only_ready=only_ready))
 
-    async def load(self, call: HttpRequest, model: str) -> HttpReply:
-        await self._plane.load(model, await _read_parameters(call, self._json_limits))
+    async def load(self, request: HttpRequest, model: str) -> HttpReply:
+        await self._plane.load(model, await _read_parameters(request, self._json_limits))
         return json_reply({})
 
-    async def unload(self, call: HttpRequest, model: str) -> HttpReply:
-        await self._plane.unload(model, await _read_parameters(call, self._json_limits))
+    async def unload(self, request: HttpRequest, model: str) -> HttpReply:
+        await self._plane.unload(model, await _read_parameters(request, self._json_limits))
         return json_reply({})
 
 
 @lru_cache(maxsize=1024)
-def _find(path: str) -> Place | None:
+def _find(path: str) -> Route | None:
     """Return what a path leads to, None if there is no such path."""
-    for pattern, method, name, door in _PATTERNS:
+    for pattern, method, name, level in _PATTERNS:
         match = pattern.fullmatch(path)
         if match:
-            return Place(method, name, door, match.groupdict())
+            return Route(method, name, level, match.groupdict())
     return None
 
 
-async def _read_object(call: HttpRequest, limits: JsonLimits) -> dict[str, Any]:
+async def _read_object(request: HttpRequest, limits: JsonLimits) -> dict[str, Any]:
     """Return the body's JSON object; no body is an empty one."""
-    body = await call.body()
+    body = await request.body()
     try:
         document = read_json(body, limits) if body else {}
     except orjson.JSONDecodeError as error:
@@ -138,9 +138,9 @@ async def _read_object(call: HttpRequest, limits: JsonLimits) -> dict[str, Any]:
     return document
 
 
-async def _read_parameters(call: HttpRequest, limits: JsonLimits) -> list[str]:
+async def _read_parameters(request: HttpRequest, limits: JsonLimits) -> list[str]:
     """Return the names of the parameters in the body."""
-    parameters = (await _read_object(call, limits)).get("parameters", {})
+    parameters = (await _read_object(request, limits)).get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadRequest("parameters in the JSON body", parameters, "an object")
     return list(parameters)

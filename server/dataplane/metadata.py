@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from server import __version__
-from server.dataplane.asks import DEFAULT_PRIORITY, PRIORITIES
+from server.dataplane.budget_parameters import DEFAULT_PRIORITY, PRIORITIES
 from server.dataplane.signature import Signature, TensorSpec
 from server.engine.families import Family
 from server.engine.statuses import Standing, Status
@@ -38,8 +38,8 @@ def model_metadata(family: Family, signature: Signature) -> Json:
         "name": family.manifest.family,
         "versions": [family.manifest.version],
         "platform": PLATFORM,
-        "inputs": [_shape(port) for port in signature.inputs],
-        "outputs": [_shape(port) for port in signature.outputs],
+        "inputs": [_shape(spec) for spec in signature.inputs],
+        "outputs": [_shape(spec) for spec in signature.outputs],
     }
 
 
@@ -52,8 +52,8 @@ def model_config(family: Family, signature: Signature, settings: Settings) -> Js
         "backend": PLATFORM,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": signature.max_batch_size,
-        "input": [{**_dims(port), "optional": True} for port in signature.inputs],
-        "output": [_dims(port) for port in signature.outputs],
+        "input": [{**_dims(spec), "optional": True} for spec in signature.inputs],
+        "output": [_dims(spec) for spec in signature.outputs],
         "instance_group": [{"name": family.manifest.family, "kind": kind, "count": settings.max_executions}],
         "dynamic_batching": {
             "max_queue_delay_microseconds": round(settings.max_queue_delay_s * 1e6),
@@ -95,14 +95,14 @@ def repository_index(statuses: Iterable[Status], *, only_ready: bool) -> list[Js
     ]
 
 
-def _shape(port: TensorSpec) -> Json:
-    return {"name": port.name, "datatype": port.datatype, "shape": [-1, *port.dims]}
+def _shape(spec: TensorSpec) -> Json:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.dims]}
 
 
-def _dims(port: TensorSpec) -> Json:
-    data_type = "TYPE_STRING" if port.datatype == "BYTES" else f"TYPE_{port.datatype}"
-    labels = {"label_filename": "labels.txt"} if port.has_labels else {}
-    return {"name": port.name, "data_type": data_type, "dims": list(port.dims), **labels}
+def _dims(spec: TensorSpec) -> Json:
+    data_type = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+    labels = {"label_filename": "labels.txt"} if spec.has_labels else {}
+    return {"name": spec.name, "data_type": data_type, "dims": list(spec.dims), **labels}
 
 
 def _duration(duration: Duration) -> Json:

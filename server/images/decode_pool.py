@@ -9,17 +9,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import inf
 from threading import Event
 from typing import TypeVar
 
-from server.errors import DeadlineExceeded
+from server.errors import DeadlineExceeded, Draining
 from server.images.decode import Picture, decode
-from server.images.decode_limit import DecodeLimit
 from server.images.files import kind_of, pixels_of
 from server.images.jpeg import KIND as JPEG
 from server.images.jpeg import jpeg_pixels
-from server.images.limits import PixelBudget
+from server.images.limits import DecodeLimit, PixelBudget
 from server.models.manifest import Preprocessing
 from server.settings import Settings
 
@@ -31,7 +31,7 @@ ReadBytes = Callable[[], bytes]
 """Gives an image's bytes, in the thread that decodes them."""
 
 
-class Decoders:
+class DecodePool:
     """Decodes the images of requests. Lifetime: until `close`."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,15 +39,25 @@ class Decoders:
         self._clock = clock
         self._small = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="decode-large")
+        self._is_closed = False
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Start nothing more, and end the threads once they have finished what they do now."""
+        self._is_closed = True
         for threads in (self._small, self._large):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do something else that would hold up the event loop, and is over soon."""
-        return await asyncio.get_running_loop().run_in_executor(self._small, work)
+        """Run short work that would hold up the event loop: to parse a large body, or to decompress one.
+
+        Raises: Draining once the pool is closed; what the work raises.
+        """
+        return await self._run(self._small, work)
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise Draining("the server is shutting down", None, "another server")
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     async def decode(
         self, images: Sequence[ReadBytes], target: Preprocessing, deadline_s: float = inf
@@ -62,8 +72,8 @@ class Decoders:
         left_s = None if deadline_s == inf else deadline_s - self._clock()
 
         def to_picture(data: bytes) -> Picture:
-            leash, max_pixels = DecodeLimit(self._settings.max_decode_s, abandoned), self._settings.max_pixels
-            return decode(data, target, max_pixels=max_pixels, budget=budget, leash=leash)
+            limit, max_pixels = DecodeLimit(self._settings.max_decode_s, abandoned), self._settings.max_pixels
+            return decode(data, target, max_pixels=max_pixels, budget=budget, limit=limit)
 
         try:
             async with asyncio.timeout(left_s):
@@ -83,7 +93,7 @@ class Decoders:
         found = await self.run(attempt)
         if isinstance(found, Picture):
             return found
-        return await asyncio.get_running_loop().run_in_executor(self._large, to_picture, found)
+        return await self._run(self._large, partial(to_picture, found))
 
 
 def _is_small(data: bytes) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from server.dataplane import MAX_DIMS, Input, OipRequest, OipResponse, Output
+from server.dataplane import MAX_DIMS, InputTensor, OipRequest, OipResponse, RequestedOutput
 from server.errors import BadRequest
 
 PROTOCOL = "oip_grpc"
@@ -34,19 +34,19 @@ def to_infer(
     )
 
 
-def to_response(outcome: OipResponse, name: str) -> Any:
+def to_response(answer: OipResponse, name: str) -> Any:
     """Return a ModelInferResponse; its tensors are always raw, which every client reads."""
     response = pb.ModelInferResponse(
-        model_name=outcome.model,
-        model_version=outcome.version,
+        model_name=answer.model,
+        model_version=answer.version,
         id=name,
         outputs=[
             pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-            for tensor in outcome.outputs
+            for tensor in answer.outputs
         ],
-        raw_output_contents=[tensor.to_raw() for tensor in outcome.outputs],
+        raw_output_contents=[tensor.to_raw() for tensor in answer.outputs],
     )
-    set_values(response.parameters, outcome.parameters)
+    set_values(response.parameters, answer.parameters)
     return response
 
 
@@ -77,7 +77,7 @@ def set_values(parameters: Any, values: Mapping[str, str | int | float]) -> None
             parameters[name].string_param = value
 
 
-def _read_inputs(request: Any) -> Iterator[Input]:
+def _read_inputs(request: Any) -> Iterator[InputTensor]:
     raws = request.raw_input_contents
     if raws and len(raws) != len(request.inputs):
         raise BadRequest("raw_input_contents", f"{len(raws)} for {len(request.inputs)} inputs", "one an input, or none")
@@ -88,19 +88,19 @@ def _read_inputs(request: Any) -> Iterator[Input]:
         shape = tuple(tensor.shape)
         if not raws:
             contents = getattr(tensor.contents, _CONTENTS.get(tensor.datatype, "uint_contents"))
-            yield Input(tensor.name, tensor.datatype, shape, values=contents)
+            yield InputTensor(tensor.name, tensor.datatype, shape, values=contents)
         elif tensor.HasField("contents"):
             raise BadRequest(f"input {tensor.name}", "contents and raw_input_contents", "one of the two")
         else:
-            yield Input(tensor.name, tensor.datatype, shape, raw=raws[index])
+            yield InputTensor(tensor.name, tensor.datatype, shape, raw=raws[index])
 
 
-def _read_output(output: Any) -> Output:
+def _read_output(output: Any) -> RequestedOutput:
     _refuse_shared_memory(output)
     num_classes = to_values(output.parameters).get("classification", 0)
     if type(num_classes) is not int or num_classes < 0:
         raise BadRequest(f"classification of output {output.name}", num_classes, "a number of classes")
-    return Output(output.name, num_classes)
+    return RequestedOutput(output.name, num_classes)
 
 
 def _refuse_shared_memory(tensor: Any) -> None:

@@ -36,7 +36,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class ClassifyBody:
     """What one body held: its images, in order, and the parameters beside them, not yet parsed."""
 
     uploads: tuple[Upload, ...]
@@ -44,7 +44,7 @@ class Body:
     place: str
 
 
-def read_body(body: bytes, content_type: str, *, max_files: int, json_limits: JsonLimits) -> Body:
+def read_body(body: bytes, content_type: str, *, max_files: int, json_limits: JsonLimits) -> ClassifyBody:
     """Take a body apart by its content type: JSON, a form, or anything else as one image's bytes.
 
     Raises: BadRequest if it is malformed, holds no image or more than max_files; what `read_json` raises for JSON
@@ -58,13 +58,13 @@ def read_body(body: bytes, content_type: str, *, max_files: int, json_limits: Js
     elif media_type == "application/json":
         found = _from_json(body, json_limits)
     else:
-        return Body((Upload(body),), {}, "body")
+        return ClassifyBody((Upload(body),), {}, "body")
     if len(found.uploads) > max_files:
         raise BadRequest("too many images in one request", len(found.uploads), f"at most {max_files}")
     return found
 
 
-def _from_form(parts: list[Part]) -> Body:
+def _from_form(parts: list[Part]) -> ClassifyBody:
     uploads, fields = [], {}
     for part in parts:
         if part.name in FILE_NAMES:
@@ -77,10 +77,10 @@ def _from_form(parts: list[Part]) -> Body:
             fields[part.name] = part.data.decode("utf-8", "replace")
     if not uploads:
         raise BadRequest("the form holds no image", ", ".join(fields) or "no fields", "a file in the field file")
-    return Body(tuple(uploads), fields, "form")
+    return ClassifyBody(tuple(uploads), fields, "form")
 
 
-def _from_json(body: bytes, limits: JsonLimits) -> Body:
+def _from_json(body: bytes, limits: JsonLimits) -> ClassifyBody:
     try:
         document = read_json(body, limits)
     except orjson.JSONDecodeError as error:
@@ -94,7 +94,7 @@ def _from_json(body: bytes, limits: JsonLimits) -> Body:
     texts = [value] if given[0] == "image" else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest(f"{given[0]} in the JSON body", value, "base64 text" if texts == [value] else "base64 texts")
-    return Body(tuple(Upload(text) for text in texts), document, "JSON body")
+    return ClassifyBody(tuple(Upload(text) for text in texts), document, "JSON body")
 
 
 def _from_base64(text: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from server.dataplane import MAX_DIMS, Input, Output, Plans, TensorSpec
+from server.dataplane import MAX_DIMS, InputTensor, Plans, RequestedOutput, TensorSpec
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
 from server.limit_settings import JsonLimits
@@ -25,22 +25,22 @@ sends the same document before other pixels."""
 
 
 @dataclass(slots=True, eq=False)
-class Head:
+class InferDocument:
     """What the document of a body says. `is_binary` names outputs, `is_binary_default` goes for the others.
 
     `binary_sizes` has a size for each input whose tensor lies behind the document.
     """
 
     id: str | None
-    inputs: list[Input]
+    inputs: list[InputTensor]
     binary_sizes: list[Any]
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[RequestedOutput] = field(default_factory=list)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     is_binary: Mapping[str, bool] = field(default_factory=dict)
     is_binary_default: bool = False
     plans: Plans = field(default_factory=Plans)
 
-    def share_out(self, binary: memoryview) -> list[Input]:
+    def split_binary(self, binary: memoryview) -> list[InputTensor]:
         """Give each input its share of the binary part, in order.
 
         Raises: BadRequest where the sizes do not add up.
@@ -53,7 +53,7 @@ class Head:
             if type(size) is not int or not 0 <= size <= len(binary) - offset:
                 left = f"a number of bytes from 0 to {len(binary) - offset}, what the body still holds"
                 raise BadRequest(f"binary_data_size of input {tensor.name}", size, left)
-            inputs.append(Input(tensor.name, tensor.datatype, tensor.shape, binary[offset : offset + size]))
+            inputs.append(InputTensor(tensor.name, tensor.datatype, tensor.shape, binary[offset : offset + size]))
             offset += size
         if offset != len(binary):
             surplus = f"{len(binary) - offset} bytes that belong to no input"
@@ -73,62 +73,62 @@ def read_header_length(header: str | None, num_bytes: int) -> int | None:
     return int(header)
 
 
-class Message(NamedTuple):
-    head: Head
-    inputs: list[Input]
+class InferBody(NamedTuple):
+    document: InferDocument
+    inputs: list[InputTensor]
 
 
-def read_message(body: bytes, header_length: int | None, limits: JsonLimits) -> Message:
+def read_infer_body(body: bytes, header_length: int | None, limits: JsonLimits) -> InferBody:
     """Take a body apart.
 
     Raises: BadRequest, naming the field that is not as the protocol has it; what `read_json` raises for JSON beyond its
     limits.
     """
     end = len(body) if header_length is None else header_length
-    head = read_head(body[:end], limits)
-    return Message(head, head.share_out(memoryview(body)[end:]))
+    document = read_document(body[:end], limits)
+    return InferBody(document, document.split_binary(memoryview(body)[end:]))
 
 
-def read_raw(body: bytes, port: TensorSpec) -> Message:
+def read_raw(body: bytes, spec: TensorSpec) -> InferBody:
     """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
-    sample = Input(port.name, port.datatype, [1, *port.dims], body)
-    return Message(Head(None, [sample], [len(body)], is_binary_default=True), [sample])
+    sample = InputTensor(spec.name, spec.datatype, [1, *spec.dims], body)
+    return InferBody(InferDocument(None, [sample], [len(body)], is_binary_default=True), [sample])
 
 
-def read_head(text: bytes, limits: JsonLimits) -> Head:
+def read_document(text: bytes, limits: JsonLimits) -> InferDocument:
     """Read the JSON document of a body.
 
     Raises: as `read_message`.
     """
-    return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _read_head(text, limits)
+    return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _parse(text, limits)
 
 
-def _read_head(text: bytes, limits: JsonLimits) -> Head:
-    document = _read_document(text, limits)
+def _parse(text: bytes, limits: JsonLimits) -> InferDocument:
+    document = _read_json(text, limits)
     parameters = _object(document.get("parameters"), "parameters")
     is_binary_default = parameters.get("binary_data_output", False)
     if not isinstance(is_binary_default, bool):
         raise BadRequest("parameter binary_data_output", is_binary_default, "true or false")
-    outputs = [_Wanted.of(fields) for fields in _objects(document.get("outputs", []), "outputs")]
+    outputs = [_OutputRequest.of(fields) for fields in _objects(document.get("outputs", []), "outputs")]
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise BadRequest("id", name, "a string")
     inputs, binary_sizes = _read_inputs(document)
-    return Head(
+    return InferDocument(
         id=name,
         inputs=inputs,
         binary_sizes=binary_sizes,
-        outputs=[wanted.output for wanted in outputs],
+        outputs=[request.output for request in outputs],
         parameters=parameters,
-        is_binary={wanted.output.name: wanted.is_binary for wanted in outputs if wanted.is_binary is not None},
+        is_binary={request.output.name: request.is_binary for request in outputs if request.is_binary is not None},
         is_binary_default=is_binary_default,
     )
 
 
-_read_repeated = lru_cache(_NUM_REPEATED)(_read_head)
+_read_repeated = lru_cache(_NUM_REPEATED)(_parse)
 
 
-def _read_document(text: bytes, limits: JsonLimits) -> Json:
+def _read_json(text: bytes, limits: JsonLimits) -> Json:
     try:
         document = read_json(text, limits)
     except orjson.JSONDecodeError as error:
@@ -141,22 +141,22 @@ def _read_document(text: bytes, limits: JsonLimits) -> Json:
     return document
 
 
-def _read_inputs(document: Json) -> tuple[list[Input], list[Any]]:
+def _read_inputs(document: Json) -> tuple[list[InputTensor], list[Any]]:
     """Return the inputs, each with its values or with the size of its share of the binary part."""
-    inputs: list[Input] = []
+    inputs: list[InputTensor] = []
     sizes: list[Any] = []
     for fields in _objects(document["inputs"], "inputs"):
         name, parameters = _text(fields, "name", "inputs"), _object(fields.get("parameters"), "parameters of an input")
         datatype, shape = _text(fields, "datatype", f"input {name}"), _shape(fields.get("shape"), name)
         _refuse_shared_memory(parameters, f"input {name}")
         if "binary_data_size" not in parameters:
-            inputs.append(Input(name, datatype, shape, values=_values(fields, name, len(shape))))
+            inputs.append(InputTensor(name, datatype, shape, values=_values(fields, name, len(shape))))
             sizes.append(None)
             continue
         if "data" in fields:
             raise BadRequest(f"input {name}", "data and binary_data_size", "one of the two")
         size = parameters["binary_data_size"]
-        inputs.append(Input(name, datatype, shape))
+        inputs.append(InputTensor(name, datatype, shape))
         sizes.append("none" if size is None else size)
     return inputs, sizes
 
@@ -183,12 +183,12 @@ def _shape(shape: object, name: str) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    output: Output
+class _OutputRequest:
+    output: RequestedOutput
     is_binary: bool | None
 
     @classmethod
-    def of(cls, fields: Json) -> "_Wanted":
+    def of(cls, fields: Json) -> "_OutputRequest":
         name, parameters = (
             _text(fields, "name", "outputs"),
             _object(fields.get("parameters"), "parameters of an output"),
@@ -199,7 +199,7 @@ class _Wanted:
             raise BadRequest(f"classification of output {name}", num_classes, "a number of classes")
         if is_binary is not None and not isinstance(is_binary, bool):
             raise BadRequest(f"binary_data of output {name}", is_binary, "true or false")
-        return cls(Output(name, num_classes), is_binary)
+        return cls(RequestedOutput(name, num_classes), is_binary)
 
 
 def _refuse_shared_memory(parameters: Iterable[str], what: str) -> None:

@@ -9,7 +9,7 @@ UNCOUNTED_BYTES = 64 * 1024
 _RETRY_AFTER_S = 1.0
 
 
-class Bodies:
+class BodyMemory:
     """What all calls hold of bodies and messages, beyond the beginning of each.
 
     A body counts as its bytes arrive: one that is only announced takes no room from others.
