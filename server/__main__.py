@@ -40,7 +40,7 @@ from server.metrics.redaction import redact
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.process.logs import set_up_logs
-from server.process.supervisor import READ_AGAIN, STOP_SIGNALS, RestartInfo, ignore_others, supervise
+from server.process.supervisor import RELOAD_SIGNAL, STOP_SIGNALS, RestartInfo, ignore_others, supervise
 from server.process.tls import Certificates, read_certificates
 from server.settings import Settings
 
@@ -113,7 +113,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             signal.signal(number, self.handle_exit)
-        signal.signal(READ_AGAIN, lambda *_: self._loop.call_soon_threadsafe(self._read_again))
+        signal.signal(RELOAD_SIGNAL, lambda *_: self._loop.call_soon_threadsafe(self._reload))
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals have it
@@ -127,13 +127,13 @@ class Server(uvicorn.Server):
         self._hurry.set()
         self._engine.drain_gate.hurry()
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         """Look at keys and certificates now, and say so: nobody asks for this in vain."""
-        _log.info("reading_again signal=SIGHUP")
+        _log.info("reloading signal=SIGHUP")
         if self._engine.tenancy is not None:
-            self._engine.tenancy.read_again()
+            self._engine.tenancy.reload()
         if self._certificates is not None:
-            self._certificates.read_again()
+            self._certificates.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that more ought to go elsewhere, then admit no more, finish what was accepted, and close the ports.

@@ -16,7 +16,7 @@ class HttpAccess:
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
-        self._access = tenancy.access
+        self._access = tenancy.authenticator
         self.admin_port = settings.admin_port
 
     def authorize(self, request: HttpRequest, level: AccessLevel) -> None:

@@ -113,14 +113,14 @@ class UsageView:
         if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
             raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")
         # Sending what has moved also brings every quota up to now.
-        usages = await tenancy.ledger.usage(chosen, since or "")
+        usages = await tenancy.store_sync.usage(chosen, since or "")
         names = sorted({*(tenancy.tenants if chosen is None else chosen), *(usage.tenant for usage in usages)})
         return UsageReport(since=since, tenants=[_to_usage(tenancy.account(name), usages) for name in names])
 
     async def keys(self) -> KeyList:
         """List the keys that are known, by id; neither key nor hash is shown."""
         tenancy = self._engine.tenancy
-        owners = [] if tenancy is None else tenancy.access.ring.owners
+        owners = [] if tenancy is None else tenancy.authenticator.ring.owners
         keys = [KeyInfo(id=owner.key_id, tenant=owner.tenant, is_admin=owner.is_admin) for owner in owners]
         return KeyList(keys=sorted(keys, key=lambda key: (key.tenant, key.id)))
 

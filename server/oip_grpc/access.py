@@ -17,7 +17,7 @@ class GrpcAccess:
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
-        self._access = tenancy.access
+        self._access = tenancy.authenticator
         self._has_admin_port = settings.admin_port is not None
 
     def authorize(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:

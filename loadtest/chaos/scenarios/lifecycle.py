@@ -84,7 +84,7 @@ async def a_hangup_under_a_supervisor(ground: Ground) -> str:
         worker = served.pid
         async with load_on(served) as load:
             served.process.send_signal(signal.SIGHUP)
-            await asyncio.to_thread(served.wait, "reading_again signal=SIGHUP", MAX_WAIT_S)
+            await asyncio.to_thread(served.wait, "reloading signal=SIGHUP", MAX_WAIT_S)
             await until_answered(served)
         promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
         promise(served.pid == worker, served.pid, "the same process")

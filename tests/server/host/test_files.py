@@ -11,7 +11,7 @@ import pytest
 
 from server.backends.fake import FAMILY
 from server.host import files
-from server.models.repository import Labels, Repository, VersionStatus
+from server.models.repository import CanaryVerdict, Labels, Repository
 from tests.server.models.test_repository import write_family
 from tests.server.surface import make_app, serving
 
@@ -84,29 +84,29 @@ def test_what_does_not_come_back_is_waited_for_once_and_tried_again_when_it_has(
         back.set()
 
     with pytest.raises(TimeoutError, match=r"no answer of the disk in 0\.01 s"):
-        files.within(0.01, "test", hang)
+        files.run_within(0.01, "test", hang)
     num_threads = threading.active_count()
     for _ in range(3):
         with pytest.raises(TimeoutError, match="none yet to an earlier look"):
-            files.within(30, "test", hang)
+            files.run_within(30, "test", hang)
     assert threading.active_count() == num_threads
     gone.set()
     assert back.wait(30)
     while "test" in files._stuck:
         pass
-    assert files.within(30, "test", lambda: 1) == 1
+    assert files.run_within(30, "test", lambda: 1) == 1
 
 
 def test_what_work_raises_is_raised_and_a_system_without_threads_is_an_error_of_the_disk(monkeypatch):
     with pytest.raises(ZeroDivisionError):
-        files.within(30, "test", lambda: 1 / 0)
+        files.run_within(30, "test", lambda: 1 / 0)
 
     def none_left(*_):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", none_left)
     with pytest.raises(OSError, match="the system gives no more threads"):
-        files.within(30, "test", lambda: 1)
+        files.run_within(30, "test", lambda: 1)
 
 
 # --- In the model repository -----------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_a_verdict_is_kept_where_a_fifo_stood(tmp_path):
     write_family(tmp_path)
     make_fifo(tmp_path / FAMILY / "verdict.partial")
     repository = Repository(tmp_path)
-    verdict = VersionStatus.on(repository.get(FAMILY), Labels(), "worse")
+    verdict = CanaryVerdict.on(repository.get(FAMILY), Labels(), "worse")
     repository.keep_verdict(FAMILY, verdict)
     assert Repository(tmp_path).verdict(FAMILY) == verdict
 

@@ -1,4 +1,4 @@
-"""Who is asking, and may they: the same rule for every transport."""
+"""Who calls, and whether they may: one rule for HTTP and for gRPC."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ _BEARER = "bearer "
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a tenant, and whether as an admin; `has_key` is false of those who are let in for where they are."""
+    """Who calls: a tenant, and whether as an admin. `has_key` is false for callers that need no key on this machine."""
 
     tenant: str
     is_admin: bool
     has_key: bool = True
 
 
-class Access:
-    """Turns the key that a caller shows into who they are. `ring` may be replaced at any time."""
+class Authenticator:
+    """Finds the caller that a key belongs to. `ring` may be replaced at any time."""
 
     def __init__(self, ring: KeyRing, *, has_keys: bool, require_auth: bool, is_public: bool) -> None:
         """Without keys everyone is anonymous, and an admin if only this machine can ask."""
@@ -31,9 +31,9 @@ class Access:
         self._anonymous = Caller(ANONYMOUS, is_admin=not (has_keys or is_public), has_key=False)
 
     def identify(self, key: str | None) -> Caller:
-        """Return who shows this key, or no key.
+        """Return the caller with this key, or without one.
 
-        A key that is not known is refused even where none is needed: whoever shows one means to be somebody.
+        A key that is not known is refused even where none is needed: its sender expects to be known.
         Raises: Unauthenticated; its message does not repeat the key.
         """
         if key is None and self._require_auth:

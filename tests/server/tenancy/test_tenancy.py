@@ -96,16 +96,16 @@ async def test_the_last_good_keys_count_for_a_while_then_none_do_and_a_good_file
     assert shown("adatape_tenants_reads_total", {"result": "refused"}) == 1
     clock.now_s += GRACE_S - 1
     await tenancy.refresh()
-    assert tenancy.access.ring.find(ACME).tenant == "acme"
+    assert tenancy.authenticator.ring.find(ACME).tenant == "acme"
     clock.now_s += 1
     await tenancy.refresh()
     await tenancy.refresh()
-    assert tenancy.access.ring.find(ACME) is None
+    assert tenancy.authenticator.ring.find(ACME) is None
     assert caplog.text.count("tenants_refused") == caplog.text.count("tenants_expired") == 1
     clear(path)
     write_tenants(tmp_path)
     await tenancy.refresh()
-    assert tenancy.access.ring.find(ACME).tenant == "acme"
+    assert tenancy.authenticator.ring.find(ACME).tenant == "acme"
     assert shown("adatape_tenants_last_read_ok") == 1
 
 
@@ -126,8 +126,8 @@ async def test_keys_beside_the_file_outlive_it(tmp_path, clock):
     await tenancy.refresh()
     clock.now_s += GRACE_S
     await tenancy.refresh()
-    assert tenancy.access.ring.find(key).tenant == "acme"
-    assert tenancy.access.ring.find(ACME) is None
+    assert tenancy.authenticator.ring.find(key).tenant == "acme"
+    assert tenancy.authenticator.ring.find(ACME) is None
 
 
 async def test_a_withdrawn_key_is_refused_although_the_watch_has_met_every_damage_before(tmp_path):
@@ -138,12 +138,12 @@ async def test_a_withdrawn_key_is_refused_although_the_watch_has_met_every_damag
     for number, make in enumerate(DAMAGES.values(), start=1):
         clear(path)
         make(path)
-        tenancy.read_again()
+        tenancy.reload()
         while refused() < number:  # noqa: ASYNC110 - a thread reads
             await asyncio.sleep(0)
     clear(path)
     path.write_text("[tenants.acme]\n")
-    while tenancy.access.ring.find(ACME) is not None:  # noqa: ASYNC110 - a thread reads
+    while tenancy.authenticator.ring.find(ACME) is not None:  # noqa: ASYNC110 - a thread reads
         await asyncio.sleep(0)
     assert all(not task._task.done() for task in tenancy._tasks)
     await tenancy.stop()
@@ -155,6 +155,6 @@ async def test_a_hangup_reads_a_file_again_that_looks_as_before(tmp_path, tenanc
     text = path.read_text()
     path.write_text(text.replace("[tenants.acme]", "[tenants.zeus]"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    tenancy.read_again()
+    tenancy.reload()
     await tenancy.refresh()
-    assert tenancy.access.ring.find(ACME).tenant == "zeus"
+    assert tenancy.authenticator.ring.find(ACME).tenant == "zeus"

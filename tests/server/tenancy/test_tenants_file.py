@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def test_a_file_with_everything(write):
-    roster, ring = read_tenants_file(
+    tenants_file, ring = read_tenants_file(
         write(f"""
             [tenants.acme]
             keys = ["{KEPT.line}", "{ADMIN.line}"]
@@ -40,11 +40,11 @@ def test_a_file_with_everything(write):
         """),
         None,
     )
-    acme = roster.policy("acme")
+    acme = tenants_file.policy("acme")
     assert (acme.weight, acme.burst, acme.max_tape, acme.min_tape) == (2, 5e9, 8, 2)
     assert (acme.max_priority, acme.max_pending_samples) == (Priority.NORMAL, 64)
-    assert roster.policy("anonymous").burst == 1e7
-    assert roster.policy("whoever").flops_per_s is None
+    assert tenants_file.policy("anonymous").burst == 1e7
+    assert tenants_file.policy("whoever").flops_per_s is None
     assert ring.find(KEY).tenant == "acme"
 
 
@@ -80,8 +80,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_keys_may_come_from_the_environment_alone():
-    roster, ring = read_tenants_file(None, f"acme={KEPT.line}, ops={ADMIN.line},")
-    assert roster.tenants == {}
+    tenants_file, ring = read_tenants_file(None, f"acme={KEPT.line}, ops={ADMIN.line},")
+    assert tenants_file.tenants == {}
     assert {(owner.tenant, owner.is_admin) for owner in ring.owners} == {("acme", False), ("ops", True)}
 
 
