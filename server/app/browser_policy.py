@@ -13,8 +13,8 @@ A browser sets these itself, and no page can have it say otherwise. What is no b
 import re
 from functools import lru_cache
 
-from server.access_settings import is_loopback
 from server.errors import Forbidden
+from server.host.addresses import is_loopback
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest, RawHeaders
 from server.settings import Settings
 

@@ -10,8 +10,8 @@ import orjson
 from server.classify.multipart import Part, split
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
-from server.limit_settings import JsonLimits
 from server.params import PARAMETERS
+from server.settings import JsonLimits
 
 FILE_NAMES = ("file", "files")
 IMAGE_NAMES = ("image", "images")

@@ -20,12 +20,11 @@ from server.engine import Engine
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
 from server.http.exchange import HttpReply, HttpRequest, json_reply
-from server.limit_settings import JsonLimits
 from server.models.manifest import Manifest
 from server.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
-from server.settings import Settings
+from server.settings import JsonLimits, Settings
 
 _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}

@@ -15,7 +15,7 @@ import orjson
 from server.dataplane import MAX_DIMS, InputTensor, Plans, RequestedOutput, TensorSpec
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
-from server.limit_settings import JsonLimits
+from server.settings import JsonLimits
 
 Json = dict[str, Any]
 _REPEATED_BYTES = 2048

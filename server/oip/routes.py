@@ -13,9 +13,8 @@ from server.dataplane import DataPlane
 from server.errors import STATUS, BadRequest, MethodNotAllowed, NotFound
 from server.http.bounded_json import read_json
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest, json_reply
-from server.limit_settings import JsonLimits
 from server.oip.infer import InferHandler
-from server.settings import Settings
+from server.settings import JsonLimits, Settings
 
 Handler = Callable[..., Awaitable[HttpReply]]
 Names = dict[str, str | None]

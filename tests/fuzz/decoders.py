@@ -18,8 +18,8 @@ with atheris.instrument_imports(include=["server", "PIL", "python_multipart"]):
     from server.errors import ServeError
     from server.http.compression import decompress
     from server.images import decode
-    from server.limit_settings import JsonLimits
     from server.oip.infer_body import read_header_length, read_infer_body
+    from server.settings import JsonLimits
 
 from tests.fuzz import shapes
 

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from server.dataplane.tensors import DTYPES, numbers_from_raw
 from server.errors import BadRequest
-from server.limit_settings import JsonLimits
 from server.oip.infer_body import InferBody, read_header_length, read_infer_body
+from server.settings import JsonLimits
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 TENSORS = st.lists(

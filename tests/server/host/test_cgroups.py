@@ -5,8 +5,7 @@ import os
 import pytest
 
 from server.host.cgroups import memory_bytes, num_cpus
-from server.limit_settings import MIB, bodies_share
-from server.settings import Settings
+from server.settings import MIB, Settings, bodies_share
 
 GIB = 1024 * MIB
 V2 = "0::/pods/pod1/server\n"
