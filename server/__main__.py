@@ -40,7 +40,7 @@ from server.metrics.redaction import redact
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.process.logs import set_up_logs
-from server.process.supervisor import READ_AGAIN, STOP_SIGNALS, RestartInfo, ignore_others, supervise
+from server.process.supervisor import RELOAD_SIGNAL, STOP_SIGNALS, RestartInfo, ignore_others, supervise
 from server.process.tls import Certificates, read_certificates
 from server.settings import Settings
 
@@ -74,12 +74,12 @@ class Server(uvicorn.Server):
         self,
         app: App,
         grpc: GrpcServer,
-        doorkeeper: ConnectionLimiter,
+        connection_limiter: ConnectionLimiter,
         settings: Settings,
         certificates: Certificates | None = None,
     ) -> None:
-        super().__init__(_to_config(app, doorkeeper, settings, certificates))
-        self._doorkeeper = doorkeeper
+        super().__init__(_to_config(app, connection_limiter, settings, certificates))
+        self._connection_limiter = connection_limiter
         self._certificates = certificates
         self._engine = app.engine
         self._grpc = grpc
@@ -91,7 +91,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
-        self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
+        self._connection_limiter.watch(cast("set[Protocol]", self.server_state.connections))
         if self._certificates is not None:
             self._certificates.start()
         grpc_address = await self._grpc.start()
@@ -113,7 +113,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             signal.signal(number, self.handle_exit)
-        signal.signal(READ_AGAIN, lambda *_: self._loop.call_soon_threadsafe(self._read_again))
+        signal.signal(RELOAD_SIGNAL, lambda *_: self._loop.call_soon_threadsafe(self._reload))
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals have it
@@ -125,15 +125,15 @@ class Server(uvicorn.Server):
 
     def _hurry_up(self) -> None:
         self._hurry.set()
-        self._engine.doors.hurry()
+        self._engine.drain_gate.hurry()
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         """Look at keys and certificates now, and say so: nobody asks for this in vain."""
-        _log.info("reading_again signal=SIGHUP")
+        _log.info("reloading signal=SIGHUP")
         if self._engine.tenancy is not None:
-            self._engine.tenancy.read_again()
+            self._engine.tenancy.reload()
         if self._certificates is not None:
-            self._certificates.read_again()
+            self._certificates.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that more ought to go elsewhere, then admit no more, finish what was accepted, and close the ports.
@@ -141,13 +141,13 @@ class Server(uvicorn.Server):
         Both ports answer until then: who asks how it goes is told, and who wants more is refused.
         """
         self._engine.leave()
-        self._doorkeeper.drain()
+        self._connection_limiter.drain()
         await _at_most(self._hurry.wait(), self._drain_delay_s)
         self._engine.close()
         self._grpc.close()
         await self.lifespan.shutdown()
         await asyncio.gather(self._grpc.stop(LAST_WORDS_S), self._close(sockets or []))
-        await self._doorkeeper.stop()
+        await self._connection_limiter.stop()
         if self._certificates is not None:
             await self._certificates.stop()
         _end_by(LAST_WORDS_S)
@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
         connections = cast("set[Protocol]", self.server_state.connections)
         for connection in list(connections):
             if connection.stage is ConnectionStage.BODY:  # it came late, and has not said all of it
-                connection.end(self._engine.doors.late())
+                connection.end(self._engine.drain_gate.late())
             else:
                 connection.shutdown()
         end_s = time.monotonic() + LAST_WORDS_S
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     serve(None)
 
 
-def _serve(settings: Settings, make_policy: MakePolicy, succession: RestartInfo | None) -> None:
+def _serve(settings: Settings, make_policy: MakePolicy, restart_info: RestartInfo | None) -> None:
     _allow_open_files()
     listeners = _bind(settings)
     metrics = Metrics(settings.slo_s)
@@ -218,11 +218,12 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: RestartInfo 
     engine = _build(settings, metrics, make_policy)
     limits = (memory_bytes(), num_cpus(), settings.max_bodies_bytes, settings.num_threads)
     _log.info("limits memory_bytes=%d cpus=%d bodies_bytes=%.0f threads=%d", *limits)
-    app = create_app(settings, engine, metrics, succession)
+    app = create_app(settings, engine, metrics, restart_info)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
-    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), ConnectionLimiter(settings, metrics)
-    Server(app, grpc, doorkeeper, settings, certificates).run(sockets=listeners)
+    grpc = GrpcServer(app.plane, metrics, settings, certificates)
+    connection_limiter = ConnectionLimiter(settings, metrics)
+    Server(app, grpc, connection_limiter, settings, certificates).run(sockets=listeners)
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
@@ -302,12 +303,12 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
 
 
 def _to_config(
-    app: App, doorkeeper: ConnectionLimiter, settings: Settings, certificates: Certificates | None
+    app: App, connection_limiter: ConnectionLimiter, settings: Settings, certificates: Certificates | None
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(Protocol, doorkeeper=doorkeeper, arrivals=Arrivals()),  # type: ignore[arg-type]  # it is called as a class is
+        http=partial(Protocol, connection_limiter=connection_limiter, arrivals=Arrivals()),  # type: ignore[arg-type]  # it is called as a class is
         ws="none",
         interface="asgi3",
         lifespan="on",

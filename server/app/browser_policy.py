@@ -13,8 +13,8 @@ A browser sets these itself, and no page can have it say otherwise. What is no b
 import re
 from functools import lru_cache
 
-from server.access_settings import is_loopback
 from server.errors import Forbidden
+from server.host.addresses import is_loopback
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest, RawHeaders
 from server.settings import Settings
 
@@ -48,7 +48,7 @@ class BrowserPolicy:
         self._is_ours = lru_cache(maxsize=256)(self._judge)
         self._origins = frozenset(settings.cors_origin)
 
-    def check(self, call: HttpRequest, door: AccessLevel) -> None:
+    def check(self, request: HttpRequest, level: AccessLevel) -> None:
         """Return if a call that shows no key may pass a door, as far as its browser is concerned.
 
         Links from anywhere may lead to what is open to everyone, but under our name only, for then no page can read it.
@@ -56,19 +56,19 @@ class BrowserPolicy:
         """
         if not self._is_judged:
             return
-        host = call.header(b"host")
+        host = request.header(b"host")
         if host is not None and (len(host) > _LONGEST_HOST or not self._is_ours(host)):
             raise Forbidden("Host", host, "localhost, a loopback address, or one of allowed_host")
-        if door is not AccessLevel.OPEN:
-            self._check_page(call, host or "")
+        if level is not AccessLevel.OPEN:
+            self._check_page(request, host or "")
 
-    def preflight(self, call: HttpRequest) -> HttpReply | None:
+    def preflight(self, request: HttpRequest) -> HttpReply | None:
         """Return the answer to a browser that asks whether a listed page may call; None for any other call."""
-        if call.scope["method"] != "OPTIONS" or call.header(b"access-control-request-method") is None:
+        if request.scope["method"] != "OPTIONS" or request.header(b"access-control-request-method") is None:
             return None
-        if not self._is_listed(call):
+        if not self._is_listed(request):
             return None
-        asked = call.header(b"access-control-request-headers") or ""
+        asked = request.header(b"access-control-request-headers") or ""
         return HttpReply(
             b"",
             content_type="text/plain",
@@ -80,23 +80,23 @@ class BrowserPolicy:
             ),
         )
 
-    def headers(self, call: HttpRequest) -> RawHeaders:
+    def headers(self, request: HttpRequest) -> RawHeaders:
         """Return what every answer says of the pages that may read it; nothing where no page is listed."""
         if not self._origins:
             return []
-        told = [(b"vary", b"Origin")]
-        if self._is_listed(call):
-            origin = call.values(b"origin")[0].encode("latin-1")
-            told += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED.encode())]
-        return told
+        headers = [(b"vary", b"Origin")]
+        if self._is_listed(request):
+            origin = request.values(b"origin")[0].encode("latin-1")
+            headers += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED.encode())]
+        return headers
 
-    def _check_page(self, call: HttpRequest, host: str) -> None:
+    def _check_page(self, request: HttpRequest, host: str) -> None:
         """Raise Forbidden for a call that a page of somebody else makes."""
-        if self._is_listed(call):
+        if self._is_listed(request):
             return
-        origins, sites = call.values(b"origin"), call.values(b"sec-fetch-site")
-        pages = origins or ([] if sites else call.values(b"referer"))
-        scheme = call.scope.get("scheme", "http")
+        origins, sites = request.values(b"origin"), request.values(b"sec-fetch-site")
+        pages = origins or ([] if sites else request.values(b"referer"))
+        scheme = request.scope.get("scheme", "http")
         foreign = [page for page in pages if not self._is_own(page, host, scheme)] + [s for s in sites if s not in _OWN]
         if foreign:
             raise Forbidden("a web page's call", foreign[0], "one of this server's own pages, or of cors_origin")
@@ -118,8 +118,8 @@ class BrowserPolicy:
         name = _name_of(host)
         return name in self._hosts or f"{name}{''.join(_PORT.findall(host))}" in self._hosts
 
-    def _is_listed(self, call: HttpRequest) -> bool:
-        origins = call.values(b"origin")
+    def _is_listed(self, request: HttpRequest) -> bool:
+        origins = request.values(b"origin")
         return len(origins) == 1 and origins[0].lower() in self._origins
 
 

@@ -103,24 +103,24 @@ class UsageView:
         ] = None,
     ) -> UsageReport:
         """Show what a tenant has had: exactly the sums of its receipts. Empty where callers are not told apart."""
-        tenancy, access, call = self._engine.tenancy, self._access, request.scope["call"]
+        tenancy, access, http_request = self._engine.tenancy, self._access, request.scope["http_request"]
         if tenancy is None or access is None:
             return UsageReport(since=since, tenants=[])
-        caller = call.caller
+        caller = http_request.caller
         if tenant not in {None, caller.tenant}:
-            access.check_admin(call, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
+            access.check_admin(http_request, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
         chosen = None if tenant == EVERYONE else [tenant or caller.tenant]
         if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
             raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")
         # Sending what has moved also brings every quota up to now.
-        usages = await tenancy.ledger.usage(chosen, since or "")
+        usages = await tenancy.store_sync.usage(chosen, since or "")
         names = sorted({*(tenancy.tenants if chosen is None else chosen), *(usage.tenant for usage in usages)})
         return UsageReport(since=since, tenants=[_to_usage(tenancy.account(name), usages) for name in names])
 
     async def keys(self) -> KeyList:
         """List the keys that are known, by id; neither key nor hash is shown."""
         tenancy = self._engine.tenancy
-        owners = [] if tenancy is None else tenancy.access.ring.owners
+        owners = [] if tenancy is None else tenancy.authenticator.ring.owners
         keys = [KeyInfo(id=owner.key_id, tenant=owner.tenant, is_admin=owner.is_admin) for owner in owners]
         return KeyList(keys=sorted(keys, key=lambda key: (key.tenant, key.id)))
 

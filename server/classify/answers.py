@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from server.dataplane.outputs import softmax
 from server.images import Box, Placement
 from server.models.manifest import Manifest
 from server.records import Floats, InferAnswer, Receipt, Sample
@@ -32,13 +32,6 @@ def _to_result(sample: Sample, manifest: Manifest, file: str | None, placement: 
     if sample.picks_NK is not None and sample.pick_weights_NK is not None:
         result["explanation"] = _to_explanation(sample, manifest, placement)
     return result
-
-
-def softmax(logits_C: Floats) -> NDArray[np.float64]:
-    """Return probabilities that sum to 1, whatever the size of the logits."""
-    exponentials_C = np.exp(logits_C.astype(np.float64) - logits_C.max())
-    probabilities_C: NDArray[np.float64] = exponentials_C / exponentials_C.sum()
-    return probabilities_C
 
 
 def top_predictions(logits_C: Floats, labels: Sequence[str], top_k: int) -> list[Json]:

@@ -2,42 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from server.dataplane.tensors import Buffer, Tensor
+from server.dataplane.signature import InputLayout, TensorSpec
+from server.dataplane.tensors import InputTensor, OutputTensor, RequestedOutput
+from server.engine.families import Family
 from server.records import Ask
-
-if TYPE_CHECKING:
-    from server.dataplane.signature import Layout, TensorSpec
-    from server.engine.families import Family
-
-
-Plans = WeakKeyDictionary["Family", "Plan"]
-"""What was worked out about a call from all but its tensors' bytes, by family."""
-
-
-MAX_DIMS = 8
-"""Of a tensor, whatever its model."""
-
-
-@dataclass(slots=True)  # not frozen, as a receipt is not
-class Input:
-    """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-    raw: Buffer | None = None
-    values: Sequence[Any] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output that the caller wants; with `num_classes` above 0 as strings of its best classes."""
-
-    name: str
-    num_classes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -45,9 +16,13 @@ class Plan:
     """A call, judged by all but its tensors' bytes: what it asks, where its inputs lie and which outputs it wants."""
 
     ask: Ask
-    layout: "Layout"
-    chosen: Sequence[tuple["TensorSpec", int]]
+    layout: InputLayout
+    chosen: Sequence[tuple[TensorSpec, int]]
     labels: Sequence[str]
+
+
+Plans = WeakKeyDictionary[Family, Plan]
+"""What was worked out about a request from all but its tensors' bytes, by family."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
@@ -59,11 +34,11 @@ class OipRequest:
 
     model: str
     version: str | None
-    inputs: Sequence[Input]
+    inputs: Sequence[InputTensor]
     request_id: str
     arrival_s: float
     protocol: str
-    outputs: Sequence[Output] = ()
+    outputs: Sequence[RequestedOutput] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Budget parameters that came beside the message, in headers; the message's own win."""
@@ -79,5 +54,5 @@ class OipResponse:
 
     model: str
     version: str
-    outputs: list[Tensor]
+    outputs: list[OutputTensor]
     parameters: dict[str, str | int | float]

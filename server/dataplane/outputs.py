@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from server.dataplane.messages import OipResponse
 from server.dataplane.signature import TensorSpec
-from server.dataplane.tensors import BYTES, Tensor
+from server.dataplane.tensors import BYTES, OutputTensor
 from server.records import Floats, InferAnswer, Sample
 
 _MS = 1000.0
 Samples = Sequence[Sample]
 
 
-def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]) -> OipResponse:
+def to_oip_response(
+    answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]
+) -> OipResponse:
     """Return the outputs chosen, and the receipt."""
-    outputs = [_to_tensor(answer.samples, port, num_classes, labels) for port, num_classes in chosen]
+    outputs = [_to_tensor(answer.samples, spec, num_classes, labels) for spec, num_classes in chosen]
     return OipResponse(answer.model, answer.version, outputs, to_parameters(answer.samples))
 
 
@@ -56,12 +58,12 @@ def to_parameters(samples: Samples) -> dict[str, str | int | float]:
     return parameters
 
 
-def _to_tensor(samples: Samples, port: TensorSpec, num_classes: int, labels: Sequence[str]) -> Tensor:
-    values = _VALUES[port.name](samples)
+def _to_tensor(samples: Samples, spec: TensorSpec, num_classes: int, labels: Sequence[str]) -> OutputTensor:
+    values = _VALUES[spec.name](samples)
     if num_classes == 0:
-        return Tensor(port.name, port.datatype, values.shape, values)
+        return OutputTensor(spec.name, spec.datatype, values.shape, values)
     top = [text for scores_C in values for text in classify(scores_C, num_classes, labels)]
-    return Tensor(port.name, BYTES, (len(samples), len(top) // len(samples)), top)
+    return OutputTensor(spec.name, BYTES, (len(samples), len(top) // len(samples)), top)
 
 
 def classify(scores_C: NDArray[Any], num_classes: int, labels: Sequence[str]) -> list[bytes]:
@@ -76,11 +78,11 @@ def _logits(samples: Samples) -> Floats:
     return np.stack([sample.logits_C for sample in samples])
 
 
-def _probabilities(samples: Samples) -> Floats:
-    logits_BC = _logits(samples)
-    exponentials_BC = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    probabilities_BC: Floats = exponentials_BC / exponentials_BC.sum(axis=1, keepdims=True)
-    return probabilities_BC
+def softmax(logits: Floats) -> NDArray[np.float64]:
+    """Return probabilities that sum to 1 along the last axis, whatever the size of the logits."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def _column(values: list[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
@@ -89,7 +91,7 @@ def _column(values: list[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
 
 _VALUES: dict[str, Callable[[Samples], NDArray[Any]]] = {
     "logits": _logits,
-    "probabilities": _probabilities,
+    "probabilities": lambda samples: softmax(_logits(samples)).astype(np.float32),
     "tape_length": lambda samples: _column([each.receipt.tape_length for each in samples], np.int32),
     # 0 where nothing was read: a reading always wants at least one token.
     "tape_length_wanted": lambda samples: _column([each.receipt.tape_length_wanted or 0 for each in samples], np.int32),

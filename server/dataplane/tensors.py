@@ -26,10 +26,31 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The numeric datatypes that models here take or give."""
 _LENGTH = struct.Struct("<I")
+MAX_DIMS = 8
+"""Of a tensor, whatever its model."""
+
+
+@dataclass(slots=True)  # not frozen, as a receipt is not
+class InputTensor:
+    """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    raw: Buffer | None = None
+    values: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class RequestedOutput:
+    """One output that the caller wants; with `num_classes` above 0 as strings of its best classes."""
+
+    name: str
+    num_classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
     """One output: an array of a numeric datatype, or the strings of a BYTES tensor, row-major."""
 
     name: str

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from server.errors import BadRequest, PayloadTooLarge
-from server.limit_settings import JsonLimits
+from server.settings import JsonLimits
 
 STRUCTURE_WEIGHT = 8
 """What a list, an object or a key costs to parse, in values; measured as 8 to 15 times as much as a number."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
-from server.http.bodies import UNCOUNTED_BYTES, Bodies
+from server.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 
 if TYPE_CHECKING:
     from server.tenancy import Caller
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = list[tuple[bytes, bytes]]
-Admit = Callable[["HttpRequest", "AccessLevel"], None]
+Authorize = Callable[["HttpRequest", "AccessLevel"], None]
 """Returns if a call may pass a door, and raises why not."""
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "a
 
 ARRIVAL = "adatape.arrival_s"
 """Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
-DEPARTURE = "adatape.departure"
+CLIENT_DISCONNECT = "adatape.client_disconnect"
 """Where the scope of a call holds the `ClientDisconnect` of its connection, if what carries the call provides one."""
 
 
@@ -61,7 +61,7 @@ class ClientDisconnect:
         else:
             self._watchers.add(act)
 
-    def forget(self, act: Callable[[], object]) -> None:
+    def unwatch(self, act: Callable[[], object]) -> None:
         """Have it not done any more."""
         self._watchers.discard(act)
 
@@ -73,7 +73,7 @@ class ClientDisconnect:
             act()
 
 
-class _WatchedDisconnect(ClientDisconnect):
+class _AsgiDisconnect(ClientDisconnect):
     """A departure that ASGI's own message tells of: a task waits for it, as long as anybody watches."""
 
     __slots__ = ("_task",)
@@ -82,8 +82,8 @@ class _WatchedDisconnect(ClientDisconnect):
         super().__init__()
         self._task = asyncio.ensure_future(self._wait(receive))
 
-    def forget(self, act: Callable[[], object]) -> None:
-        super().forget(act)
+    def unwatch(self, act: Callable[[], object]) -> None:
+        super().unwatch(act)
         self._task.cancel()
 
     async def _wait(self, receive: Receive) -> None:
@@ -99,8 +99,8 @@ class HttpRequest:
     """
 
     __slots__ = (
-        "_admit",
-        "_bodies",
+        "_authorize",
+        "_body_memory",
         "_headers",
         "_held_bytes",
         "_receive",
@@ -119,11 +119,11 @@ class HttpRequest:
         *,
         request_id: str,
         arrival_s: float,
-        bodies: Bodies,
-        admit: Admit | None = None,
+        body_memory: BodyMemory,
+        authorize: Authorize | None = None,
     ) -> None:
         """Take a call whose caller `admit` judges at each door; without it all are open."""
-        self._admit = admit
+        self._authorize = authorize
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -134,7 +134,7 @@ class HttpRequest:
         self.is_body_asked = False
         """Set once the client is asked to send its body, if it waits to be."""
         self._receive = receive
-        self._bodies = bodies
+        self._body_memory = body_memory
         self._held_bytes = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
@@ -143,13 +143,13 @@ class HttpRequest:
         raw: bytes = self.scope["query_string"]
         return raw.decode("latin-1")
 
-    def enter(self, door: AccessLevel) -> None:
+    def authorize(self, level: AccessLevel) -> None:
         """Pass the door of what was found for this call, before anything of it is told or done.
 
         Raises: Unauthenticated; Forbidden.
         """
-        if self._admit is not None:
-            self._admit(self, door)
+        if self._authorize is not None:
+            self._authorize(self, level)
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value by its lower-case name; the last one where it came twice."""
@@ -182,10 +182,10 @@ class HttpRequest:
                 raise Cancelled("the client left before the end of its body")
             chunk: bytes = message.get("body", b"")
             num_bytes += len(chunk)
-            if num_bytes > self._bodies.max_body_bytes:
-                raise self._too_large(f"more than {self._bodies.max_body_bytes} bytes")
+            if num_bytes > self._body_memory.max_body_bytes:
+                raise self._too_large(f"more than {self._body_memory.max_body_bytes} bytes")
             if num_bytes > UNCOUNTED_BYTES:
-                self._held_bytes = self._bodies.grow(self._held_bytes, num_bytes)
+                self._held_bytes = self._body_memory.grow(self._held_bytes, num_bytes)
             if not message.get("more_body", False):
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
@@ -193,12 +193,12 @@ class HttpRequest:
     def release(self) -> None:
         """Count the body as gone. Once it is answered."""
         if self._held_bytes:
-            self._bodies.release(self._held_bytes)
+            self._body_memory.release(self._held_bytes)
             self._held_bytes = 0
 
-    def departure(self) -> "ClientDisconnect":
+    def client_disconnect(self) -> "ClientDisconnect":
         """Return what tells of the client's departure. Only for use after `body`, once."""
-        return self.scope.get(DEPARTURE) or _WatchedDisconnect(self._receive)
+        return self.scope.get(CLIENT_DISCONNECT) or _AsgiDisconnect(self._receive)
 
     def _check_announced(self) -> None:
         announced = self.header(b"content-length")
@@ -207,11 +207,13 @@ class HttpRequest:
         announced = announced.strip(" \t")
         if not (announced.isascii() and announced.isdigit()):
             raise BadRequest("Content-Length", announced, "a number of bytes")
-        if int(announced) > self._bodies.max_body_bytes:
+        if int(announced) > self._body_memory.max_body_bytes:
             raise self._too_large(f"{announced} bytes")
 
     def _too_large(self, got: str) -> PayloadTooLarge:
-        return PayloadTooLarge("the request body is too large", got, f"at most {self._bodies.max_body_bytes} bytes")
+        return PayloadTooLarge(
+            "the request body is too large", got, f"at most {self._body_memory.max_body_bytes} bytes"
+        )
 
 
 def new_request_id() -> str:
@@ -246,21 +248,21 @@ async def send_reply(send: Send, reply: HttpReply, more: RawHeaders) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def while_connected(call: HttpRequest, answering: Awaitable[T]) -> T:
+async def while_connected(request: HttpRequest, answering: Awaitable[T]) -> T:
     """Return what comes of an awaitable, or cancel it as soon as the client leaves.
 
     Raises: Cancelled if the client left; else what the awaitable raises.
     """
     task = asyncio.current_task()
     assert task is not None, "A surface runs in a task. This is a bug."
-    departure = call.departure()
-    departure.watch(task.cancel)
+    client_disconnect = request.client_disconnect()
+    client_disconnect.watch(task.cancel)
     try:
         return await answering
     except asyncio.CancelledError:
-        if not departure.has_happened:
+        if not client_disconnect.has_happened:
             raise
         task.uncancel()
         raise Cancelled("the client left before its answer") from None
     finally:
-        departure.forget(task.cancel)
+        client_disconnect.unwatch(task.cancel)

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
 from server.http.arrivals import Arrivals
 from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
-from server.http.exchange import ARRIVAL, DEPARTURE, ClientDisconnect
+from server.http.exchange import ARRIVAL, CLIENT_DISCONNECT, ClientDisconnect
 from server.http.request_head import check_head
 
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -37,7 +37,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with JSON for requests it cannot parse, and answers for callers that have half closed."""
 
     _look: asyncio.TimerHandle | None = None
-    _departure: ClientDisconnect
+    _client_disconnect: ClientDisconnect
     """Tells the calls of this connection, so that none needs a task that waits for it."""
     _is_head_open = False
     _num_head_bytes = 0
@@ -48,10 +48,12 @@ class Protocol(HttpToolsProtocol):
     _answering: RequestResponseCycle | None = None
     _refusal: ServeError | None = None
 
-    def __init__(self, *arguments: Any, doorkeeper: ConnectionLimiter, arrivals: Arrivals, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, connection_limiter: ConnectionLimiter, arrivals: Arrivals, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._arrivals = arrivals
-        self._doorkeeper = doorkeeper
+        self._connection_limiter = connection_limiter
         self._client = ""
         self.since_s = self.loop.time()
 
@@ -83,9 +85,9 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._departure = ClientDisconnect()
+        self._client_disconnect = ClientDisconnect()
         self._client = self.client[0] if self.client else ""
-        refusal = self._doorkeeper.arrived(self._client)
+        refusal = self._connection_limiter.arrived(self._client)
         if refusal is not None:
             self._refuse(refusal)
 
@@ -93,7 +95,7 @@ class Protocol(HttpToolsProtocol):
         """Feed the parser, by pieces no larger than a head may be: what it holds back of one is counted in pieces."""
         self._unset_keepalive_if_required()
         self._num_chunks = 0
-        piece_bytes = self._doorkeeper.max_header_bytes
+        piece_bytes = self._connection_limiter.max_header_bytes
         view = data if len(data) <= piece_bytes else memoryview(data)
         for start in range(0, len(data), piece_bytes):
             if self.transport.is_closing():
@@ -109,12 +111,12 @@ class Protocol(HttpToolsProtocol):
             self._refuse(refusal or BadRequest("Invalid HTTP request received", None, "HTTP/1.1"))
         except httptools.HttpParserUpgrade:
             return  # it is answered as if it had not asked, and then the connection is closed
-        if self._num_held_bytes > self._doorkeeper.max_header_bytes and not self.transport.is_closing():
+        if self._num_held_bytes > self._connection_limiter.max_header_bytes and not self.transport.is_closing():
             self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
+        self.scope[CLIENT_DISCONNECT] = self._client_disconnect  # type: ignore[literal-required]
         self._is_head_open, self._num_head_bytes, self._num_held_bytes = True, 0, 0
         if self.stage is ConnectionStage.HEAD:
             self.since_s = self.loop.time()
@@ -144,7 +146,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._is_head_open = False
         self.since_s = self.loop.time()
-        if self._doorkeeper.is_draining or is_upgrade:
+        if self._connection_limiter.is_draining or is_upgrade:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -195,9 +197,9 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._look is not None:
             self._look.cancel()
-        self._doorkeeper.left(self._client)
+        self._connection_limiter.left(self._client)
         super().connection_lost(exc)
-        self._departure.happen()
+        self._client_disconnect.happen()
 
     def _look_later(self, delay_s: float) -> None:
         self._look = self.loop.call_later(delay_s, self._look_for_reset, delay_s)
@@ -215,18 +217,18 @@ class Protocol(HttpToolsProtocol):
         """Add to the head's size, and stop the parser once it is too large."""
         self._num_held_bytes = 0
         self._num_head_bytes += num_bytes
-        if self._num_head_bytes > self._doorkeeper.max_header_bytes:
+        if self._num_head_bytes > self._connection_limiter.max_header_bytes:
             self._refusal = self._head_too_large()
             raise self._refusal
 
     def _head_too_large(self) -> HeadTooLarge:
-        limit = self._doorkeeper.max_header_bytes
+        limit = self._connection_limiter.max_header_bytes
         return HeadTooLarge("the request line and headers", f"more than {limit} bytes", f"at most {limit} bytes")
 
     def _refuse(self, error: ServeError) -> None:
         """Answer for the request that cannot be, unless that would fall into another answer, and hang up."""
         if isinstance(error, HeadTooLarge):
-            self._doorkeeper.ended(error.reason)
+            self._connection_limiter.ended(error.reason)
         answering = self._answering
         if answering is not None and answering.response_started and not answering.response_complete:
             self.transport.close()

@@ -5,6 +5,6 @@ decoder needs; `orientation` which way up it is; `decode` makes the model's pixe
 """
 
 from server.images.decode import Box, Picture, Placement, decode
-from server.images.decoders import Decoders
+from server.images.decode_pool import DecodePool
 
-__all__ = ["Box", "Decoders", "Picture", "Placement", "decode"]
+__all__ = ["Box", "DecodePool", "Picture", "Placement", "decode"]

@@ -18,10 +18,9 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from PIL.ImageFile import ImageFile
 
 from server.errors import BadRequest, NotAnImage
-from server.images.decode_limit import DecodeLimit, Feed
 from server.images.files import EncodedImage, kind_of, read_bmp, read_webp
 from server.images.jpeg import read_jpeg
-from server.images.limits import PixelBudget, check_size
+from server.images.limits import DecodeLimit, LimitedFile, PixelBudget, check_size
 from server.images.orientation import read_orientation
 from server.images.png import read_png
 from server.models.manifest import Preprocessing
@@ -56,8 +55,8 @@ _DECODE_ERRORS = (
 )  # fmt: skip
 
 # What is uploaded by mistake, by how it begins; the short text is often a name whose "@" was forgotten.
-_STRANGERS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"<!DOCTYPE": "HTML", b"<html": "HTML", b"PK\3\4": "ZIP"}
-_STRANGERS |= {b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_OTHER_KINDS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"<!DOCTYPE": "HTML", b"<html": "HTML"}
+_OTHER_KINDS |= {b"PK\3\4": "ZIP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _ISO_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 _HEAD_BYTES = 12
 _SHORT_BYTES = 80
@@ -121,7 +120,7 @@ def decode(
     *,
     max_pixels: int,
     budget: PixelBudget | None = None,
-    leash: DecodeLimit | None = None,
+    limit: DecodeLimit | None = None,
 ) -> Picture:
     """Decode one uploaded image into the pixels that a model reads.
 
@@ -131,35 +130,36 @@ def decode(
     """
     if not data:
         raise BadRequest("the image is empty", "0 bytes", EXPECTED)
-    with leash or DecodeLimit() as held:
-        source = _read(data, max_pixels, held)
-        image = _open(source, held)
+    limit = limit or DecodeLimit()
+    with limit:
+        source = _read(data, max_pixels, limit)
+        image = _open(source, limit)
         check_size(image.width, image.height, max_pixels)
         if budget is not None:
             budget.spend(image.width * image.height)
         try:
-            return _fit(image, source, target, held)
+            return _fit(image, source, target, limit)
         except _DECODE_ERRORS as error:
             raise NotAnImage(f"the {source.kind} image is broken", _first_line(error), "a complete file") from error
 
 
-def _read(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def _read(data: bytes, max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     kind = kind_of(data)
     if kind is None:
         raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED)
-    return _READERS[kind](data, max_pixels, leash)
+    return _READERS[kind](data, max_pixels, limit)
 
 
-def _open(source: EncodedImage, leash: DecodeLimit) -> ImageFile:
-    feed = Feed(source.content, leash, source.stops) if source.is_held else BytesIO(source.content)
+def _open(source: EncodedImage, limit: DecodeLimit) -> ImageFile:
+    file = LimitedFile(source.content, limit, source.stops) if source.is_limited else BytesIO(source.content)
     try:
-        return _PLUGINS[source.kind](feed)
+        return _PLUGINS[source.kind](file)
     except _DECODE_ERRORS as error:
         got = f"a broken {source.kind} image: {_first_line(error)}"
         raise NotAnImage("the bytes are no image we can read", got, EXPECTED) from error
 
 
-def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, leash: DecodeLimit) -> Picture:
+def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, limit: DecodeLimit) -> Picture:
     """Read the pixels, bring them to the model's size and turn them upright, in this order.
 
     They are read once: Pillow forgets that an image is broken as soon as it has said so.
@@ -167,7 +167,7 @@ def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, leash: D
     stored = image.size
     _draft(image, max(target.width, target.height))
     image.load()
-    source.check_whole(image, leash)
+    source.check_whole(image, limit)
     orientation = read_orientation(source.exif, source.xmp, image.info)
     is_sideways = orientation in _SIDEWAYS
     size = _turned((target.width, target.height), is_sideways)
@@ -251,7 +251,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
 
 def _describe(data: bytes) -> str:
     """Say what came instead of an image, in words that help whoever sent it by mistake."""
-    kind = next((kind for start, kind in _STRANGERS.items() if data[:_HEAD_BYTES].startswith(start)), None)
+    kind = next((kind for start, kind in _OTHER_KINDS.items() if data[:_HEAD_BYTES].startswith(start)), None)
     kind = kind or _ISO_BRANDS.get(data[8:12] if data[4:8] == b"ftyp" else b"")
     if kind is not None:
         return kind

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from server.images.decode_limit import DecodeLimit
-from server.images.limits import check_size
+from server.images.limits import DecodeLimit, check_size
 
 WEBP_MAX_PIXELS = 4096 * 3072
 """Pillow copies a WebP image's pixels while it keeps the interpreter, and so everyone else, waiting."""
@@ -28,7 +27,7 @@ _RUNS = (1, 2)
 _OLD_HEADER_BYTES = 12
 
 
-def _is_whole(_image: Image, _leash: DecodeLimit) -> None:
+def _is_whole(_image: Image, _limit: DecodeLimit) -> None:
     """Trust a decoder that refuses whatever lacks pixels."""
 
 
@@ -44,7 +43,7 @@ class EncodedImage:
     exif: bytes | None = None
     xmp: bytes | None = None
     stops: Sequence[int] = ()
-    is_held: bool = True
+    is_limited: bool = True
     """Say whether decoding is long enough for a leash."""
     check_whole: Callable[[Image, DecodeLimit], None] = _is_whole
     """Raises NotAnImage where the decoder gave fewer pixels than there should be, and did not say so."""
@@ -75,14 +74,14 @@ def pixels_of(data: bytes) -> int | None:
     return None
 
 
-def read_bmp(data: bytes, max_pixels: int, _leash: DecodeLimit) -> EncodedImage:
+def read_bmp(data: bytes, max_pixels: int, _limit: DecodeLimit) -> EncodedImage:
     """Return a BMP file as it is.
 
     Raises: NotAnImage, PayloadTooLarge for run-length coding of very many pixels.
     """
     if _has_runs(data):
         check_size(*_bmp_size(data), min(max_pixels, _RUNS_MAX_PIXELS))
-    return EncodedImage("BMP", data, is_held=False)
+    return EncodedImage("BMP", data, is_limited=False)
 
 
 def _has_runs(data: bytes) -> bool:
@@ -96,7 +95,7 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[18:22], "little"), abs(int.from_bytes(data[22:26], "little", signed=True))
 
 
-def read_webp(data: bytes, max_pixels: int, _leash: DecodeLimit) -> EncodedImage:
+def read_webp(data: bytes, max_pixels: int, _limit: DecodeLimit) -> EncodedImage:
     """Return a WebP file as it is, once its size is known: its decoder takes memory for the canvas at once.
 
     Raises: NotAnImage, PayloadTooLarge.

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from server.errors import NotAnImage, PayloadTooLarge, ServeError
-from server.images.decode_limit import DecodeLimit
 from server.images.files import EncodedImage
-from server.images.limits import check_passes, check_scans
+from server.images.limits import DecodeLimit, check_passes, check_scans
 
 KIND = "JPEG"
 MAX_SEGMENTS = 16_384
@@ -30,7 +29,7 @@ _FRAME_BYTES, _COMPONENT_BYTES = 6, 3
 _MAX_COMPONENTS = 4
 
 
-def read_jpeg(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def read_jpeg(data: bytes, max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     """Return the picture of a JPEG file.
 
     Raises: NotAnImage if it is broken; PayloadTooLarge if it passes over its pixels again and again.
@@ -38,7 +37,7 @@ def read_jpeg(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     view, pieces, stops, at = memoryview(data), [memoryview(data)[:2]], list[int](), 2
     exif = xmp = None
     frame, num_scans, num_samples = b"", 0, 0
-    for code, start, end in _segments(data, leash):
+    for code, start, end in _segments(data, limit):
         if code in _IGNORED:
             if code == _APP1 and exif is None and data.startswith(_EXIF, start + 4):
                 exif = data[start + 4 : end]
@@ -71,14 +70,14 @@ def jpeg_pixels(data: bytes) -> int | None:
     return None
 
 
-def _segments(data: bytes, leash: DecodeLimit) -> Iterator[tuple[int, int, int]]:
+def _segments(data: bytes, limit: DecodeLimit) -> Iterator[tuple[int, int, int]]:
     """Give each segment's code, and from where to where it goes: its marker and length included, a scan with its data.
 
     A file without an end of picture just ends: the decoder knows whether all pixels were there.
     """
     end = 2
     for _ in range(MAX_SEGMENTS):
-        leash.check()
+        limit.check()
         start = _next_marker(data, end)
         if start == len(data):
             return

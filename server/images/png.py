@@ -14,8 +14,8 @@ import numpy as np
 from PIL.Image import Image
 
 from server.errors import NotAnImage, PayloadTooLarge
-from server.images.decode_limit import DecodeLimit
 from server.images.files import EncodedImage
+from server.images.limits import DecodeLimit
 
 KIND = "PNG"
 MAX_CHUNKS = 1 << 16
@@ -32,7 +32,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 _PIECE_BYTES = 1 << 20
 
 
-def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def read_png(data: bytes, _max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     """Return the first picture of a PNG file.
 
     Raises: NotAnImage if it says twice what it is; PayloadTooLarge for a file of very many pieces.
@@ -40,7 +40,7 @@ def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     view = memoryview(data)
     head, picture, tail = [view[:_START]], list[memoryview](), list[memoryview]()
     exif, header = None, b""
-    for name, start, end in _chunks(data, leash):
+    for name, start, end in _chunks(data, limit):
         if name == b"IDAT":
             picture.append(view[start + 8 : end - 4])
         elif name == b"eXIf":
@@ -57,14 +57,14 @@ def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     return EncodedImage(KIND, content, exif=exif, check_whole=partial(_check_whole, header, joined))
 
 
-def _chunks(data: bytes, leash: DecodeLimit) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: bytes, limit: DecodeLimit) -> Iterator[tuple[bytes, int, int]]:
     """Give each chunk's name and from where to where it goes, its length and checksum included.
 
     The last one of a truncated file goes beyond the file's end.
     """
     start = _START
     for _ in range(MAX_CHUNKS):
-        leash.check()
+        limit.check()
         if start + _FRAME.size > len(data):
             return
         length, name = _FRAME.unpack_from(data, start)
@@ -76,7 +76,7 @@ def _chunks(data: bytes, leash: DecodeLimit) -> Iterator[tuple[bytes, int, int]]
     raise PayloadTooLarge(f"chunks of the {KIND} image", f"more than {MAX_CHUNKS}", f"at most {MAX_CHUNKS}")
 
 
-def _check_whole(header: bytes, compressed: bytes, image: Image, leash: DecodeLimit) -> None:
+def _check_whole(header: bytes, compressed: bytes, image: Image, limit: DecodeLimit) -> None:
     """Raise NotAnImage if the data end before the last row, of which Pillow says nothing: it leaves black.
 
     Rows come from top to bottom, so only where the last is black the data have to be counted, or where rows come in
@@ -88,7 +88,7 @@ def _check_whole(header: bytes, compressed: bytes, image: Image, leash: DecodeLi
         return
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     expected = sum(_pass_bytes(width, height, depth * _CHANNELS[color], each) for each in passes)
-    if (got := _count(compressed, expected, leash)) < expected:
+    if (got := _count(compressed, expected, limit)) < expected:
         raise NotAnImage(f"the {KIND} image is broken", f"{got} bytes of pixels", f"{expected} bytes of pixels")
 
 
@@ -99,13 +99,13 @@ def _pass_bytes(width: int, height: int, bits: int, one: tuple[int, int, int, in
     return rows * (1 + ceil(columns * bits / 8)) if columns else 0
 
 
-def _count(compressed: bytes, enough: int, leash: DecodeLimit) -> int:
+def _count(compressed: bytes, enough: int, limit: DecodeLimit) -> int:
     """Return how many bytes something unfolds into; counts no further than to what is enough."""
     unpacker, count = zlib.decompressobj(), 0
     for start in range(0, len(compressed), _PIECE_BYTES):
         piece = rest = compressed[start : start + _PIECE_BYTES]
         while count < enough and (piece or rest):
-            leash.check()
+            limit.check()
             piece = unpacker.decompress(rest, _PIECE_BYTES)
             rest = unpacker.unconsumed_tail
             count += len(piece)

@@ -4,13 +4,12 @@ import grpc
 
 from server.errors import Forbidden, Unauthenticated
 from server.settings import Settings
-from server.tenancy import Caller, Tenancy, check_admin
+from server.tenancy import Caller, Tenancy, check_admin, read_key
 
 _OPEN = frozenset({"ServerLive", "ServerReady"})
 _ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 _QUOTA = ("x-compute-remaining-flops", "x-compute-limit-flops")
 Metadata = tuple[tuple[str, str], ...]
-_BEARER = "bearer "
 
 
 class GrpcAccess:
@@ -18,10 +17,10 @@ class GrpcAccess:
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
-        self._access = tenancy.access
+        self._access = tenancy.authenticator
         self._has_admin_port = settings.admin_port is not None
 
-    def admit(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
+    def authorize(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
         """Return who makes an RPC; None for those that need no key.
 
         Raises: Unauthenticated; Forbidden.
@@ -45,16 +44,12 @@ class GrpcAccess:
 
 
 def _key_of(context: grpc.aio.ServicerContext) -> str | None:
-    """Return the key that an RPC shows in its metadata, as HTTP does in its headers.
+    """Return the key that an RPC brings in its metadata, as HTTP does in its headers.
 
-    Raises: Unauthenticated for two, for nobody can tell which one is meant.
+    Raises: Unauthenticated for two.
     """
     metadata = context.invocation_metadata() or ()
-    keys, credentials = ([value for name, value in metadata if name == each] for each in ("x-api-key", "authorization"))
-    if len(keys) > 1 or len(credentials) > 1:
-        raise Unauthenticated("API key", "an entry of it twice", "each entry once")
-    if keys:
-        return str(keys[0])
-    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
-        return str(credentials[0][len(_BEARER) :].strip())
-    return None
+    api_keys, authorizations = (
+        [str(value) for name, value in metadata if name == each] for each in ("x-api-key", "authorization")
+    )
+    return read_key(api_keys, authorizations)

@@ -70,8 +70,8 @@ def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple
     forget_frames(error)
 
 
-def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return a unary RPC whose every failure is told in our form."""
+def render_errors(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a unary RPC that ends with one of our status codes whenever `answer` fails."""
 
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:

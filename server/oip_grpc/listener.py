@@ -58,9 +58,9 @@ class _Core(cygrpc.AioServer):  # type: ignore[misc]
             accepting = self._request_call() if method is None else self._request_registered_call(method)
             call = await accepting
             has_room = self._num_open < self.max_open
-            answering = cygrpc._handle_rpc(name, resolver, (), call, self._own_loop, not has_room)  # noqa: SLF001
+            rpc = cygrpc._handle_rpc(name, resolver, (), call, self._own_loop, not has_room)  # noqa: SLF001
             task = self._own_loop.create_task(
-                cygrpc._schedule_rpc_coro(answering, call, self._own_loop, name)  # noqa: SLF001
+                cygrpc._schedule_rpc_coro(rpc, call, self._own_loop, name)  # noqa: SLF001
             )
             self._calls.add(task)
             self._num_open += has_room

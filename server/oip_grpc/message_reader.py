@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from server.dataplane import DataPlane
 from server.errors import BadRequest, PayloadTooLarge
-from server.http.bodies import UNCOUNTED_BYTES
+from server.http.body_memory import UNCOUNTED_BYTES
 from server.http.bounded_json import TEXT_BYTES
 from server.http.compression import decompress
 from server.settings import Settings
@@ -72,7 +72,7 @@ class MessageReader:
     """Reads the requests of one method: decompresses, counts, parses."""
 
     def __init__(self, message: Any, limits: MessageLimits, plane: DataPlane) -> None:
-        self._bodies, self._threads = plane.bodies, plane.threads
+        self._body_memory, self._decode_pool = plane.body_memory, plane.decode_pool
         self._parse: Callable[[bytes], Any] = message.FromString
         self._name: str = message.DESCRIPTOR.name
         self._fields = _fields_of(message.DESCRIPTOR)
@@ -85,21 +85,21 @@ class MessageReader:
         Raises: PayloadTooLarge if it holds more than it may; BadRequest if it is none; Overloaded if all bodies and
         messages together hold more than they may.
         """
-        held_bytes = self._bodies.grow(0, len(data), free_bytes)
+        held_bytes = self._body_memory.grow(0, len(data), free_bytes)
         try:
             if (coding := _coding_of(data)) is not None:
                 data = await self._decompressed(data, coding)
-                held_bytes = self._bodies.grow(held_bytes, len(data), free_bytes)
+                held_bytes = self._body_memory.grow(held_bytes, len(data), free_bytes)
             elif len(data) > _QUICK_BYTES:
                 await asyncio.sleep(0)
             self.check(data)
             yield self._parsed(data)
         finally:
-            self._bodies.release(held_bytes)
+            self._body_memory.release(held_bytes)
 
     def _decompressed(self, data: bytes, coding: str) -> Awaitable[bytes]:
         undo = partial(decompress, data, coding, max_bytes=self._limits.max_bytes)
-        return asyncio.get_running_loop().run_in_executor(self._threads, undo)
+        return self._decode_pool.run(undo)
 
     def _parsed(self, data: bytes) -> Any:
         try:

@@ -24,8 +24,8 @@ REASONS = (SLOW_BODY, SLOW_REPLY, IDLE, TooManyConnections.reason)
 class RpcTimeouts:
     """The time limits, the count of what they ended, and the doors that close when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, doors: DrainGate) -> None:
-        self.doors = doors
+    def __init__(self, settings: Settings, metrics: Metrics, drain_gate: DrainGate) -> None:
+        self.drain_gate = drain_gate
         self.stream_s = settings.stream_timeout_s
         self._body_s = settings.body_timeout_s
         self._metrics = metrics
@@ -47,7 +47,7 @@ class RpcTimeouts:
             self.ended(SLOW_BODY)
             raise _too_slow("the request", "end of it", self._body_s) from None
         except asyncio.CancelledError as error:
-            raise self.doors.refusal(error) from None
+            raise self.drain_gate.refusal(error) from None
         if data is grpc.aio.EOF:
             raise BadRequest("request", "no message", "one")
         return bytes(data)
@@ -76,9 +76,9 @@ class RpcTimeouts:
 class StreamRequests:
     """The bytes of a stream's requests, in turn. They end early where `refusal` says why."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, pace: RpcTimeouts) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext, timeouts: RpcTimeouts) -> None:
         self._context = context
-        self._pace = pace
+        self._timeouts = timeouts
         self.refusal: ServeError | None = None
 
     def __aiter__(self) -> "StreamRequests":
@@ -86,11 +86,11 @@ class StreamRequests:
 
     async def __anext__(self) -> bytes:
         try:
-            async with _within(self._pace.stream_s):
+            async with _within(self._timeouts.stream_s):
                 data = await self._context.read()
         except TimeoutError:
-            self._pace.ended(IDLE)
-            self.refusal = _too_slow("the stream", "whole request", self._pace.stream_s)
+            self._timeouts.ended(IDLE)
+            self.refusal = _too_slow("the stream", "whole request", self._timeouts.stream_s)
             raise StopAsyncIteration from None
         if data is grpc.aio.EOF:
             raise StopAsyncIteration

@@ -13,7 +13,7 @@ from server.dataplane import DataPlane
 from server.errors import TooManyConnections
 from server.metrics import Metrics
 from server.oip_grpc.connection_limit import SWEEP_S, ConnectionCounter
-from server.oip_grpc.handlers import GuardedHandlers
+from server.oip_grpc.handlers import AuthorizedHandlers
 from server.oip_grpc.health import GrpcHealth
 from server.oip_grpc.inference import Inference
 from server.oip_grpc.listener import Listener
@@ -44,7 +44,7 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: Listener | None = None
-        self._census: BackgroundTask | None = None
+        self._connection_sweep: BackgroundTask | None = None
 
     async def start(self) -> str:
         """Begin to serve; return the address, its port resolved.
@@ -53,19 +53,19 @@ class GrpcServer:
         """
         limit_metadata(self._settings.max_header_bytes)
         access = _build_access(self._plane, self._settings)
-        pace = RpcTimeouts(self._settings, self._metrics, self._plane.engine.doors)
-        make_intake = partial(build_message_reader, plane=self._plane, settings=self._settings)
-        self._inference = Inference(self._plane, self._metrics, pace, make_intake, access)
+        timeouts = RpcTimeouts(self._settings, self._metrics, self._plane.engine.drain_gate)
+        make_reader = partial(build_message_reader, plane=self._plane, settings=self._settings)
+        self._inference = Inference(self._plane, self._metrics, timeouts, make_reader, access)
         self._health = GrpcHealth(self._plane, (SERVICE,))
-        handlers = self._handlers(GuardedHandlers(pace, self._metrics, make_intake, SERVICE, access))
+        handlers = self._handlers(AuthorizedHandlers(timeouts, self._metrics, make_reader, SERVICE, access))
         self._server = server = Listener(handlers.methods, _options(self._settings), self._settings.max_connections)
         port = self._add_port(server)
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
-            census = ConnectionCounter(port, self._settings.max_connections_per_client)
-            look = partial(census.look, partial(pace.ended, TooManyConnections.reason))
-            self._census = BackgroundTask("census", look, SWEEP_S, self._metrics)
-            self._census.start()
+            counter = ConnectionCounter(port, self._settings.max_connections_per_client)
+            look = partial(counter.look, partial(timeouts.ended, TooManyConnections.reason))
+            self._connection_sweep = BackgroundTask("grpc_connections", look, SWEEP_S, self._metrics)
+            self._connection_sweep.start()
         return _to_address(self._settings.host, port)
 
     def _add_port(self, server: Listener) -> int:
@@ -75,11 +75,11 @@ class GrpcServer:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, self._certificates.credentials()))
 
-    def _handlers(self, handlers: GuardedHandlers) -> GuardedHandlers:
+    def _handlers(self, handlers: AuthorizedHandlers) -> AuthorizedHandlers:
         """Add every service."""
         handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        health_service = health_pb2.DESCRIPTOR.services_by_name["GrpcHealth"].full_name
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (SERVICE, health_service, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
         return handlers
@@ -93,8 +93,8 @@ class GrpcServer:
     async def stop(self, timeout_s: float) -> None:
         """Close the port; RPCs still open at the timeout are cut off."""
         self.close()
-        if self._census is not None:
-            await self._census.stop()
+        if self._connection_sweep is not None:
+            await self._connection_sweep.stop()
         if self._server is not None:
             await self._server.stop(timeout_s)
 

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
-from server.oip_grpc.errors import guarded
+from server.oip_grpc.errors import render_errors
 from server.oip_grpc.inference import Inference
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -88,7 +88,7 @@ def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.Rpc
     if method.name == "ModelInfer":
         return grpc.unary_unary_rpc_method_handler(inference.infer, **messages)
     answer = service.unary.get(method.name) or partial(_refuse, method.name)
-    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer), **messages)
+    return grpc.unary_unary_rpc_method_handler(render_errors(method.name, answer), **messages)
 
 
 async def _refuse(name: str, _: Any) -> Any:

@@ -41,7 +41,7 @@ MAX_PAUSE_S = 5.0
 STEADY_S = 30.0
 """After so long without a crash the pause begins anew."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-READ_AGAIN = signal.SIGHUP
+RELOAD_SIGNAL = signal.SIGHUP
 _OTHERS = (signal.SIGUSR1, signal.SIGUSR2)
 """They would end a process that does not know them; log rotation, for one, sends them out of habit."""
 _SPARE_S = 10.0
@@ -163,7 +163,7 @@ class Fork:
 
     def __init__(self, run: Callable[[], None]) -> None:
         # A stop signal that came before the child has let go of our handlers would be lost.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, READ_AGAIN))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, RELOAD_SIGNAL))
         try:
             self._process = multiprocessing.get_context("fork").Process(target=_become, args=(run, mask, os.getpid()))
             self._process.start()
@@ -190,7 +190,7 @@ def _become(run: Callable[[], None], mask: set[int], parent: int) -> None:
     _die_with(parent)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(READ_AGAIN, signal.SIG_IGN)
+    signal.signal(RELOAD_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     run()
 
@@ -205,7 +205,7 @@ def _die_with(parent: int) -> None:
 
 def ignore_others() -> None:
     """Let signals that mean nothing to a server, or nothing yet, not end it."""
-    for number in (READ_AGAIN, *_OTHERS):
+    for number in (RELOAD_SIGNAL, *_OTHERS):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -215,7 +215,7 @@ def supervise(settings: Settings, serve: Callable[[RestartInfo], None]) -> int:
     supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings), stop_s=stop_s)
     for number in STOP_SIGNALS:
         signal.signal(number, lambda received, _: supervisor.stop(received))
-    signal.signal(READ_AGAIN, lambda received, _: supervisor.pass_on(received))
+    signal.signal(RELOAD_SIGNAL, lambda received, _: supervisor.pass_on(received))
     status = supervisor.run()
     return status if status >= 0 else _SIGNALLED - status
 

@@ -38,7 +38,7 @@ class CertificateFiles(NamedTuple):
 
         Raises: OSError; ssl.SSLError; ValueError for a key that wants a pass phrase.
         """
-        return files.within(files.READ_S, ("build", self), self._build)
+        return files.run_within(files.READ_S, ("build", self), self._build)
 
     def _build(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -87,9 +87,9 @@ class Certificates:
         """Look for changes from now on."""
         self._watch.start()
 
-    def read_again(self) -> None:
+    def reload(self) -> None:
         """Look for changes now."""
-        self._watch.soon()
+        self._watch.run_soon()
 
     async def stop(self) -> None:
         """Look no more."""

@@ -169,5 +169,5 @@ def test_signals_that_do_not_stop_it_cost_no_request():
             assert httpx.post(f"{running.url}/v1/classify", content=picture()).status_code == 200
         running.process.send_signal(signal.SIGQUIT)
         assert running.ended() == 0
-    assert "reading_again signal=SIGHUP" in running.log
+    assert "reloading signal=SIGHUP" in running.log
     assert "abandoned=0" in running.log

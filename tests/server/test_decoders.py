@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 from server.backends.fake import FAMILY
-from server.dataplane import OipRequest
-from server.dataplane.messages import Input
+from server.dataplane import InputTensor, OipRequest
 from server.errors import Cancelled, DeadlineExceeded, PayloadTooLarge
-from server.images import Decoders, decode
-from server.images.decode_limit import MAX_READS, DecodeLimit, Feed
+from server.images import DecodePool, decode
+from server.images.limits import MAX_READS, DecodeLimit, LimitedFile
 from server.models.manifest import Preprocessing
 from server.settings import Settings
 from tests.server.surface import Wire, make_app, photo, scope, serving
@@ -38,15 +37,15 @@ class Stuck:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
-        monkeypatch.setattr("server.images.decoders.decode", self._decode)
+        monkeypatch.setattr("server.images.decode_pool.decode", self._decode)
 
-    def _decode(self, data, target, *, leash, **options):
+    def _decode(self, data, target, *, limit, **options):
         if len(data) < 1000:
-            return decode(data, target, leash=leash, **options)
+            return decode(data, target, limit=limit, **options)
         self.began.set()
         try:
             while True:
-                leash.check()
+                limit.check()
                 time.sleep(0.001)
         finally:
             self.ended.set()
@@ -63,47 +62,47 @@ async def over(stuck: Stuck) -> None:
 
 
 async def test_a_deadline_ends_the_waiting_at_once_and_the_decoding_soon(monkeypatch):
-    stuck, decoders = Stuck(monkeypatch), Decoders(Settings())
+    stuck, pool = Stuck(monkeypatch), DecodePool(Settings())
     late_s = []
     for _ in range(NUM_TRIES):
         deadline_s = time.monotonic() + 0.1
         with pytest.raises(DeadlineExceeded, match="deadline; got images still to be decoded; expected"):
-            await decoders.decode([large], TARGET, deadline_s)
+            await pool.decode([large], TARGET, deadline_s)
         late_s.append(time.monotonic() - deadline_s)
     assert min(late_s) <= GRACE_S
     assert all(late > -0.01 for late in late_s)
     await over(stuck)
-    decoders.close()
+    pool.close()
 
 
 async def test_a_deadline_that_has_passed_decodes_nothing(monkeypatch):
-    stuck, decoders = Stuck(monkeypatch), Decoders(Settings())
+    stuck, pool = Stuck(monkeypatch), DecodePool(Settings())
     with pytest.raises(DeadlineExceeded):
-        await decoders.decode([large], TARGET, deadline_s=time.monotonic() - 1)
+        await pool.decode([large], TARGET, deadline_s=time.monotonic() - 1)
     await over(stuck)
-    decoders.close()
+    pool.close()
 
 
 async def test_small_images_never_wait_for_large_ones(monkeypatch):
-    stuck, decoders = Stuck(monkeypatch), Decoders(Settings(intra_op_threads=1))
-    hogs = [asyncio.create_task(decoders.decode([large], TARGET)) for _ in range(8)]
+    stuck, pool = Stuck(monkeypatch), DecodePool(Settings(intra_op_threads=1))
+    hogs = [asyncio.create_task(pool.decode([large], TARGET)) for _ in range(8)]
     await soon(stuck.began)
     async with asyncio.timeout(10):
-        (picture,) = await decoders.decode([photo], TARGET)
+        (picture,) = await pool.decode([photo], TARGET)
     assert picture.pixels_HW3.shape == (8, 8, 3)
     for hog in hogs:
         hog.cancel()
     assert all(isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*hogs, return_exceptions=True))
     await soon(stuck.ended)
-    decoders.close()
+    pool.close()
 
 
 async def test_one_bad_image_ends_the_decoding_of_the_others(monkeypatch):
-    stuck, decoders = Stuck(monkeypatch), Decoders(Settings())
+    stuck, pool = Stuck(monkeypatch), DecodePool(Settings())
     with pytest.raises(Exception, match="the image is empty"):
-        await decoders.decode([large, lambda: (stuck.began.wait(10), b"")[1]], TARGET)
+        await pool.decode([large, lambda: (stuck.began.wait(10), b"")[1]], TARGET)
     await soon(stuck.ended)
-    decoders.close()
+    pool.close()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ async def test_the_deadline_of_an_rpc_counts_while_an_image_is_decoded(monkeypat
     data = large()
     raw = len(data).to_bytes(4, "little") + data
     call = OipRequest(
-        FAMILY, None, [Input("encoded", "BYTES", [1, 1], raw)], "1", time.monotonic(), "grpc", time_left_s=0.1
+        FAMILY, None, [InputTensor("encoded", "BYTES", [1, 1], raw)], "1", time.monotonic(), "grpc", time_left_s=0.1
     )
     with pytest.raises(DeadlineExceeded):
         await app.plane.prepare(call)
@@ -171,34 +170,34 @@ async def test_a_client_that_leaves_takes_its_decoding_back(monkeypatch, path):
     await app.engine.drain(1)
 
 
-# --- The leash -----------------------------------------------------------------------------
+# --- The limit -----------------------------------------------------------------------------
 
 
 def test_a_leash_ends_what_costs_too_much():
     with pytest.raises(PayloadTooLarge, match="decoding the image takes too long; got more than 1e-09 s"):
-        decode(large(), TARGET, max_pixels=10_000_000, leash=DecodeLimit(1e-9))
+        decode(large(), TARGET, max_pixels=10_000_000, limit=DecodeLimit(1e-9))
 
 
 def test_a_leash_ends_what_nobody_waits_for():
     abandoned = threading.Event()
     abandoned.set()
     with pytest.raises(Cancelled):
-        decode(large(), TARGET, max_pixels=10_000_000, leash=DecodeLimit(abandoned=abandoned))
+        decode(large(), TARGET, max_pixels=10_000_000, limit=DecodeLimit(abandoned=abandoned))
 
 
 def test_a_feed_stops_where_it_is_told_and_gives_all():
-    feed = Feed(bytes(range(10)), DecodeLimit(), stops=(3, 7))
-    assert [feed.read(100) for _ in range(4)] == [bytes(range(3)), bytes(range(3, 7)), bytes(range(7, 10)), b""]
-    feed.seek(0)
-    assert [feed.read(2), feed.read(2), feed.read()] == [bytes([0, 1]), bytes([2]), bytes(range(3, 10))]
+    file = LimitedFile(bytes(range(10)), DecodeLimit(), stops=(3, 7))
+    assert [file.read(100) for _ in range(4)] == [bytes(range(3)), bytes(range(3, 7)), bytes(range(7, 10)), b""]
+    file.seek(0)
+    assert [file.read(2), file.read(2), file.read()] == [bytes([0, 1]), bytes([2]), bytes(range(3, 10))]
 
 
 def test_a_feed_is_not_read_in_crumbs():
-    feed = Feed(bytes(MAX_READS + 1), DecodeLimit())
+    file = LimitedFile(bytes(MAX_READS + 1), DecodeLimit())
     for _ in range(MAX_READS):
-        feed.read(1)
+        file.read(1)
     with pytest.raises(PayloadTooLarge, match="pieces of the image file; got more than"):
-        feed.read(1)
+        file.read(1)
 
 
 def test_a_decode_that_is_abandoned_between_two_scans_ends_there():
@@ -215,9 +214,9 @@ def test_a_decode_that_is_abandoned_between_two_scans_ends_there():
 
     seen = 10**9
     with suppress(Cancelled):
-        decode(buffer.getvalue(), TARGET, max_pixels=10_000, leash=Watched())
+        decode(buffer.getvalue(), TARGET, max_pixels=10_000, limit=Watched())
     whole, seen = len(looks), len(looks) // 2
     looks.clear()
     with pytest.raises(Cancelled):
-        decode(buffer.getvalue(), TARGET, max_pixels=10_000, leash=Watched(abandoned=abandoned))
+        decode(buffer.getvalue(), TARGET, max_pixels=10_000, limit=Watched(abandoned=abandoned))
     assert len(looks) < whole

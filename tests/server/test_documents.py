@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from server.errors import BadRequest, PayloadTooLarge
 from server.http.bounded_json import STRUCTURE_WEIGHT, TEXT_BYTES, read_json
-from server.limit_settings import DEEPEST_JSON, JsonLimits
-from server.settings import Settings
+from server.settings import DEEPEST_JSON, JsonLimits, Settings
 from tests.server.surface import serving
 
 MANY = 1_000_000

@@ -191,8 +191,8 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     await app.engine.start()
     config = uvicorn.Config(app, log_config=None)
     config.load()
-    doorkeeper, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
-    make = lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals())  # noqa: E731
+    connection_limiter, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
+    make = lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=Arrivals())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()
     server.close()

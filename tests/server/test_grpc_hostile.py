@@ -193,7 +193,7 @@ async def one_waiting(world, monkeypatch):
 
     monkeypatch.setattr(world.engine, "infer", wait)
     first = asyncio.ensure_future(world.stub.ModelInfer(large()))
-    bodies = world.server._plane.bodies
+    bodies = world.server._plane.body_memory
     await until(lambda: bodies.held_bytes > 0)
     yield bodies
     may_end.set()

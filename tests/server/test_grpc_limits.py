@@ -63,7 +63,7 @@ async def nagging(raw, data):
 
 def num_streams():
     """Return how many streams of inferences wait for a request."""
-    return sum(task.get_coro().__qualname__ == "Reading._next" for task in asyncio.all_tasks())
+    return sum(task.get_coro().__qualname__ == "StoppableStream._next" for task in asyncio.all_tasks())
 
 
 async def is_served(world):
@@ -274,10 +274,10 @@ async def test_a_stream_whose_client_has_gone_ends_without_being_a_fault():
             raise grpc.aio.InternalError("Failed execute_batch")
 
     metrics = Metrics()
-    pace = RpcTimeouts(Settings(backend="fake"), metrics, DrainGate(time.monotonic))
+    timeouts = RpcTimeouts(Settings(backend="fake"), metrics, DrainGate(time.monotonic))
 
     async def serve():
-        write = pace.writer(Gone())
+        write = timeouts.writer(Gone())
         async with asyncio.TaskGroup() as group:
             group.create_task(write("an answer"))
             await asyncio.Event().wait()

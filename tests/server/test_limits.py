@@ -28,7 +28,7 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.app, self.metrics, self.state = App(), Metrics(), ServerState()
-        self.doorkeeper = ConnectionLimiter(Settings(**settings), self.metrics)
+        self.connection_limiter = ConnectionLimiter(Settings(**settings), self.metrics)
         self.stack = ExitStack()
 
     async def call(self) -> Caller:
@@ -39,7 +39,7 @@ class World:
 
     def sweep(self, after_s: float = LATER_S) -> None:
         """Look at the connections as if so much later."""
-        self.doorkeeper.sweep(self.state.connections, asyncio.get_running_loop().time() + after_s)
+        self.connection_limiter.sweep(self.state.connections, asyncio.get_running_loop().time() + after_s)
 
     async def until(self, stage: ConnectionStage) -> None:
         await self._until(lambda: [each.stage for each in self.state.connections] == [stage])
@@ -65,7 +65,7 @@ async def serving(**settings: Any) -> AsyncIterator[World]:
     config = world.config = uvicorn.Config(world.app, log_config=None, ws="none")
     config.load()
     loop = asyncio.get_running_loop()
-    make = lambda: Protocol(config, world.state, {}, doorkeeper=world.doorkeeper, arrivals=Arrivals())  # noqa: E731
+    make = lambda: Protocol(config, world.state, {}, connection_limiter=world.connection_limiter, arrivals=Arrivals())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     world.address = server.sockets[0].getsockname()
     with world.stack:
@@ -214,10 +214,10 @@ class Stalled:
 
 
 def test_a_caller_that_does_not_take_its_answer_is_cut_off():
-    doorkeeper, stalled = ConnectionLimiter(Settings(body_timeout_s=5), Metrics()), Stalled()
-    doorkeeper.sweep([stalled], 4)
+    connection_limiter, stalled = ConnectionLimiter(Settings(body_timeout_s=5), Metrics()), Stalled()
+    connection_limiter.sweep([stalled], 4)
     assert stalled.errors == []
-    doorkeeper.sweep([stalled], 6)
+    connection_limiter.sweep([stalled], 6)
     assert stalled.errors == [None]
 
 

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from server.dataplane.tensors import DTYPES, numbers_from_raw
 from server.errors import BadRequest
-from server.limit_settings import JsonLimits
-from server.oip.requests import Message, read_header_length, read_message
+from server.oip.infer_body import InferBody, read_header_length, read_infer_body
+from server.settings import JsonLimits
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 TENSORS = st.lists(
@@ -41,8 +41,8 @@ class Body:
         return b"".join(array.tobytes() for _, is_binary, array in self.tensors if is_binary)
 
     def packed(self) -> tuple[bytes, str]:
-        head = orjson.dumps(self.document)
-        return head + self.binary, str(len(head))
+        document = orjson.dumps(self.document)
+        return document + self.binary, str(len(document))
 
 
 def to_body(tensors: list[tuple[str, bool, np.ndarray]], name: str) -> Body:
@@ -57,13 +57,13 @@ def to_body(tensors: list[tuple[str, bool, np.ndarray]], name: str) -> Body:
 BODIES = st.builds(to_body, TENSORS, NAMES)
 
 
-def read(content: bytes, length: str | None) -> Message:
-    return read_message(content, read_header_length(length, len(content)), LIMITS)
+def read(content: bytes, length: str | None) -> InferBody:
+    return read_infer_body(content, read_header_length(length, len(content)), LIMITS)
 
 
 def check_round_trip(body: Body) -> None:
     message = read(*body.packed())
-    assert message.head.id == body.document["id"]
+    assert message.document.id == body.document["id"]
     for (datatype, is_binary, array), found in zip(body.tensors, message.inputs, strict=True):
         assert (found.datatype, tuple(found.shape)) == (datatype, array.shape)
         if is_binary:
@@ -147,7 +147,7 @@ INPUTS = st.lists(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, max_size=3)
 def test_any_message_is_understood_or_refused(document, binary_part, length):
     content = orjson.dumps(document) + binary_part
     try:
-        message = read_message(content, read_header_length(length, len(content)), LIMITS)
+        message = read_infer_body(content, read_header_length(length, len(content)), LIMITS)
     except BadRequest:
         return
     assert all(isinstance(each.name, str) and isinstance(each.datatype, str) for each in message.inputs)

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
-from server.dataplane.describe import EXTENSIONS
+from server.dataplane.metadata import EXTENSIONS
 from tests.server.oip_calls import INFER, call, image, pixels
 from tests.server.surface import make_app, serving
 

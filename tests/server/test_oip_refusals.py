@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
-from server.dataplane.asks import read_ask
+from server.dataplane.budget_parameters import read_ask
 from server.errors import DeadlineExceeded
 from server.params import BY_NAME
 from server.records import Priority

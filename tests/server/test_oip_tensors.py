@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from server.dataplane.tensors import (
     DTYPES,
-    Tensor,
+    OutputTensor,
     join_strings,
     numbers_from_raw,
     numbers_from_values,
@@ -31,7 +31,7 @@ STRINGS = st.lists(st.binary(max_size=40), max_size=12)
 
 def check_numbers(case):
     datatype, array = case
-    raw = Tensor("x", datatype, array.shape, array).to_raw()
+    raw = OutputTensor("x", datatype, array.shape, array).to_raw()
     back = numbers_from_raw("x", raw, datatype, array.shape)
     assert back.dtype == array.dtype
     assert back.tobytes() == array.tobytes()
@@ -120,4 +120,4 @@ def test_strings_are_strings(values):
 
 def test_text_is_utf_8():
     assert strings_from_values("x", ["é", b"\xff"], [2]) == ["é".encode(), b"\xff"]
-    assert Tensor("x", "BYTES", [2], ["é".encode(), b"\xff"]).to_values() == ["é", "\ufffd"]
+    assert OutputTensor("x", "BYTES", [2], ["é".encode(), b"\xff"]).to_values() == ["é", "\ufffd"]

@@ -3,7 +3,7 @@
 import jsonschema_rs
 import pytest
 
-from server.classify.describe import CLASSIFY_ERRORS, ERRORS, QUOTE_ERRORS
+from server.classify.openapi import CLASSIFY_ERRORS, ERRORS, QUOTE_ERRORS
 from server.errors import STATUS
 from server.params import PARAMETERS
 from tests.server.surface import photo, serving

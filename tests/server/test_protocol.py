@@ -90,19 +90,19 @@ class Caller:
 async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     app = App()
     config, state = uvicorn.Config(app, log_config=None), ServerState()
-    doorkeeper = ConnectionLimiter(Settings(**settings), Metrics())
-    doorkeeper.watch(cast("set[Protocol]", state.connections))
+    connection_limiter = ConnectionLimiter(Settings(**settings), Metrics())
+    connection_limiter.watch(cast("set[Protocol]", state.connections))
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals()), "127.0.0.1", 0
+        lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=Arrivals()), "127.0.0.1", 0
     )
     connection = socket.socket()
     connection.setblocking(False)
     with connection:
         await loop.sock_connect(connection, server.sockets[0].getsockname())
         yield app, Caller(connection)
-    await doorkeeper.stop()
+    await connection_limiter.stop()
     server.close()
     await server.wait_closed()
     while state.tasks:

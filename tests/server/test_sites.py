@@ -268,6 +268,6 @@ async def test_every_html_answer_is_guarded(client):
 
 
 def test_an_app_of_our_own_is_never_without_a_door():
-    from server.app.routes import Guarded
+    from server.app.routes import AuthorizedRoute
 
-    assert [route for route in make_app().api.routes if not isinstance(route, Guarded)] == []
+    assert [route for route in make_app().api.routes if not isinstance(route, AuthorizedRoute)] == []

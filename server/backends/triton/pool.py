@@ -18,7 +18,7 @@ from server.backends.base import PATIENCE_S
 from server.backends.triton.address import RETRY_S, Address, Arrays, NotTaken
 from server.errors import BackendFailed, ServeError, Unavailable
 from server.metrics import Metrics
-from server.process.background_tasks import Failures, keep_on
+from server.process.background_tasks import FailureLog, run_repeatedly
 
 _log = logging.getLogger("adatape.triton")
 
@@ -43,7 +43,7 @@ class Pool:
         self._probe_every_s = probe_every_s
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._failures = Failures("triton", metrics or Metrics())
+        self._failures = FailureLog("triton", metrics or Metrics())
         self._was_up = {address.name: address.probe() for address in addresses}
         for name, is_up in self._was_up.items():
             _log.info("triton_%s address=%s", "up" if is_up else "down", name)
@@ -106,7 +106,7 @@ class Pool:
         return Unavailable("Triton", f"none ready of {names}", "one that is ready", retry_after_s=RETRY_S)
 
     def _keep_probing(self) -> None:
-        keep_on(self._closing, self._probe_every_s, self._probe, self._failures)
+        run_repeatedly(self._closing, self._probe_every_s, self._probe, self._failures)
 
     def _probe(self) -> None:
         for address in self._addresses:

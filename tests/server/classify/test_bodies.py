@@ -3,7 +3,7 @@
 import pytest
 
 from server.errors import Cancelled
-from server.http.bodies import Bodies
+from server.http.body_memory import BodyMemory
 from server.http.exchange import HttpRequest
 from tests.server.surface import Wire, as_base64, error, photo, result, scope, serving
 
@@ -158,7 +158,7 @@ async def test_a_content_length_that_lies_is_refused(announced):
         wire.receive,
         request_id="1",
         arrival_s=0,
-        bodies=Bodies(10),
+        body_memory=BodyMemory(10),
     )
     with pytest.raises(Exception, match="Content-Length; got"):
         await call.body()
@@ -166,7 +166,7 @@ async def test_a_content_length_that_lies_is_refused(announced):
 
 async def test_a_client_that_leaves_in_its_body_is_cancelled():
     wire = Wire({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
-    call = HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, bodies=Bodies(10))
+    call = HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, body_memory=BodyMemory(10))
     with pytest.raises(Cancelled):
         await call.body()
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from server.errors import Cancelled
-from server.http.bodies import Bodies
+from server.http.body_memory import BodyMemory
 from server.http.exchange import HttpRequest, while_connected
 from tests.server.surface import Wire, scope
 
@@ -25,7 +25,7 @@ class Stuck:
 
 
 def make_call(wire):
-    return HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, bodies=Bodies(10))
+    return HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, body_memory=BodyMemory(10))
 
 
 async def test_a_client_that_leaves_takes_its_request_back():

@@ -67,7 +67,7 @@ async def test_a_withdrawn_key_ends_an_open_stream(world):
         for number in range(2):
             if number == 1:
                 await answered.wait()
-                world.engine.tenancy.access.ring = KeyRing()
+                world.engine.tenancy.authenticator.ring = KeyRing()
             yield infer_request()
 
     async for answer in world.stub.ModelStreamInfer(requests(), metadata=shown(ACME)):
