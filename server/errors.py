@@ -35,7 +35,7 @@ class ServeError(Exception):
     """An expected failure, with a message a caller can act on.
 
     The message reads "<what>; <offending value>; <what was expected>".
-    `retry_after_s` is set where trying again later can help; `cause` is for the metrics: which limit was exceeded, or when.
+    `retry_after_s` is set where a later retry can help; `cause` is for the metrics: which limit was exceeded, or when.
     """
 
     reason = "internal"
