@@ -64,13 +64,13 @@ class ModelMeter:
             metrics.executed.series(*self._labels, outcome)
 
     def asked(self, caps: Sequence[int]) -> None:
-        """Count samples that are asked for under these caps, before anyone decides whether to let them in."""
+        """Count the samples of a request under these caps, before it is admitted or refused."""
         counts = self.version_counts.asked_counts
         for cap in caps:
             counts[cap] += 1
 
     def admitted(self) -> None:
-        """Count a request let in; `answered` or `failed` follows, exactly once."""
+        """Count an admitted request; `answered` or `failed` follows, exactly once."""
         self._admitted.value += 1
 
     def executed(self, stage: str, bucket: int, num_samples: int, seconds: float, sample_flops: int) -> None:
@@ -83,7 +83,7 @@ class ModelMeter:
             self.statistics.executed(num_samples, seconds)
 
     def predicted(self, stage: str, bucket: int, predicted_s: float, taken_s: float) -> None:
-        """Hold what an execution took, with all that goes with it, against its prediction."""
+        """Compare how long an execution kept its instance with the prediction."""
         _, _, prediction, error, _ = self._places[stage, bucket]
         prediction.observe(taken_s / predicted_s)
         error.observe(predicted_s - taken_s)
@@ -101,7 +101,7 @@ class ModelMeter:
         self._metrics.shadows.add(1, self.model, str(cap), "same" if is_same else "different")
 
     def shadowed(self, flops: int) -> None:
-        """Count FLOPs that ran for a comparison alone."""
+        """Count FLOPs that ran only for a comparison."""
         self._shadow_flops.value += flops
 
     def answered(self, protocol: str, answer: InferAnswer, prepare_s: float, trace_id: str = "") -> None:
@@ -111,7 +111,7 @@ class ModelMeter:
         self.version_counts.add(protocol, answer, trace_id)
 
     def refused(self, protocol: str, error: ServeError, total_s: float) -> None:
-        """Count a request that was not let in, after how long."""
+        """Count a request that was not admitted, after `total_s`."""
         self._count_error(protocol, error, total_s)
         if isinstance(error, Overloaded):
             self._metrics.shed.add(1, self.model, _known(error.cause, SHED_CAUSES))
@@ -119,7 +119,7 @@ class ModelMeter:
             self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
 
     def failed(self, protocol: str, error: ServeError, spent_flops: Sequence[int], total_s: float) -> None:
-        """Count a request that was let in and got an error, after how long, and what was spent on each sample."""
+        """Count an admitted request that got an error after `total_s`, and the FLOPs spent on each sample."""
         self._count_error(protocol, error, total_s)
         outcome = self._to_outcome(error, sum(spent_flops))
         sample, executed = (h.series(*self._labels, outcome) for h in (self._metrics.sample, self._metrics.executed))
@@ -137,7 +137,7 @@ class ModelMeter:
         self._metrics.refused(error, protocol=protocol, model=self.model)
 
     def _to_outcome(self, error: ServeError, flops: int) -> str:
-        """Return what became of each sample, and count by cause what has one."""
+        """Return the outcome of each sample, and count its cause if it has one."""
         if isinstance(error, DeadlineExceeded):
             self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
             return EXPIRED
@@ -148,7 +148,7 @@ class ModelMeter:
 
 
 class TenantMeter:
-    """Counts what one tenant asks and gets. Tenants come from a file, so their names are safe as labels."""
+    """Counts the requests of one tenant. Tenants come from a file, so their names are safe as labels."""
 
     def __init__(self, metrics: MetricDefinitions, tenant: str) -> None:
         self._metrics = metrics
@@ -162,7 +162,7 @@ class TenantMeter:
         )
 
     def answered(self, receipts: Sequence[Receipt], tape_capacity: int, useful_flops: int, executed_flops: int) -> None:
-        """Count an answered request, and how much its inputs wanted."""
+        """Count an answered request, and the tape lengths that its samples wanted."""
         self._ok.value += 1
         self._useful.value += useful_flops
         self._padding.value += executed_flops - useful_flops
@@ -180,7 +180,7 @@ class TenantMeter:
         self._wasted.value += flops
 
     def watch_quota(self, left: Callable[[], float], burst: Callable[[], float]) -> None:
-        """Show what is left of a quota, and what a full one holds."""
+        """Show what is left of a quota, and its burst."""
         self._metrics.tenant_quota.watch(left, self._tenant)
         self._metrics.tenant_quota_limit.watch(burst, self._tenant)
 

@@ -1,7 +1,7 @@
-"""Counters, gauges and histograms that cost well under a microsecond to update.
+"""Counters, gauges and histograms that take well under a microsecond to update.
 
-`prometheus_client` renders them at the scrape; its own types take a lock and a linear search per observation,
-which at nine observations a sample would be felt. Counts stay integers, so that sums of receipts are exact.
+`prometheus_client` renders them at a scrape. Its own types take a lock and a linear search for each observation, which
+is too slow for nine observations a sample. Counts stay integers, so that sums of receipts are exact.
 One thread (the event loop's) updates and collects.
 """
 
@@ -80,7 +80,7 @@ class Gauge:
         self._reads[labels] = read
 
     def forget(self, read: Callable[[], float], *labels: str) -> None:
-        """Show these label values no more, unless someone else has taken them over."""
+        """Stop showing these label values, unless another callback has replaced this one."""
         if self._reads.get(labels) is read:
             del self._reads[labels]
 
@@ -119,7 +119,7 @@ class Series:
         self._counts[bisect_left(self._edges, value)] += count
         self.total += value * count
 
-    def show(self, values: Sequence[float], labels: Sequence[ExemplarLabel]) -> None:
+    def set_exemplars(self, values: Sequence[float], labels: Sequence[ExemplarLabel]) -> None:
         """Keep exemplar labels for values that are counted already; a scrape shows the latest of each bucket."""
         places = map(bisect_left, repeat(self._edges), values)
         self._exemplars.update(zip(places, zip(values, labels, strict=True), strict=False))
@@ -161,7 +161,7 @@ class Histogram:
         return series
 
     def forget(self, *first: str) -> None:
-        """Show no longer the series whose first label values are these."""
+        """Stop showing the series whose first label values are these."""
         self._series = {labels: series for labels, series in self._series.items() if labels[: len(first)] != first}
 
     def collect(self) -> Metric:

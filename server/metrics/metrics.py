@@ -22,7 +22,7 @@ REASONS = tuple(sorted({error.reason for error in all_errors()}))
 
 
 class Metrics(MetricDefinitions, Collector):
-    """Everything `/metrics` shows, on a registry of its own.
+    """All that `/metrics` shows, on a registry of its own.
 
     `Engine.infer` counts the requests that reach it; a surface counts those that it refuses itself with `refused`.
     With a service level, `slo_s`, every histogram of latencies has an edge there. All methods but `Snapshot.render`
@@ -52,7 +52,7 @@ class Metrics(MetricDefinitions, Collector):
         return (meter.collect() for meter in self._meters)
 
     def snapshot(self) -> "Snapshot":
-        """Return all that there is to show now; any thread may render it."""
+        """Return the current values; any thread may render them."""
         return Snapshot(list(self.collect()), self._others)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
@@ -60,12 +60,12 @@ class Metrics(MetricDefinitions, Collector):
         return self.snapshot().render(accept)
 
     def meter(self, manifest: Manifest) -> ModelMeter:
-        """Return a load's own handle, with every label combination that it can show at 0; in the end, `retire` it."""
+        """Return a meter for one load of a version, with all its label combinations at 0; `retire` it in the end."""
         self._declare_outcomes(manifest.family)
         return ModelMeter(self, manifest, self._version_counts.open(manifest))
 
     def retire(self, manifest: Manifest) -> None:
-        """Note that one load of a version is over: its own series are shown for a few versions more, then no longer."""
+        """Note that one load of a version is over. Its series are dropped after a few more versions of the family."""
         self._version_counts.close(manifest)
 
     def _declare_outcomes(self, model: str) -> None:
@@ -73,7 +73,7 @@ class Metrics(MetricDefinitions, Collector):
 
 
 class Snapshot(Collector):
-    """What the metrics were at one moment. Process and GPU figures are those of its rendering."""
+    """The values of all metrics at one moment. Process and GPU figures are read when it is rendered."""
 
     def __init__(self, families: list[Metric], others: list[Collector]) -> None:
         self._families = families

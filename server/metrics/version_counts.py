@@ -123,7 +123,9 @@ class VersionCounts:
             totals_s = [total_s for _, total_s, _, _ in mine]
             series = self._metrics.duration.series(self.manifest.family, protocol)
             series.observe_all(totals_s)
-            series.show(totals_s, [_exemplar_label(request_id, trace_id) for _, _, request_id, trace_id in mine])
+            series.set_exemplars(
+                totals_s, [_exemplar_label(request_id, trace_id) for _, _, request_id, trace_id in mine]
+            )
 
     def _add_times(self, receipts: list[Receipt]) -> None:
         self._queue.observe_all([receipt.queue_s for receipt in receipts])

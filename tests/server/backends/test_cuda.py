@@ -18,7 +18,7 @@ pytest.importorskip("onnx")
 
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
-from server.backends.cuda import CudaBackend, CudaElseCpu, Devices
+from server.backends.cuda import CudaBackend, CudaOrCpuBackend, Devices
 from server.backends.cuda.backend import _record
 from server.backends.cuda.devices import Device, DeviceMissing
 from server.backends.cuda.trunks import sizes_up_to
@@ -101,12 +101,12 @@ def test_sizes_are_powers_of_two_and_the_limit(limit, sizes):
 
 def test_the_least_loaded_device_is_lent():
     devices = Devices([0, 1, 2], "cpu")
-    with devices.taken() as (first, _), devices.taken() as (second, _):
-        with devices.taken() as (third, _):
+    with devices.least_loaded() as (first, _), devices.least_loaded() as (second, _):
+        with devices.least_loaded() as (third, _):
             assert (first, second, third) == (0, 1, 2)
-        with pytest.raises(ValueError, match="work"), devices.taken() as (third, _):
+        with pytest.raises(ValueError, match="work"), devices.least_loaded() as (third, _):
             raise ValueError("work")
-        with devices.taken() as (again, _):
+        with devices.least_loaded() as (again, _):
             assert again == third == 2
     assert [device.num_running for device in devices.all] == [0, 0, 0]
 
@@ -188,7 +188,7 @@ class Missing:
 
 
 def test_auto_takes_the_cpu_where_cuda_does_not_run(root, caplog):
-    model = CudaElseCpu(Missing(), OrtBackend(root, num_threads=1)).load(MANIFEST)
+    model = CudaOrCpuBackend(Missing(), OrtBackend(root, num_threads=1)).load(MANIFEST)
     assert model.device == "CPUExecutionProvider"
     assert "cuda_unusable family=adatape_fake" in caplog.text
     check(model, images(2), 4)
@@ -196,14 +196,14 @@ def test_auto_takes_the_cpu_where_cuda_does_not_run(root, caplog):
 
 def test_auto_keeps_what_cuda_loads(root):
     cuda = CudaBackend(root, Devices([0], "cpu"), num_threads=1)
-    assert type(CudaElseCpu(cuda, OrtBackend(root, num_threads=1)).load(MANIFEST)).__name__ == "CudaModel"
+    assert type(CudaOrCpuBackend(cuda, OrtBackend(root, num_threads=1)).load(MANIFEST)).__name__ == "CudaModel"
 
 
 def test_other_faults_are_not_hidden_by_auto(root):
     broken = MANIFEST.model_copy(update={"reader": graph("missing")})
     cuda = CudaBackend(root, Devices([0], "cpu"), num_threads=1)
     with pytest.raises(BackendFailed, match="graph missing"):
-        CudaElseCpu(cuda, OrtBackend(root, num_threads=1)).load(broken)
+        CudaOrCpuBackend(cuda, OrtBackend(root, num_threads=1)).load(broken)
 
 
 @pytest.mark.parametrize(

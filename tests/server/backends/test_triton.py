@@ -16,8 +16,8 @@ from tritonclient.utils import triton_to_np_dtype
 from server.backends.base import warm
 from server.backends.fake import BUCKETS, SIDE_PX, TAPE_CAPACITY, FakeModel, fake_manifest
 from server.backends.triton import TritonBackend
-from server.backends.triton.address import Address
-from server.backends.triton.pool import Pool
+from server.backends.triton.address import TritonAddress
+from server.backends.triton.pool import TritonPool
 from server.engine import build_engine
 from server.engine.engine import Engine
 from server.errors import BackendFailed, ModelNotReady, Unavailable
@@ -112,11 +112,11 @@ def hosts() -> Iterator[list[Host]]:
 
 
 @pytest.fixture
-def open_pool() -> Iterator[Callable[..., Pool]]:
+def open_pool() -> Iterator[Callable[..., TritonPool]]:
     with ExitStack() as stack:
 
-        def open_one(*hosts: Host, timeout_s: float = 5.0, probe_every_s: float = PROBE_EVERY_S) -> Pool:
-            pool = Pool([Address(host.name) for host in hosts], timeout_s, probe_every_s=probe_every_s)
+        def open_one(*hosts: Host, timeout_s: float = 5.0, probe_every_s: float = PROBE_EVERY_S) -> TritonPool:
+            pool = TritonPool([TritonAddress(host.name) for host in hosts], timeout_s, probe_every_s=probe_every_s)
             stack.callback(pool.close)
             return pool
 
@@ -130,7 +130,7 @@ def until(is_true: Callable[[], bool]) -> None:
         threading.Event().wait(0.005)
 
 
-def ask(pool: Pool, cap: int = 3) -> np.ndarray:
+def ask(pool: TritonPool, cap: int = 3) -> np.ndarray:
     """Read one image through a pool; return its tape length."""
     feeds = {"image": np.full((1, SIDE_PX, SIDE_PX, 3), 255, np.uint8), "max_tape": np.full((1, 1), cap, np.int32)}
     (length_B1,) = pool.run(MANIFEST.reader.name, "1", feeds, ["tape_length"])
@@ -188,7 +188,7 @@ def test_the_least_loaded_is_asked(hosts: list[Host], open_pool):
 
 
 def test_a_name_that_leads_to_several_asks_each_in_turn(hosts: list[Host]):
-    pool = Pool([Address(f"ipv4:{hosts[0].name},{hosts[1].name}")], 5.0)
+    pool = TritonPool([TritonAddress(f"ipv4:{hosts[0].name},{hosts[1].name}")], 5.0)
     until(lambda: ask(pool) == [[3]] and all(host.triton.asked for host in hosts))
     for host in hosts:
         host.triton.asked.clear()

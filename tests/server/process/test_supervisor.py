@@ -54,8 +54,8 @@ class World:
         self.now_s += 1
         return self.probe()
 
-    def start(self, succession):
-        self.down_since_s.append(succession.down_since_s)
+    def start(self, restart_info):
+        self.down_since_s.append(restart_info.down_since_s)
         self.started.append(self.workers.pop(0))
         return self.started[-1]
 
