@@ -20,7 +20,7 @@ import uvloop
 from PIL import Image
 from uvicorn.server import ServerState
 
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.bounded_json import TEXT_BYTES
 from server.http.connection_limits import ConnectionLimiter
 from server.http.protocol import Protocol
@@ -192,7 +192,7 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     config = uvicorn.Config(app, log_config=None)
     config.load()
     connection_limiter, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
-    make = lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=Arrivals())  # noqa: E731
+    make = lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=ArrivalEstimator())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()
     server.close()

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from server.errors import TooSlow, status_of
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
 from server.http.protocol import Protocol
 from server.metrics import Metrics
@@ -65,7 +65,8 @@ async def serving(**settings: Any) -> AsyncIterator[World]:
     config = world.config = uvicorn.Config(world.app, log_config=None, ws="none")
     config.load()
     loop = asyncio.get_running_loop()
-    make = lambda: Protocol(config, world.state, {}, connection_limiter=world.connection_limiter, arrivals=Arrivals())  # noqa: E731
+    parts = {"connection_limiter": world.connection_limiter, "arrivals": ArrivalEstimator()}
+    make = lambda: Protocol(config, world.state, {}, **parts)  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     world.address = server.sockets[0].getsockname()
     with world.stack:
