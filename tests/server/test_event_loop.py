@@ -26,9 +26,9 @@ from server.http.connection_limits import ConnectionLimiter
 from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
+from tests.server.images.test_decode import chunk
+from tests.server.images.test_files import again_and_again, photo, segment, with_segments
 from tests.server.surface import make_app
-from tests.server.test_image_files import again_and_again, photo, segment, with_segments
-from tests.server.test_images import chunk
 
 MAX_HOLD_S = 0.05
 BEAT_S = 0.001

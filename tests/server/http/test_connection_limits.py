@@ -17,7 +17,7 @@ from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, Conn
 from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
-from tests.server.test_protocol import App, Caller
+from tests.server.http.test_protocol import App, Caller
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
 LATER_S = 1000.0
