@@ -32,7 +32,7 @@ from server.engine import Engine, build_engine
 from server.engine.drain_gate import LAST_WORDS_S
 from server.errors import ServeError
 from server.host.cgroups import memory_bytes, num_cpus
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import ConnectionLimiter, ConnectionStage
 from server.http.protocol import Protocol
 from server.metrics import Metrics
@@ -308,7 +308,7 @@ def _to_config(
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(Protocol, connection_limiter=connection_limiter, arrivals=Arrivals()),  # type: ignore[arg-type]  # it is called as a class is
+        http=partial(Protocol, connection_limiter=connection_limiter, arrivals=ArrivalEstimator()),  # type: ignore[arg-type]  # it is called as a class is
         ws="none",
         interface="asgi3",
         lifespan="on",

@@ -1,4 +1,4 @@
-"""Who may pass which door over HTTP, by the key that they show."""
+"""Checks over HTTP whether the caller, by the key that a request shows, may reach a route."""
 
 from server.errors import Forbidden
 from server.http.exchange import AccessLevel, HttpRequest, RawHeaders
@@ -9,9 +9,9 @@ _QUOTA = (b"x-compute-remaining-flops", b"x-compute-limit-flops")
 
 
 class HttpAccess:
-    """Judges a call before anything of it is read but its head.
+    """Finds each request's caller from its headers, and checks the caller's rights before the body is read.
 
-    `admin_port` is the resolved port of the admin surface, None where it has none of its own.
+    `admin_port` is the resolved port that admins must use, None where they use the port of everyone.
     """
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
@@ -20,7 +20,7 @@ class HttpAccess:
         self.admin_port = settings.admin_port
 
     def authorize(self, request: HttpRequest, level: AccessLevel) -> None:
-        """Note on a call who makes it; an open door needs no key.
+        """Store on a request who makes it, and return if they may reach a route of this level.
 
         Raises: Unauthenticated; Forbidden.
         """
@@ -31,16 +31,16 @@ class HttpAccess:
             self.check_admin(request, request.scope["path"])
 
     def check_admin(self, request: HttpRequest, what: str) -> None:
-        """Return if a call that was let in may do what only admins may, where it came in.
+        """Return if the caller is an admin, and came over the admin port where there is one.
 
         Raises: Unauthenticated; Forbidden.
         """
-        assert request.caller is not None, "A call passes its door first. This is a bug."
+        assert request.caller is not None, "A request is authorized first. This is a bug."
         check_admin(request.caller, what)
         if self.admin_port is not None and request.scope["server"][1] != self.admin_port:
             raise Forbidden(what, "a call to the port of everyone", "one to the admin port")
 
     def quota_headers(self, request: HttpRequest) -> RawHeaders:
-        """Return what an answer says of its caller's quota; nothing where there is none."""
+        """Return the headers that state the caller's quota; none where the caller has no quota."""
         left = None if request.caller is None else self._tenancy.quota_of(request.caller.tenant)
         return [] if left is None else [(name, b"%.0f" % flops) for name, flops in zip(_QUOTA, left, strict=True)]

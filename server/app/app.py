@@ -1,6 +1,6 @@
-"""The outermost ASGI application: an id and an arrival time for each call, and one renderer for every failure.
+"""The outermost ASGI application: gives each request an id and an arrival time, and renders every failure.
 
-Hot paths go straight to their surface; everything else goes through FastAPI's router.
+The most frequent routes go straight to their handler; all others go through FastAPI's router.
 """
 
 import asyncio
@@ -48,18 +48,18 @@ if TYPE_CHECKING:
 OTHER = "other"
 """The background task that stands for all that have no name."""
 PROCESS = "process"
-"""The fault that a supervisor ends by starting the server anew."""
+"""The fault that a supervisor mends by restarting the server."""
 _OIP_PREFIX = "/v2"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing and infer nothing: answered while the server drains."""
+"""Methods that change nothing and infer nothing: they are answered while the server drains."""
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 
 class App:
-    """One server's ASGI application. `api` describes it; `engine` lives as long as its lifespan.
+    """One server's ASGI application. Its lifespan starts and drains `engine`.
 
-    `plane` answers the Open Inference Protocol, whatever the transport.
+    `api` is the FastAPI application behind it; `plane` serves the Open Inference Protocol to HTTP and gRPC.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["type"] == "http":
             await self._answer(scope, receive, send)
 
@@ -107,24 +107,24 @@ class App:
         drain_gate = self.engine.drain_gate
         inside = drain_gate.enter(arrival_s)
         try:
-            reply = await self._judge(request, receive, send, inside)
+            reply = await self._reply_to(request, receive, send, inside)
             drain_gate.reply(inside)
             if reply is not None:
                 await send_reply(send, reply, self._headers(request))
         finally:
             drain_gate.leave(inside)
 
-    async def _judge(
+    async def _reply_to(
         self, request: HttpRequest, receive: Receive, send: Send, inside: Inside | None
     ) -> HttpReply | None:
-        """Return the reply to a call; None where the router has sent it."""
+        """Return the reply to a request; None where the router has sent it."""
         scope = request.scope
         path: str = scope["path"]
         endpoint = self._hot.get(path)
         try:
             preflight = self._browser_policy.preflight(request)
             if inside is None and preflight is None and scope["method"] not in _READING:
-                await self._turn_away(request)
+                await self._refuse_late(request)
             if preflight is not None:
                 reply = preflight
             elif path.startswith(_OIP_PREFIX):
@@ -137,39 +137,39 @@ class App:
                 return None
         except asyncio.CancelledError as error:
             reply = self._render(self.engine.drain_gate.refusal(error), request)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             reply = self._render(error, request)
         finally:
             request.release()
         return reply
 
     def _authorize(self, request: HttpRequest, level: AccessLevel) -> None:
-        """Return if a call may pass a door: for its key, or else for where it comes from."""
+        """Return if a request may reach a route: by its key, or without one by the web page that it comes from."""
         if self.access is not None:
             self.access.authorize(request, level)
         if request.caller is None or not request.caller.has_key:
             self._browser_policy.check(request, level)
 
     def _headers(self, request: HttpRequest) -> RawHeaders:
-        """Return what the answer to a call says, whatever it answers."""
+        """Return the headers that every answer to a request has, whatever its status."""
         headers = [(b"x-request-id", request.request_id.encode("latin-1")), *self._browser_policy.headers(request)]
         if not request.has_none_of(_KEY_HEADERS):
             headers.append((b"cache-control", b"no-store"))
         if self.access is not None:
             headers += self.access.quota_headers(request)
         if not request.is_body_asked and request.header(b"expect") is not None:
-            headers.append((b"connection", b"close"))  # nobody can tell whether what comes next is still the body
+            headers.append((b"connection", b"close"))  # what comes next could still be the body
         return headers
 
     def _response_sender(self, send: Send, request: HttpRequest, inside: Inside | None) -> "_ResponseSender":
-        def begin() -> RawHeaders:
+        def on_start() -> RawHeaders:
             self.engine.drain_gate.reply(inside)
             return self._headers(request)
 
-        return _ResponseSender(send, begin)
+        return _ResponseSender(send, on_start)
 
-    async def _turn_away(self, request: HttpRequest) -> None:
-        """Refuse what comes while the server drains; read it first, for who still sends would miss the answer.
+    async def _refuse_late(self, request: HttpRequest) -> None:
+        """Refuse a request that comes while the server drains. Read it first: a client that still sends reads no reply.
 
         Raises: Draining.
         """
@@ -177,7 +177,7 @@ class App:
         self.engine.drain_gate.check(request.arrival_s)
 
     async def _route(self, scope: Scope, receive: Receive, sender: "_ResponseSender", request: HttpRequest) -> None:
-        """Let the router answer; its own guard renders failures, and lets them through all the same."""
+        """Let the router answer. It renders failures, and raises them nevertheless."""
         scope["http_request"] = request
         try:
             await self.api(scope, receive, sender)
@@ -185,10 +185,10 @@ class App:
             if not sender.is_started:
                 raise
         finally:
-            del scope["http_request"]  # which holds the scope
+            del scope["http_request"]  # a cycle: the request holds the scope
 
     def _render(self, error: Exception, request: HttpRequest) -> HttpReply:
-        """Turn a failure into its reply, and count it unless the engine has."""
+        """Return the reply for a failure, and count the failure unless the engine has."""
         expected = to_serve_error(error, request)
         if not request.is_counted:
             request.is_counted = True
@@ -201,8 +201,8 @@ class App:
         forget_frames(error)
         return to_reply(expected, headers_of(error))
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Start the engine, wait for the signal to stop, drain it."""
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """Start the engine, wait for the end of the lifespan, drain the engine."""
         await receive()
         try:
             await self.engine.start()
@@ -214,7 +214,7 @@ class App:
             return
         if self._restart_info is not None and self._restart_info.down_since_s is not None:
             self._metrics.recovery.series(PROCESS).observe(time.monotonic() - self._restart_info.down_since_s)
-        asyncio.get_running_loop().set_exception_handler(self._note)
+        asyncio.get_running_loop().set_exception_handler(self._count_failure)
         self._watchdog.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -223,33 +223,33 @@ class App:
         self.plane.decode_pool.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Count what died where nobody waits for it: a timer, a task; the loop itself logs it."""
+    def _count_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Count a timer or task whose failure no one awaits; the loop itself logs it."""
         self._metrics.background_task_failures.add(1, OTHER)
         loop.default_exception_handler(context)
 
 
 class _ResponseSender:
-    """Passes messages on, with the call's own headers in place of others, and remembers whether the head is gone."""
+    """Sends the router's messages with our headers in place of its own, and stores whether the head is sent."""
 
-    __slots__ = ("_begin", "_send", "is_started")
+    __slots__ = ("_on_start", "_send", "is_started")
 
-    def __init__(self, send: Send, begin: Callable[[], RawHeaders]) -> None:
+    def __init__(self, send: Send, on_start: Callable[[], RawHeaders]) -> None:
         self._send = send
-        self._begin = begin
+        self._on_start = on_start
         self.is_started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.is_started = True
-            ours = self._begin()
+            ours = self._on_start()
             names = {name for name, _ in ours}
             message["headers"] = [*(each for each in message["headers"] if each[0] not in names), *ours]
         await self._send(message)
 
 
 def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":
-    """Return who decides on callers; None where nobody asks."""
+    """Return what checks callers; None where there is no tenancy."""
     if engine.tenancy is None:
         return None
     from server.app.access import HttpAccess
@@ -258,7 +258,7 @@ def _build_access(engine: Engine, settings: Settings) -> "HttpAccess | None":
 
 
 def _request_id(scope: Scope) -> str:
-    """Return the caller's own id if it is printable and short, else a new one, which need not be hard to guess."""
+    """Return the caller's own id if it is printable and short, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given: str = value.decode("latin-1")
@@ -269,6 +269,6 @@ def _request_id(scope: Scope) -> str:
 def create_app(settings: Settings, engine: Engine, metrics: Metrics, restart_info: RestartInfo | None = None) -> App:
     """Return the application that serves this engine; its lifespan starts and drains it.
 
-    A supervised one is told of its succession.
+    `restart_info` comes from the supervisor, where there is one.
     """
     return App(settings, engine, metrics, restart_info)

@@ -1,6 +1,8 @@
-"""`/docs`: Swagger UI from an installed package, so that it works without internet.
+"""The documentation of the API: the OpenAPI document, and Swagger UI to read it at `/docs`.
 
-Like the page it runs no script that stands in a document, and asks nobody but this server.
+The document has what FastAPI knows, and the operations of the endpoints that FastAPI does not know. Swagger UI comes
+from an installed package, so that it works without internet. Like `/`, it runs no inline script, and loads nothing from
+another server.
 """
 
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ _PACKAGE = "fastapi_swagger"  # MIT; it carries Swagger UI, which is Apache-2.0
 _SCRIPT, _STYLE, _ICON = ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 _START = "start.js"
 
-# It draws with style attributes and icons in data: URLs, and its scripts make HTML of text in a way of their own.
+# Swagger UI uses style attributes and icons in data: URLs, and its scripts set HTML from text.
 _POLICY = {"style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:", "require-trusted-types-for": None}
 _HEADERS = {**safety_headers(_POLICY), "Cache-Control": "no-cache"}
 _PAGE = f"""<!doctype html>
@@ -56,7 +58,7 @@ _PAGE = f"""<!doctype html>
 </body>
 </html>
 """
-# Without a validatorUrl of null it may ask a public service about our document.
+# `validatorUrl: null` keeps Swagger UI from sending our document to a public service.
 _STARTER = """"use strict";
 
 SwaggerUIBundle({
@@ -84,7 +86,7 @@ _FOLDER = _find_folder()
 
 
 async def page(_: Request) -> HTMLResponse:
-    """Show the API; it loads nothing from anywhere else."""
+    """Show the API. The page loads nothing from another server."""
     return HTMLResponse(_PAGE, headers=_HEADERS)
 
 
@@ -99,7 +101,7 @@ async def asset(request: Request) -> Response:
 
 
 def describe_api(api: FastAPI, operations: Mapping[tuple[str, str], Json]) -> Json:
-    """Return the whole document, built once."""
+    """Return the whole OpenAPI document, built once."""
     if api.openapi_schema is None:
         document = get_openapi(
             title=api.title,
@@ -127,7 +129,7 @@ def _add_schemas(document: Json) -> None:
 
 
 def _add_security(document: Json) -> None:
-    """Name both ways to show a key; `{}` says that a server on loopback may not ask for one."""
+    """Describe both ways to send a key; `{}` says that a server on loopback may not need one."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the server asks for one."},
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -136,7 +138,7 @@ def _add_security(document: Json) -> None:
 
 
 def _replace_validation(document: Json) -> None:
-    """FastAPI documents its own 422; the renderer makes it our 400."""
+    """Replace the 422 that FastAPI documents by our 400, which is what the renderer sends."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if operation["responses"].pop("422", None) is not None:

@@ -1,4 +1,4 @@
-"""The one place where a failure becomes a reply: always `{"error": "<what>; got <value>; expected <...>"}`."""
+"""Renders every failure as a reply: always `{"error": "<what>; got <value>; expected <...>"}`."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ _BY_STATUS = {status: error for error, status in STATUS.items()}
 
 
 def to_serve_error(error: Exception, request: HttpRequest) -> ServeError:
-    """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
+    """Return any failure as a ServeError; an unexpected one is logged here, with its traceback."""
     if isinstance(error, ServeError):
         return error
     if isinstance(error, RequestValidationError):
@@ -38,12 +38,12 @@ def to_reply(error: ServeError, extra: Headers = ()) -> HttpReply:
 
 
 def headers_of(error: Exception) -> Headers:
-    """Return the headers that the router wants with its error: Allow, for one."""
+    """Return the headers that the router adds to its error, such as Allow."""
     return tuple((error.headers or {}).items()) if isinstance(error, HTTPException) else ()
 
 
 def _printable(text: str) -> str:
-    """Drop lone surrogates, which a caller can send and UTF-8 cannot carry."""
+    """Replace lone surrogates, which a caller can send and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The route table, and the FastAPI application that routes and describes all but the hot paths."""
+"""The route table, and the FastAPI application that routes and documents all but the most frequent requests."""
 
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,7 +32,7 @@ _FAILURES = (ServeError, HTTPException, RequestValidationError, Exception)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """A surface's handler, with the OpenAPI operation that describes it."""
+    """A handler that reads its request itself, with its access level and its OpenAPI operation."""
 
     method: str
     path: str
@@ -41,31 +41,31 @@ class Endpoint:
     level: AccessLevel = AccessLevel.CALLERS
 
     async def respond(self, request: Request) -> Response:
-        """Answer as the router wants it."""
+        """Answer with a response of the router's kind."""
         return _to_response(await self.handler(request.scope["http_request"]))
 
 
 class AuthorizedRoute(Route):
-    """A route behind a door: whoever it is found for passes that first, so the path is read once, by the router."""
+    """A route that checks its access level first. Only the router reads the path, so nothing can differ from it."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], *, level: AccessLevel, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.level = level
-        # Starlette's own ends in `$`, which a newline may follow.
+        # Starlette's pattern ends in `$`, which also matches before a final newline.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer those who may pass."""
+        """Check the access level, then answer."""
         scope["http_request"].authorize(self.level)
         await super().handle(scope, receive, send)
 
 
 class AuthorizedOperation(AuthorizedRoute, APIRoute):
-    """The same, documented."""
+    """An authorized route that the OpenAPI document lists."""
 
 
 def build_endpoints(classify: ClassifyHandler, models: ModelsHandler) -> list[Endpoint]:
-    """Return the endpoints that read their call themselves."""
+    """Return the endpoints that read their request themselves."""
     return [
         Endpoint("POST", "/v1/classify", classify, classify_operation()),
         Endpoint("POST", "/v1/models/{model}/quote", models.quote, quote_operation()),
@@ -144,7 +144,7 @@ def _document(api: FastAPI) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as the router calls it
-    """Refuse what no route was found for, to those who may know that."""
+    """Refuse a path without a route; a caller without a key does not learn which paths exist."""
     scope["http_request"].authorize(AccessLevel.CALLERS)
     raise HTTPException(404)
 

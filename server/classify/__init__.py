@@ -1,4 +1,4 @@
-"""The `/v1` surface: photos in, predictions with receipts out; what each model offers and what it would cost."""
+"""The `/v1` surface: images in, predictions with receipts out; what each model offers, and what it would cost."""
 
 from server.classify.handler import ClassifyHandler
 from server.classify.models import ModelsHandler

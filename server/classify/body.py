@@ -1,4 +1,4 @@
-"""The three ways an image may arrive: as the raw body, in a form, or as base64 in JSON."""
+"""Reads the body of a classify request: images as the raw body, in a form, or as base64 in JSON."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _PIECE_CHARS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One image as it arrived: bytes, or base64 text still to be decoded; `file` is its name in a form."""
+    """One image as it arrived: bytes, or base64 text that is decoded later; `file` is its name in a form."""
 
     content: bytes | str
     file: str | None = None
@@ -37,7 +37,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyBody:
-    """What one body held: its images, in order, and the parameters beside them, not yet parsed."""
+    """What one body holds: its images, in order, and the parameters beside them, not yet parsed."""
 
     uploads: tuple[Upload, ...]
     fields: Mapping[str, object]
@@ -45,7 +45,7 @@ class ClassifyBody:
 
 
 def read_body(body: bytes, content_type: str, *, max_files: int, json_limits: JsonLimits) -> ClassifyBody:
-    """Take a body apart by its content type: JSON, a form, or anything else as one image's bytes.
+    """Read a body by its content type: JSON, a form, or anything else as one image's bytes.
 
     Raises: BadRequest if it is malformed, holds no image or more than max_files; what `read_json` raises for JSON
     beyond its limits.
@@ -105,7 +105,7 @@ def _from_base64(text: str) -> bytes:
     try:
         if "=" in dense[:-2]:
             raise ValueError("padding before the end")
-        # Piece by piece: decoding holds the interpreter, and with it everyone else.
+        # Piece by piece: decoding holds the interpreter lock.
         pieces = (dense[start : start + _PIECE_CHARS] for start in range(0, len(dense), _PIECE_CHARS))
         return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""`POST /v1/classify`: parse, decode, ask the engine, render. Nothing is decoded for a call refused before."""
+"""`POST /v1/classify`: parse, decode, infer, render. Images of a request that is refused are not decoded."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,11 +18,11 @@ from server.settings import Settings
 
 PROTOCOL = "classify"
 _QUICK_BYTES = 256 * 1024
-"""A form or JSON document up to this size is taken apart on the event loop, in about a millisecond."""
+"""A form or JSON document up to this size is parsed on the event loop, in about a millisecond."""
 
 
 class ClassifyHandler:
-    """Answers classify calls with one engine; images are decoded, and large bodies taken apart, in threads."""
+    """Answers classify requests with one engine. The decode pool decodes images and parses large bodies."""
 
     def __init__(self, engine: Engine, settings: Settings, decode_pool: DecodePool) -> None:
         self._engine = engine
@@ -31,7 +31,7 @@ class ClassifyHandler:
         self._decode_pool = decode_pool
 
     async def __call__(self, request: HttpRequest) -> HttpReply:
-        """Answer one call; a client that leaves after its body takes all of it back.
+        """Answer one request; it is cancelled if its client disconnects.
 
         Raises: ServeError, whose status the error renderer knows.
         """
@@ -39,7 +39,7 @@ class ClassifyHandler:
 
     async def _answer(self, request: HttpRequest, content: bytes) -> HttpReply:
         query, headers = read_query(request), read_headers(request)
-        body = await self._take_apart(content, request.header(b"content-type") or "")
+        body = await self._parse(content, request.header(b"content-type") or "")
         options = to_options(query=query, body=read_fields(body.fields, body.place), headers=headers)
         model = options.model or self._engine.repository.default()
         manifest = self._engine.shelf.manifest(model, options.version)
@@ -53,7 +53,7 @@ class ClassifyHandler:
         placements = [picture.placement for picture in pictures]
         return json_reply(to_answer(answer, manifest, files, placements, options.top_k))
 
-    async def _take_apart(self, content: bytes, content_type: str) -> ClassifyBody:
+    async def _parse(self, content: bytes, content_type: str) -> ClassifyBody:
         parse = partial(
             read_body, content, content_type, max_files=self._settings.max_files, json_limits=self._json_limits
         )
@@ -78,9 +78,9 @@ class ClassifyHandler:
 
 
 def _target(manifest: Manifest) -> Preprocessing:
-    """Return what images become.
+    """Return the size and form that the model's images have.
 
-    Raises: BadRequest for a family that takes none.
+    Raises: BadRequest for a family that takes no images.
     """
     if manifest.preprocessing is None:
         got = f"{manifest.family}, which takes {manifest.input.name}"

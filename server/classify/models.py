@@ -1,4 +1,4 @@
-"""What each model is, what it is worth at each cap, and what an ask would cost."""
+"""What each model is, the accuracy and cost of each cap, and quotes: what a request would cost."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max
 
 
 class ModelsHandler:
-    """Answers questions about the models of one engine."""
+    """Describes the models of one engine."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -76,9 +76,9 @@ class ModelsHandler:
         )
 
     async def quote(self, request: HttpRequest) -> HttpReply:
-        """Answer a quote call; its parameters come from the same places as those of classify.
+        """Answer a quote request; its parameters come from the same places as those of classify.
 
-        Raises: ServeError, as classify would for the same ask.
+        Raises: ServeError, as classify would for the same parameters.
         """
         query, headers = read_query(request, QUOTE_PARAMETERS), read_headers(request, QUOTE_PARAMETERS)
         fields = read_fields(_read_object(await request.body(), self._json_limits), "JSON body", QUOTE_PARAMETERS)
@@ -107,7 +107,7 @@ class ModelsHandler:
 
 
 def to_quote(manifest: Manifest, cap: int, reason: BudgetReason) -> Quote:
-    """Return what one image under this cap can cost, and what it is worth."""
+    """Return what one image under this cap can cost, and the accuracy to expect."""
     flops, bucket, capacity = manifest.flops, manifest.bucket_for(cap), manifest.tape_capacity
     return Quote(
         model=manifest.family,

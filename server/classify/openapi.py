@@ -1,4 +1,4 @@
-"""The OpenAPI operations of the endpoints that FastAPI does not see: generated from the parameter table."""
+"""The OpenAPI operations of the endpoints that FastAPI does not know, generated from the parameter table."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

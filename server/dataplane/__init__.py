@@ -1,4 +1,4 @@
-"""The Open Inference Protocol without its transports: what HTTP and gRPC share."""
+"""The Open Inference Protocol without its transports: what its HTTP and gRPC surfaces share."""
 
 from server.dataplane.dataplane import DataPlane
 from server.dataplane.messages import OipRequest, OipResponse, Plans

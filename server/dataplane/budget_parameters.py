@@ -1,4 +1,4 @@
-"""Request parameters to a budget: ours, and the protocol's own `priority` and `timeout`."""
+"""Turns request parameters into a budget: ours, and the protocol's own `priority` and `timeout`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,16 +19,16 @@ _PROTOCOL = (
     Parameter("timeout", to_natural, "a whole number of microseconds, 0 for none", {}, "As deadline_ms.", 50_000),
 )
 HEADERS = {**BUDGET, "priority": BY_NAME["priority"]}
-"""What may come as a header, for tools that cannot set parameters; a priority there goes by its name, as on `/v1`."""
+"""Parameters that may come as headers, for tools that cannot set others; a priority has a name there, as on `/v1`."""
 KNOWN = {**BUDGET, **{parameter.name: parameter for parameter in _PROTOCOL}}
 OTHERS = frozenset({"binary_data_output", "content_type", "headers", "triton_enable_empty_final_response"})
-"""Parameters that the transports or other servers' clients use, and that ask nothing of the engine."""
+"""Parameters that the transports or other servers' clients use, and that the engine ignores."""
 
 _NOTHING = Ask()
 
 
 def read_ask(parameters: Mapping[str, Any], defaults: Mapping[str, Any], time_left_s: float | None) -> Ask:
-    """Return what a call asks for; `defaults` are parsed already, and of several deadlines the nearest counts.
+    """Return the budget of a request; `defaults` are parsed already, and the nearest of several deadlines counts.
 
     Raises: BadRequest for an unknown parameter or a wrong value; DeadlineExceeded if no time is left.
     """

@@ -1,4 +1,4 @@
-"""The protocol over one engine, for any transport."""
+"""Serves the Open Inference Protocol with one engine, for any transport."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,11 +23,11 @@ from server.records import InferAnswer, InferRequest
 from server.settings import Settings
 
 _QUICK_VALUES = 1 << 14
-"""Up to this many elements of a JSON tensor are converted on the event loop, in about a millisecond."""
+"""So many elements of JSON tensors are converted on the event loop, in about a millisecond."""
 
 
 class DataPlane:
-    """Answers everything that the protocol asks, in plain documents and tensors."""
+    """Answers every request of the protocol with plain documents and tensors."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
@@ -36,14 +36,14 @@ class DataPlane:
         self.decode_pool = DecodePool(settings)
         """The threads for work that would hold up the event loop, on every surface."""
         self.body_memory = BodyMemory(settings.max_body_bytes, settings.max_bodies_bytes)
-        """What the bodies and messages of all calls hold together, on any surface."""
+        """The memory that the bodies and messages of all requests hold together, on every surface."""
 
     # --- Inference ---
 
     async def prepare(self, request: OipRequest) -> tuple[InferRequest, "ResponseBuilder"]:
-        """Judge and decode a call; return what to ask of the engine, and what to do with its answer.
+        """Check and decode a request; return the request for the engine, and what makes a response of its answer.
 
-        Raises: ServeError for a call that no engine could answer.
+        Raises: ServeError for a request that cannot be answered.
         """
         family = self.engine.shelf.find(request.model, request.version)
         plan = self._plan(family, request)
@@ -62,20 +62,20 @@ class DataPlane:
         return infer_request, ResponseBuilder(plan)
 
     def _plan(self, family: Family, request: OipRequest) -> Plan:
-        """Judge all of a call but its tensors' bytes, or recall the judgement of one that was the same."""
-        is_alike = request.plans is not None and not request.defaults and request.time_left_s is None
-        plan = request.plans.get(family) if request.plans is not None and is_alike else None
+        """Check all of a request but its tensors' bytes, or return the kept plan of an equal request."""
+        is_repeatable = request.plans is not None and not request.defaults and request.time_left_s is None
+        plan = request.plans.get(family) if request.plans is not None and is_repeatable else None
         if plan is None:
             signature = self._signature(family)
             chosen = signature.choose(request.outputs)
             ask = read_ask(request.parameters, request.defaults, request.time_left_s)
             plan = Plan(ask, signature.arrange(request.inputs), chosen, signature.labels)
-            if request.plans is not None and is_alike:
+            if request.plans is not None and is_repeatable:
                 request.plans[family] = plan
         return plan
 
     def direct_spec(self, model: str, version: str | None) -> TensorSpec:
-        """Return the input that takes samples as the model's reader does.
+        """Return the model's direct input, which takes samples in the reader's own form.
 
         Raises: NotFound; ModelNotReady.
         """
@@ -87,7 +87,7 @@ class DataPlane:
         return await self.decode_pool.run(partial(layout.decode, request.inputs))
 
     async def _inputs(self, batch: TensorBatch, family: Family, deadline_s: float) -> NDArray[Any]:
-        """Return the batch as the model reads it: as it came, or decoded by its deadline."""
+        """Return the batch as the model reads it: as it came, or decoded before the deadline."""
         if batch.inputs_BX is not None:
             return batch.inputs_BX
         target = family.manifest.preprocessing
@@ -168,7 +168,7 @@ class DataPlane:
 
 
 class ResponseBuilder:
-    """What a call wants made of the engine's answer."""
+    """Makes the response that a request asks for of the engine's answer."""
 
     __slots__ = ("_plan",)
 

@@ -1,4 +1,4 @@
-"""One inference as every transport brings it, and what each takes back."""
+"""One inference, as every transport passes it to the data plane and takes its response back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from server.records import Ask
 
 @dataclass(slots=True, eq=False)
 class Plan:
-    """A call, judged by all but its tensors' bytes: what it asks, where its inputs lie and which outputs it wants."""
+    """The result of checking a request, all but its tensors' bytes: its budget, input layout and chosen outputs."""
 
     ask: Ask
     layout: InputLayout
@@ -22,12 +22,12 @@ class Plan:
 
 
 Plans = WeakKeyDictionary[Family, Plan]
-"""What was worked out about a request from all but its tensors' bytes, by family."""
+"""The plans of one repeated document, by family."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class OipRequest:
-    """One call for an inference. No outputs means all of them.
+    """One request for an inference. No outputs means all of them.
 
     Units: arrival_s is on the monotonic clock; time_left_s is what the transport's own deadline leaves.
     """
@@ -41,16 +41,16 @@ class OipRequest:
     outputs: Sequence[RequestedOutput] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Budget parameters that came beside the message, in headers; the message's own win."""
+    """Budget parameters from headers; those of the message itself win."""
     time_left_s: float | None = None
     tenant: str | None = None
     plans: Plans | None = None
-    """Shared by all calls that differ in their tensors' bytes alone."""
+    """Shared by all requests that differ only in their tensors' bytes."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class OipResponse:
-    """The answer to a call: its outputs in the order asked, and its receipt as response parameters."""
+    """The response to a request: its outputs in the order asked for, and its receipt as response parameters."""
 
     model: str
     version: str

@@ -1,4 +1,4 @@
-"""Metadata, configuration, statistics and index, as plain documents in the protocol's words."""
+"""Metadata, configuration, statistics and the repository index, as documents in the protocol's words."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -33,7 +33,7 @@ def server_metadata() -> Json:
 
 
 def model_metadata(family: Family, signature: Signature) -> Json:
-    """Return a model's ports; shapes include the batch."""
+    """Return a model's inputs and outputs; shapes include the batch."""
     return {
         "name": family.manifest.family,
         "versions": [family.manifest.version],
@@ -44,7 +44,7 @@ def model_metadata(family: Family, signature: Signature) -> Json:
 
 
 def model_config(family: Family, signature: Signature, settings: Settings) -> Json:
-    """Return a model's configuration; `dims` leave out the batch, and `parameters` name what really runs it."""
+    """Return a model's configuration; `dims` leave out the batch, and `parameters` name the real device."""
     kind = "KIND_GPU" if family.model.device.startswith("CUDA") else "KIND_CPU"
     return {
         "name": family.manifest.family,
@@ -87,7 +87,7 @@ def model_statistics(family: Family) -> Json:
 
 
 def repository_index(statuses: Iterable[Status], *, only_ready: bool) -> list[Json]:
-    """Return where each version of each model stands."""
+    """Return the state of each version of each model."""
     return [
         {"name": status.family, "version": status.version, "state": status.standing.value, "reason": status.reason}
         for status in statuses

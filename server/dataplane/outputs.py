@@ -1,4 +1,4 @@
-"""From the engine's answer to the protocol's outputs and the receipt in its parameters.
+"""Makes the protocol's outputs of the engine's answer, and response parameters of its receipts.
 
 Shapes: B samples, C classes.
 """
@@ -21,22 +21,22 @@ Samples = Sequence[Sample]
 def to_oip_response(
     answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]
 ) -> OipResponse:
-    """Return the outputs chosen, and the receipt."""
+    """Return the chosen outputs, and the receipt."""
     outputs = [_to_tensor(answer.samples, spec, num_classes, labels) for spec, num_classes in chosen]
     return OipResponse(answer.model, answer.version, outputs, to_parameters(answer.samples))
 
 
 def is_cut_short(answer: InferAnswer) -> bool:
-    """Say whether a larger cap could better an answer: whether any sample wanted, or might want, more tape."""
+    """Say whether a larger cap could improve an answer: whether any sample wanted, or might want, more tape."""
     receipts = [sample.receipt for sample in answer.samples]
     return any(each.tape_length_wanted is None or each.tape_length_wanted > each.tape_length for each in receipts)
 
 
 def to_parameters(samples: Samples) -> dict[str, str | int | float]:
-    """Return the receipt of a call as response parameters, which hold no lists.
+    """Return the receipt of a request as response parameters, which hold no lists.
 
-    FLOPs are those of all samples together and milliseconds those of the slowest; what belongs to one sample is
-    there when it is the only one: the outputs say it for each.
+    FLOPs are those of all samples together, and milliseconds those of the slowest sample. The other values are there
+    only for a request of one sample; the outputs have them for each sample.
     """
     receipts = [sample.receipt for sample in samples]
     parameters: dict[str, str | int | float] = {
@@ -93,7 +93,7 @@ _VALUES: dict[str, Callable[[Samples], NDArray[Any]]] = {
     "logits": _logits,
     "probabilities": lambda samples: softmax(_logits(samples)).astype(np.float32),
     "tape_length": lambda samples: _column([each.receipt.tape_length for each in samples], np.int32),
-    # 0 where nothing was read: a reading always wants at least one token.
+    # 0 where nothing was read: a sample that is read wants at least one token.
     "tape_length_wanted": lambda samples: _column([each.receipt.tape_length_wanted or 0 for each in samples], np.int32),
     "flops": lambda samples: _column([each.receipt.useful_flops for each in samples], np.int64),
 }

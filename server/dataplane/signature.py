@@ -1,4 +1,4 @@
-"""What a model takes and gives, and the check of what a caller sends against it."""
+"""What a model takes and gives, and the check of a request's inputs and outputs against it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class TensorBatch:
-    """The samples of one call: as the reader takes them, or encoded images still to be decoded.
+    """The samples of one request: as the reader takes them, or encoded images that are decoded later.
 
     Shapes: inputs_BX; max_tape_B, where given, one cap a sample.
     """
@@ -48,14 +48,14 @@ class TensorBatch:
 
 @dataclass(frozen=True, slots=True)
 class InputLayout:
-    """Which of a call's inputs is which."""
+    """The position of each known input among the inputs of a request; None where it is absent."""
 
     direct: int | None
     encoded: int | None
     max_tape: int | None
 
     def decode(self, inputs: Sequence[InputTensor]) -> TensorBatch:
-        """Read the data of inputs laid out like this.
+        """Read the data of inputs that have this layout.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
@@ -67,7 +67,7 @@ class InputLayout:
 
 
 class Signature:
-    """A model's ports, and the largest batch that one call may hold."""
+    """A model's inputs and outputs, and the largest batch that one request may hold."""
 
     def __init__(self, manifest: Manifest, max_batch_size: int) -> None:
         num_classes = len(manifest.labels)
@@ -90,7 +90,7 @@ class Signature:
         self._all_outputs = tuple((spec, 0) for spec in self.outputs)
 
     def arrange(self, inputs: Sequence[InputTensor]) -> "InputLayout":
-        """Check the inputs against the ports, all but their data.
+        """Check the inputs, all but their data, and return their layout.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
@@ -116,7 +116,7 @@ class Signature:
         return InputLayout(direct, encoded, max_tape)
 
     def choose(self, outputs: Sequence[RequestedOutput]) -> Sequence[tuple[TensorSpec, int]]:
-        """Return the outputs to give, each with its number of classes; all of them if none is named.
+        """Return the outputs of the response, each with its number of classes; all outputs if none is named.
 
         Raises: BadRequest for an unknown output, one named twice, or classes of what has none.
         """
@@ -135,7 +135,7 @@ class Signature:
         return [(self._outputs[output.name], output.num_classes) for output in outputs]
 
     def _check(self, tensor: InputTensor, spec: TensorSpec) -> None:
-        """Hold a tensor's datatype and shape against its port; its data comes later."""
+        """Check a tensor's datatype and shape, not its data."""
         shape = tensor.shape
         if tensor.datatype != spec.datatype:
             raise BadRequest(f"datatype of input {spec.name}", tensor.datatype, spec.datatype)

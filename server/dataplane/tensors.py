@@ -1,6 +1,6 @@
-"""Tensors as the protocol spells them: little-endian, row-major, strings of any bytes with a 4-byte length.
+"""Tensors in the protocol's forms: little-endian, row-major, strings of any bytes with a 4-byte length.
 
-Nothing is allocated for a tensor before its shape is found to agree with the bytes that came.
+Memory for a tensor is allocated only once its shape agrees with the bytes that came.
 """
 
 import struct
@@ -27,12 +27,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
 """The numeric datatypes that models here take or give."""
 _LENGTH = struct.Struct("<I")
 MAX_DIMS = 8
-"""Of a tensor, whatever its model."""
+"""Most dimensions of a tensor, for every model."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class InputTensor:
-    """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""
+    """One input tensor, not yet checked: `raw` is its binary form, else `values` are its elements, flat."""
 
     name: str
     datatype: str
@@ -43,7 +43,7 @@ class InputTensor:
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """One output that the caller wants; with `num_classes` above 0 as strings of its best classes."""
+    """One output that the caller asks for; with `num_classes` above 0 as strings of its best classes."""
 
     name: str
     num_classes: int = 0
@@ -97,7 +97,7 @@ def numbers_from_values(what: str, values: Sequence[Any], datatype: str, shape: 
 
 
 def strings_from_raw(what: str, raw: Buffer, shape: Shape) -> list[bytes]:
-    """Take apart the strings of a BYTES tensor.
+    """Return the strings of a BYTES tensor.
 
     Raises: BadRequest if the bytes end before, or go on after, as many strings as the shape says.
     """

@@ -1,18 +1,18 @@
-"""The memory that HTTP bodies and gRPC messages take: of each one, and of all together."""
+"""Limits the memory of HTTP bodies and gRPC messages: of each one, and of all of them together."""
 
 from math import inf
 
 from server.errors import Overloaded
 
 UNCOUNTED_BYTES = 64 * 1024
-"""Of each body: the limit on connections bounds these already, and small requests get in however full it is."""
+"""The first bytes of each body do not count: the limit on connections bounds them, and small requests always pass."""
 _RETRY_AFTER_S = 1.0
 
 
 class BodyMemory:
-    """What all calls hold of bodies and messages, beyond the beginning of each.
+    """Counts the bytes of all bodies and messages that the server holds, less the first ones of each.
 
-    A body counts as its bytes arrive: one that is only announced takes no room from others.
+    A body counts as its bytes arrive; its Content-Length alone counts nothing.
     """
 
     __slots__ = ("held_bytes", "max_body_bytes", "max_held_bytes")
@@ -22,9 +22,10 @@ class BodyMemory:
         self.held_bytes = 0
 
     def grow(self, held_bytes: int, body_bytes: int, free_bytes: int = UNCOUNTED_BYTES) -> int:
-        """Return what a body of `body_bytes` so far holds now, having held `held_bytes`; the first ones are free.
+        """Count a body that has grown to `body_bytes`, of which `held_bytes` were counted; return what is counted now.
 
-        Raises: Overloaded if that is more than there is room for; then it holds what it held.
+        The first `free_bytes` of it do not count.
+        Raises: Overloaded if all bodies together would hold more than they may; then nothing changes.
         """
         wanted_bytes = max(0, body_bytes - free_bytes)
         total_bytes = self.held_bytes + wanted_bytes - held_bytes

@@ -1,8 +1,8 @@
-"""The threads that decode, and the callers who wait for them, each no longer than its deadline.
+"""The threads for work that would hold up the event loop, and the deadlines of the requests that wait for it.
 
-Decoding is bounded by its cost rather than done in processes that can be killed: a process adds its start, a copy of
-each image and a pool to mind, and frees nothing that the leash does not. What is large runs in threads of its own, so
-that small images, which most are, never wait behind it.
+Decoding is limited by its cost, rather than done in processes that can be killed: a process adds its start, a copy of
+each image and a pool to manage, and frees nothing that `DecodeLimit` does not. Large images have threads of their own,
+so that small images, which most are, never wait behind them.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from server.settings import Settings
 
 _SMALL_BYTES = 1 << 20
 _SMALL_PIXELS = 4_000_000
-"""Of both together no image is known that takes a thread longer than a third of a second."""
+"""An image within both limits takes a thread no longer than a third of a second, as far as is known."""
 T = TypeVar("T")
 ReadBytes = Callable[[], bytes]
-"""Gives an image's bytes, in the thread that decodes them."""
+"""Returns an image's bytes, in the thread that decodes them."""
 
 
 class DecodePool:
-    """Decodes the images of requests. Lifetime: until `close`."""
+    """Decodes the images of requests, and runs other short work, in threads. Lifetime: until `close`."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class DecodePool:
     ) -> list[Picture]:
         """Return the pictures of one request's images, in order.
 
-        What still runs when this ends, for whatever reason, ends by itself in a moment.
+        Decoding that still runs when this returns or raises stops at its next check.
         Units: deadline_s is on the monotonic clock.
         Raises: DeadlineExceeded at the deadline; what `decode` raises for the first image that fails.
         """
@@ -84,7 +84,7 @@ class DecodePool:
             abandoned.set()
 
     async def _decode_one(self, image: ReadBytes, to_picture: Callable[[bytes], Picture]) -> Picture:
-        """Decode an image at once if it is small; else put it in line with the large ones."""
+        """Decode a small image at once; queue a large one for the threads of large images."""
 
         def attempt() -> Picture | bytes:
             data = image()
@@ -97,7 +97,7 @@ class DecodePool:
 
 
 def _is_small(data: bytes) -> bool:
-    """Say whether decoding is over in a moment; what no header says is not small."""
+    """Say whether the header promises a quick decoding. A file that states no size is small: it is refused at once."""
     if len(data) > _SMALL_BYTES:
         return False
     num_pixels = jpeg_pixels(data) if kind_of(data) == JPEG else pixels_of(data)

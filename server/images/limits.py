@@ -1,7 +1,7 @@
-"""What one image and one request may cost: pixels and passes over them, judged from the header; then time and reads.
+"""Limits what one image and one request may cost: pixels, passes over them, processor time, reads of the file.
 
-Python cannot stop a thread, but a decoder has to read its file. Pillow reads it piece by piece, so `LimitedFile` can
-end the decoding between two pieces.
+Pixels and passes are checked from the header and the structure of the file. Python cannot stop a thread, but Pillow
+reads a file piece by piece, so `LimitedFile` can end a decoding between two pieces.
 """
 
 import time
@@ -14,20 +14,20 @@ from typing import Self
 from server.errors import Cancelled, NotAnImage, PayloadTooLarge
 
 _MAX_SIDE = 65_535
-"""As in a JPEG. Shrinking a longer row takes gigabytes for its weights alone, and holds up everyone else for it."""
+"""As in a JPEG. To shrink a longer row takes gigabytes for its weights, and holds the interpreter lock."""
 _MAX_SCANS = 100
-"""An encoder writes some ten. Each passes over the whole image, however few bytes it has: a file of many would take a
-thread for an hour."""
+"""An encoder writes about ten. Each scan passes over the whole image, however few bytes it has, so a file with many
+scans could occupy a thread for an hour."""
 _MAX_PASSES = 32
-"""Over the samples of the largest image, a second and a half; an encoder of four colours comes to 24."""
+"""So many passes over the largest image take a second and a half; an encoder of four colours needs 24."""
 MAX_READS = 1 << 18
-"""Pieces of a file that Pillow takes in Python, each with its own objects; an honest file has some thousands."""
+"""Reads of a file that Pillow makes from Python, each with its own objects; an ordinary file needs some thousands."""
 _CHECK_EVERY, _SHORT_BYTES = 64, 1024
-"""The clock is dearer than reading a byte or two."""
+"""Reads of fewer than `_SHORT_BYTES` are checked only once in `_CHECK_EVERY`: the clock costs more than such a read."""
 
 
 class PixelBudget:
-    """What the images of one request may unfold into all together; any thread may spend of it."""
+    """The pixels that the images of one request may have together. Any thread may spend from it."""
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
@@ -35,7 +35,7 @@ class PixelBudget:
         self._lock = Lock()
 
     def spend(self, num_pixels: int) -> None:
-        """Raise PayloadTooLarge once it is overspent."""
+        """Count pixels; raise PayloadTooLarge once there are more than allowed."""
         with self._lock:
             self._spent += num_pixels
             if self._spent > self._max_pixels:
@@ -67,9 +67,9 @@ def check_passes(num_samples: int, max_pixels: int) -> None:
 
 
 class DecodeLimit:
-    """Ends one image's decoding when it has cost too much, or when nobody waits for it any more.
+    """Ends one image's decoding when it has taken too long, or when its request has ended.
 
-    Units: seconds of the processor's time in the thread that calls `check`, so that a busy machine refuses nothing.
+    Units: seconds of processor time of the thread that calls `check`, so that a busy machine refuses nothing.
     """
 
     def __init__(self, max_s: float = inf, abandoned: Event | None = None) -> None:
@@ -78,7 +78,7 @@ class DecodeLimit:
         self._began_s: float | None = None
 
     def __enter__(self) -> Self:
-        """Begin to count, in the present thread."""
+        """Start to measure, in the present thread."""
         self._began_s = time.thread_time()
         return self
 
@@ -99,9 +99,9 @@ class DecodeLimit:
 
 
 class LimitedFile(BytesIO):
-    """An image file in memory that asks its leash as it is read, and never reads across one of its stops.
+    """An image file in memory that checks its limit as it is read, and never reads across one of its stops.
 
-    Shapes: `stops` are rising offsets, and a decoder that reads with one call as far as it can still comes by at each.
+    Shapes: `stops` are rising offsets. A decoder that reads all it can in one call still makes one call for each.
     """
 
     def __init__(self, content: bytes, limit: DecodeLimit, stops: Sequence[int] = ()) -> None:

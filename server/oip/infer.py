@@ -1,4 +1,4 @@
-"""`POST /v2/models/{model}/infer`: unpack, judge, ask the engine, render."""
+"""`POST /v2/models/{model}/infer`: parse, check, infer, render."""
 
 from functools import partial
 from typing import Any
@@ -15,11 +15,11 @@ PROTOCOL = "oip"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Json = dict[str, Any]
 _QUICK_BYTES = 256 * 1024
-"""A JSON document up to this size is taken apart on the event loop, in about a millisecond."""
+"""A JSON document up to this size is parsed on the event loop, in about a millisecond."""
 
 
 class InferHandler:
-    """Answers infer calls."""
+    """Answers infer requests."""
 
     def __init__(self, plane: DataPlane, settings: Settings) -> None:
         self._plane = plane
@@ -27,7 +27,7 @@ class InferHandler:
         self._json_limits = settings.json_limits
 
     async def __call__(self, request: HttpRequest, model: str, version: str | None) -> HttpReply:
-        """Answer one call; a client that leaves after its body takes all of it back.
+        """Answer one request; it is cancelled if its client disconnects.
 
         Raises: ServeError, whose status the error renderer knows.
         """

@@ -1,7 +1,7 @@
-"""The body of an infer call: a JSON document, and behind it the binary tensors that it names.
+"""Reads the body of an infer request: a JSON document, and after it the binary tensors that the document names.
 
-`Inference-Header-Content-Length` says where the document ends; without it all of the body is the document, and
-with 0 there is none: all of the body is one image's pixels.
+`Inference-Header-Content-Length` says where the document ends. Without it all of the body is the document; with 0
+there is no document, and all of the body is one image's pixels.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,15 +20,16 @@ from server.settings import JsonLimits
 Json = dict[str, Any]
 _REPEATED_BYTES = 2048
 _NUM_REPEATED = 256
-"""Documents up to this size, and so many of them, are kept with what they say: a program that asks again and again
-sends the same document before other pixels."""
+"""So many parsed documents of up to `_REPEATED_BYTES` are kept: a program that repeats its requests sends the same
+document with other pixels."""
 
 
 @dataclass(slots=True, eq=False)
 class InferDocument:
-    """What the document of a body says. `is_binary` names outputs, `is_binary_default` goes for the others.
+    """The parsed JSON document of a body.
 
-    `binary_sizes` has a size for each input whose tensor lies behind the document.
+    `is_binary` says which outputs are to come in binary form, `is_binary_default` is for the outputs that it lacks.
+    `binary_sizes` has a size for each input whose tensor follows the document, and None for each other input.
     """
 
     id: str | None
@@ -41,7 +42,7 @@ class InferDocument:
     plans: Plans = field(default_factory=Plans)
 
     def split_binary(self, binary: memoryview) -> list[InputTensor]:
-        """Give each input its share of the binary part, in order.
+        """Return the inputs, each with its share of the binary part, in order.
 
         Raises: BadRequest where the sizes do not add up.
         """
@@ -79,9 +80,9 @@ class InferBody(NamedTuple):
 
 
 def read_infer_body(body: bytes, header_length: int | None, limits: JsonLimits) -> InferBody:
-    """Take a body apart.
+    """Read a body.
 
-    Raises: BadRequest, naming the field that is not as the protocol has it; what `read_json` raises for JSON beyond its
+    Raises: BadRequest, naming the field that breaks the protocol; what `read_json` raises for JSON beyond its
     limits.
     """
     end = len(body) if header_length is None else header_length
@@ -90,7 +91,7 @@ def read_infer_body(body: bytes, header_length: int | None, limits: JsonLimits) 
 
 
 def read_raw(body: bytes, spec: TensorSpec) -> InferBody:
-    """Return the message of a raw request: the body is one sample as the port takes it, all outputs come binary."""
+    """Return what a raw request holds: one sample of the model's direct input; all outputs come in binary form."""
     sample = InputTensor(spec.name, spec.datatype, [1, *spec.dims], body)
     return InferBody(InferDocument(None, [sample], [len(body)], is_binary_default=True), [sample])
 
@@ -98,7 +99,7 @@ def read_raw(body: bytes, spec: TensorSpec) -> InferBody:
 def read_document(text: bytes, limits: JsonLimits) -> InferDocument:
     """Read the JSON document of a body.
 
-    Raises: as `read_message`.
+    Raises: as `read_infer_body`.
     """
     return _read_repeated(text, limits) if len(text) <= _REPEATED_BYTES else _parse(text, limits)
 

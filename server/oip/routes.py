@@ -1,4 +1,4 @@
-"""The paths of `/v2`, and all but inference behind them."""
+"""The routes of `/v2`, and the handlers of all but inference."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -21,7 +21,7 @@ Names = dict[str, str | None]
 _VERSIONED = r"/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 _MODEL_CHANGE = r"/repository/models/(?P<model>[^/]+)"
 
-# The first pattern that fits is taken: `stats` is no model.
+# The first pattern that matches is taken: `stats` is no model.
 _PATHS: tuple[tuple[str, str, str, AccessLevel], ...] = (
     ("GET", r"", "server_metadata", AccessLevel.CALLERS),
     ("GET", r"/health/live", "server_live", AccessLevel.OPEN),
@@ -40,7 +40,7 @@ _PREFIX = "/v2"
 
 
 class Route(NamedTuple):
-    """What a path leads to."""
+    """One route that matches a path, with the names in the path."""
 
     method: str
     name: str
@@ -54,7 +54,7 @@ _PATTERNS: list[tuple[Pattern[str], str, str, AccessLevel]] = [
 
 
 class Oip:
-    """Answers every call below `/v2`."""
+    """Answers every request below `/v2`."""
 
     def __init__(self, plane: DataPlane, settings: Settings) -> None:
         self._plane = plane
@@ -63,7 +63,7 @@ class Oip:
         self._handlers: Mapping[str, Handler] = {name: getattr(self, name) for _, _, name, _ in _PATHS}
 
     async def __call__(self, request: HttpRequest) -> HttpReply:
-        """Answer one call.
+        """Answer one request.
 
         Raises: ServeError, or starlette's HTTPException for a wrong method.
         """
@@ -117,7 +117,7 @@ class Oip:
 
 @lru_cache(maxsize=1024)
 def _find(path: str) -> Route | None:
-    """Return what a path leads to, None if there is no such path."""
+    """Return the route of a path, None if no route matches."""
     for pattern, method, name, level in _PATTERNS:
         match = pattern.fullmatch(path)
         if match:

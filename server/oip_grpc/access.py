@@ -1,4 +1,4 @@
-"""Who may call which RPC."""
+"""Checks over gRPC whether the caller, by the key in an RPC's metadata, may make it."""
 
 import grpc
 
@@ -13,7 +13,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 class GrpcAccess:
-    """Judges an RPC by its metadata."""
+    """Finds each RPC's caller from its metadata, and checks the caller's rights."""
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
@@ -21,7 +21,7 @@ class GrpcAccess:
         self._has_admin_port = settings.admin_port is not None
 
     def authorize(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
-        """Return who makes an RPC; None for those that need no key.
+        """Return who makes an RPC; None for an RPC that needs no key.
 
         Raises: Unauthenticated; Forbidden.
         """
@@ -35,7 +35,7 @@ class GrpcAccess:
         return caller
 
     def quota_metadata(self, context: grpc.aio.ServicerContext) -> Metadata:
-        """Return what an RPC's end says of its caller's quota, as HTTP does in its headers; nothing without one."""
+        """Return the metadata that states the caller's quota, like HTTP's headers; none where there is no quota."""
         try:
             left = self._tenancy.quota_of(self._access.identify(_key_of(context)).tenant)
         except Unauthenticated:

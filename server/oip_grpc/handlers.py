@@ -1,4 +1,4 @@
-"""What every RPC passes before its method: its key is judged, then its requests are read, in time and counted."""
+"""What every RPC does before its method: its caller is authorized, then its requests are read in time and counted."""
 
 import asyncio
 import inspect
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Behaviour = Callable[[Any, Any], Any]
 Answer = Callable[[Any], Any]
 Authorize = Callable[[Any], object]
-"""Returns if an RPC may go on. Raises: Unauthenticated; Forbidden."""
+"""Returns if the caller may make an RPC. Raises: Unauthenticated; Forbidden."""
 Opened = Callable[[bytes], AbstractAsyncContextManager[Any]]
 
 
 class AuthorizedHandlers:
     """Every method of every service, by its full name. Generated code adds services to it as to a server.
 
-    `access`, where there is any, judges those of the service `guarded`.
+    `access`, where there is any, checks the callers of the service `authorized`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AuthorizedHandlers:
         self.methods: dict[str, grpc.RpcMethodHandler] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
-        """Add the methods of a service. Each names its requests with a message's own `FromString`."""
+        """Add the methods of a service. Each has its message's own `FromString` as deserializer."""
         for name, handler in handlers.items():
             access = self._access.get(service)
             authorize: Authorize = (lambda _: None) if access is None else partial(access.authorize, name)
@@ -67,11 +67,11 @@ class AuthorizedHandlers:
         if handler.response_streaming:
             answer = _unary(self._timeouts, opened, handler.unary_stream)
             return grpc.stream_stream_rpc_method_handler(self._authorized(authorize, answer), **forms)
-        answer = self._inside(_unary(self._timeouts, opened, handler.unary_unary))
+        answer = self._counted(_unary(self._timeouts, opened, handler.unary_unary))
         return grpc.stream_unary_rpc_method_handler(self._authorized(authorize, answer), **forms)
 
     def _authorized(self, authorize: Authorize, answer: Answer) -> Behaviour:
-        """Return an RPC that reads nothing from whom it does not know, and tells what its method never saw."""
+        """Return an RPC that authorizes its caller before it reads, and renders the errors of both steps."""
 
         async def authorized(_: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
@@ -84,11 +84,11 @@ class AuthorizedHandlers:
 
         return authorized
 
-    def _inside(self, answer: Answer) -> Answer:
-        """Return a unary method whose calls the server waits for when it drains, and which are told that time is up."""
+    def _counted(self, answer: Answer) -> Answer:
+        """Return a unary method that the drain gate counts; it fails as Draining if it outlasts the drain."""
         drain_gate = self._timeouts.drain_gate
 
-        async def waited_for(context: grpc.aio.ServicerContext) -> Any:
+        async def counted(context: grpc.aio.ServicerContext) -> Any:
             inside = drain_gate.enter(time.monotonic())
             try:
                 return await answer(context)
@@ -98,7 +98,7 @@ class AuthorizedHandlers:
             finally:
                 drain_gate.leave(inside)
 
-        return waited_for
+        return counted
 
 
 def _unary(timeouts: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
@@ -110,12 +110,12 @@ def _unary(timeouts: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answe
 
 
 def _stream(timeouts: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
-    """Return a method of streams; one that sends its answers, instead of giving them, opens its requests itself."""
-    gives = inspect.isasyncgenfunction(behaviour)
+    """Return a method of streams. A generator gets parsed requests; a method that writes its answers gets bytes."""
+    is_generator = inspect.isasyncgenfunction(behaviour)
 
     async def answer(context: grpc.aio.ServicerContext) -> None:
         requests = StreamRequests(context, timeouts)
-        if gives:
+        if is_generator:
             write = timeouts.writer(context)
             async for message in behaviour(_each(requests, opened), context):
                 await write(message)

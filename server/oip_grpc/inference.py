@@ -1,4 +1,9 @@
-"""ModelInfer and ModelStreamInfer."""
+"""ModelInfer and ModelStreamInfer.
+
+With `parameters: progressive` a stream answers a request first with a small budget, then with the one that was asked
+for. `true` takes a first cap of 0, a number is the first cap itself. The client may stop by cancelling the stream: a
+second answer that has not begun is not charged. There is none where no larger cap could improve the first answer.
+"""
 
 import asyncio
 import contextlib
@@ -25,14 +30,14 @@ if TYPE_CHECKING:
     from server.tenancy import Caller
 
 MAX_OPEN = 64
-"""Requests of one stream that may be open at once; the rest wait in the client's own buffers."""
+"""Requests of one stream that may be open at the same time; the others wait in the client's buffers."""
 PROGRESSIVE = "progressive"
 _FINAL = "triton_final_response"
 _REQUEST_ID = "x-request-id"
 
 
 class Inference:
-    """Answers inferences, one by one or as a stream. `stop` ends the streams that would go on."""
+    """Answers inferences, one by one or as a stream. `stop` ends open streams."""
 
     def __init__(
         self,
@@ -51,7 +56,7 @@ class Inference:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Read nothing more from any stream; what was read is answered."""
+        """Read nothing more from any stream; requests that were read are answered."""
         self._stopping.set()
 
     async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -60,7 +65,7 @@ class Inference:
             oip_request = self._read(request, context, self._caller(context, "ModelInfer"))
             context.set_trailing_metadata(((_REQUEST_ID, oip_request.request_id),))
             response, _ = await self._answer(oip_request)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             refuse(context, to_serve_error(error, "ModelInfer"), self._quota(context))
             return None
         if self._access is not None:
@@ -71,35 +76,35 @@ class Inference:
         return () if self._access is None else self._access.quota_metadata(context)
 
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
-        """Answer each request as soon as its answer is there; a failed one costs the stream nothing."""
-        room, outbox = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
+        """Answer each request as soon as its answer is ready; a failed request does not end the stream."""
+        free_places, write_lock = asyncio.Semaphore(MAX_OPEN), asyncio.Lock()
         reading, write = StoppableStream(requests, self._stopping), self._timeouts.writer(context)
 
         async def serve(data: bytes, arrival_s: float) -> None:
             inside = self._drain_gate.enter(arrival_s)
             try:
                 async for response in self._responses(data, context):
-                    async with outbox:
+                    async with write_lock:
                         await write(response)
             finally:
                 self._drain_gate.leave(inside)
-                room.release()
+                free_places.release()
 
         try:
             async with asyncio.TaskGroup() as group:
                 async for data in reading:
                     arrival_s = time.monotonic()
-                    await room.acquire()
+                    await free_places.acquire()
                     group.create_task(serve(data, arrival_s))
         except asyncio.CancelledError as error:
-            raise error.with_traceback(None)  # noqa: B904 - it is the same; the group's own frame holds it
+            raise error.with_traceback(None)  # noqa: B904 - the same error, without the frames of the task group
         if reading.was_stopped:
             refuse(context, Draining("the server is shutting down", None, "another server"))
 
     async def _responses(self, data: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        """Give the one answer of a request, or its two if it wants to be answered progressively.
+        """Yield the one answer of a request, or both answers of a progressive one.
 
-        The key is judged again for each request, for it may have been withdrawn.
+        The key is checked again for each request, because it may have been withdrawn.
         """
         name = ""
         try:
@@ -116,26 +121,26 @@ class Inference:
                 yield _stream_response(response, name, is_final=True)
         except asyncio.CancelledError as error:
             yield _stream_failure(self._drain_gate.refusal(error), name)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             yield _stream_failure(to_serve_error(error, "ModelStreamInfer"), name)
             forget_frames(error)
 
     @contextlib.asynccontextmanager
     async def _opened(self, data: bytes) -> AsyncIterator[Any]:
-        """Give a request from its bytes. All of them count: one RPC may have many open."""
+        """Yield a parsed request. All its bytes count as held memory: one RPC may have many requests open."""
         async with contextlib.AsyncExitStack() as stack:
-            with self._counting():
+            with self._counting_refusals():
                 request = await stack.enter_async_context(self._message_reader.opened(data, free_bytes=0))
             yield request
 
     def _caller(self, context: grpc.aio.ServicerContext, rpc: str) -> "Caller | None":
-        with self._counting():
+        with self._counting_refusals():
             return None if self._access is None else self._access.authorize(rpc, context)
 
     def _read(self, request: Any, context: grpc.aio.ServicerContext, caller: "Caller | None") -> OipRequest:
         if self._plane.engine.tracer is not None:
             CALLER.set(dict(context.invocation_metadata() or ()).get("traceparent"))
-        with self._counting():
+        with self._counting_refusals():
             return to_infer(
                 request,
                 request_id=new_request_id(),
@@ -145,15 +150,15 @@ class Inference:
             )
 
     async def _answer(self, oip_request: OipRequest) -> tuple[OipResponse, bool]:
-        """Return the outcome, and whether a larger cap could better it."""
-        with self._counting():
+        """Return the response, and whether a larger cap could improve it."""
+        with self._counting_refusals():
             infer_request, builder = await self._plane.prepare(oip_request)
         answer = await self._plane.engine.infer(infer_request)
         return builder(answer), is_cut_short(answer)
 
     @contextlib.contextmanager
-    def _counting(self) -> Any:
-        """Count a refusal, which the engine will never see."""
+    def _counting_refusals(self) -> Any:
+        """Count a refusal that happens before the engine takes the request."""
         try:
             yield
         except asyncio.CancelledError as error:
@@ -166,9 +171,9 @@ class Inference:
 
 
 def take_first_step(request: OipRequest) -> tuple[OipRequest | None, OipRequest]:
-    """Return the first step of a progressive call, None for any other, and the call without the parameter.
+    """Return the first step of a progressive request, None for any other, and the request without the parameter.
 
-    Raises: BadRequest for a first cap that is none.
+    Raises: BadRequest for a first cap that is no cap.
     """
     if PROGRESSIVE not in request.parameters:
         return None, request
@@ -183,7 +188,7 @@ def take_first_step(request: OipRequest) -> tuple[OipRequest | None, OipRequest]
     asked = parameters.get("max_tape", cap)
     if type(asked) is int and asked < cap:
         return None, rest
-    # What accuracy the small budget reaches is the small budget's affair.
+    # The first answer has its small cap, whatever accuracy the request asks for.
     small = {name: value for name, value in parameters.items() if name != "min_accuracy"}
     return replace(request, parameters={**small, "max_tape": cap}), rest
 
@@ -195,12 +200,12 @@ def _stream_response(answer: OipResponse, name: str, *, is_final: bool) -> Any:
 
 
 def _stream_failure(error: ServeError, name: str) -> Any:
-    """Return what a request is told that failed; one that could not be read has no name."""
+    """Return the response to a request that failed; a request that could not be read has no id."""
     return pb.ModelStreamInferResponse(error_message=str(error), infer_response=pb.ModelInferResponse(id=name))
 
 
 class StoppableStream:
-    """An asynchronous iterator over requests; `was_stopped` says that the server ended it."""
+    """Iterates over a stream's requests until the client ends it or the server stops; then `was_stopped` is true."""
 
     def __init__(self, requests: AsyncIterator[Any], stopping: asyncio.Event) -> None:
         self._requests = aiter(requests)

@@ -1,11 +1,12 @@
-"""gRPC's own asyncio server, less one way to end it.
+"""gRPC's own asyncio server, without a fault that lets one RPC end it.
 
-It reads the name of every method that is not registered as UTF-8, in the loop that accepts calls: one call whose name
-has the byte 255 ends that loop, and the port with it, while everything else goes on. So here all methods are
-registered, which the library tells apart by their bytes, and what is left is refused without its name being read. Each
-method accepts its own calls, too: the library's loop would look at all methods again for every call of one.
+The library's loop that accepts RPCs decodes the name of every unregistered method as UTF-8: one RPC whose name has the
+byte 255 ends that loop, and the port with it, while the rest of the process goes on. So here all methods are
+registered, which the library compares as bytes, and others are refused without decoding their names. Each method
+also accepts its own RPCs, because the library's loop would visit all methods again for every RPC of one.
 
-Metadata that is no UTF-8 ends nothing, but each is logged with a traceback and in full, be it a key: that is left out.
+Metadata that is no UTF-8 ends nothing, but the library logs each with a traceback and in full, even if it is a key.
+That log line is dropped.
 """
 
 import asyncio
@@ -18,17 +19,17 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 _UNKNOWN = "unknown method"
-_NO_TEXT = "Invalid encoding on"
-"""How the library begins to tell what somebody's metadata holds."""
+_UNDECODABLE = "Invalid encoding on"
+"""How the library's log line about undecodable metadata begins."""
 
 
 class Listener(_server.Server):  # type: ignore[misc]  # grpc has no types
-    """A `grpc.aio.server` of these methods, by their full names; it has so many calls open at most."""
+    """A `grpc.aio.server` of these methods, by their full names, with at most `max_open` RPCs open."""
 
     def __init__(
         self, methods: Mapping[str, grpc.RpcMethodHandler], options: list[tuple[str, int]], max_open: float
     ) -> None:
-        logging.getLogger(cygrpc.__name__).addFilter(_tells_no_metadata)
+        logging.getLogger(cygrpc.__name__).addFilter(_has_no_metadata)
         self._loop = cygrpc.get_working_loop()
         self._server = _Core(self._loop, None, (), (), tuple(options), None)
         self._server.max_open = max_open
@@ -43,15 +44,15 @@ class _Core(cygrpc.AioServer):  # type: ignore[misc]
     def __init__(self, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
         super().__init__(loop, *rest)
         self._own_loop = loop
-        self._calls: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._num_open = 0
 
     def _make_request_call_future(self, method: bytes | None) -> "asyncio.Future[Any]":
-        """Return what the library takes for the next call of a method, or of others; it ends with the server."""
+        """Return the future that the library expects for the next RPC of a method; it ends with the server."""
         return self._own_loop.create_task(self._accept(method))
 
     async def _accept(self, method: bytes | None) -> None:
-        """Answer the calls of a method until the server stops: what is awaited raises then, as the library expects."""
+        """Answer the RPCs of a method until the server stops: the await then raises, as the library expects."""
         name = _UNKNOWN if method is None else method.decode()
         resolver = _Resolver(self.handlers.get(name))
         while True:
@@ -62,17 +63,17 @@ class _Core(cygrpc.AioServer):  # type: ignore[misc]
             task = self._own_loop.create_task(
                 cygrpc._schedule_rpc_coro(rpc, call, self._own_loop, name)  # noqa: SLF001
             )
-            self._calls.add(task)
+            self._tasks.add(task)
             self._num_open += has_room
-            task.add_done_callback(self._left if has_room else self._calls.discard)
+            task.add_done_callback(self._close if has_room else self._tasks.discard)
 
-    def _left(self, task: "asyncio.Task[None]") -> None:
+    def _close(self, task: "asyncio.Task[None]") -> None:
         self._num_open -= 1
-        self._calls.discard(task)
+        self._tasks.discard(task)
 
 
 class _Resolver:
-    """Finds one handler, or none, whatever is asked for."""
+    """Returns one handler, or None, for every name."""
 
     def __init__(self, handler: grpc.RpcMethodHandler | None) -> None:
         self._handler = handler
@@ -81,5 +82,5 @@ class _Resolver:
         return self._handler
 
 
-def _tells_no_metadata(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_NO_TEXT)
+def _has_no_metadata(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_UNDECODABLE)

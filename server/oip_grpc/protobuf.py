@@ -1,4 +1,4 @@
-"""Protocol buffers to the data plane's messages and back."""
+"""Converts protocol buffers to the data plane's messages, and back."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from server.errors import BadRequest
 
 PROTOCOL = "oip_grpc"
 _CONTENTS = {"UINT8": "uint_contents", "INT32": "int_contents", "BYTES": "bytes_contents"}
-"""The fields of typed contents that our inputs can have."""
+"""The fields of typed contents, by the datatypes that our inputs can have."""
 
 
 def to_infer(
@@ -18,7 +18,7 @@ def to_infer(
 ) -> OipRequest:
     """Read a ModelInferRequest.
 
-    Raises: BadRequest if its parts do not belong together.
+    Raises: BadRequest if its parts contradict each other.
     """
     return OipRequest(
         model=request.model_name,

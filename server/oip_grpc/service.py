@@ -1,4 +1,4 @@
-"""The RPCs of `inference.GRPCInferenceService`, by name."""
+"""The RPCs of `inference.GRPCInferenceService`, by name; those of inference are in `inference`."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -74,7 +74,7 @@ class Service:
 
 
 def build_handlers(service: Service, inference: Inference) -> dict[str, grpc.RpcMethodHandler]:
-    """Return the handler of every RPC of the service, by name; those of extensions that we lack say so."""
+    """Return the handler of every RPC of the service, by name; RPCs of missing extensions are refused."""
     return {method.name: _to_handler(method, service, inference) for method in _DESCRIPTOR.methods}
 
 
@@ -96,7 +96,7 @@ async def _refuse(name: str, _: Any) -> Any:
 
 
 def _passes(check: Callable[[], None]) -> bool:
-    """Say whether a check raises nothing; what does not exist is an error all the same."""
+    """Say whether a check passes. A model that does not exist is still an error."""
     try:
         check()
     except NotFound:

@@ -1,4 +1,4 @@
-"""Parameters as they come with a call, in its query, its headers or its body, parsed and merged."""
+"""Parses and merges the parameters in a request's query, headers and body."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _DEFAULT_TOP_K = 5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one call asked for, every parameter in its place."""
+    """All parameters of one request, parsed and merged."""
 
     model: str | None
     version: str | None
@@ -44,7 +44,7 @@ def read_query(request: HttpRequest, known: Known = BY_NAME) -> Values:
 
 
 def read_headers(request: HttpRequest, known: Known = BY_NAME) -> Values:
-    """Parse the parameters that came as headers; other headers are not ours to judge."""
+    """Parse the parameters that came as headers; other headers are ignored."""
     if request.has_none_of(_HEADER_NAMES):
         return {}
     found = ((parameter, request.header(_HEADERS[name])) for name, parameter in known.items())

@@ -11,10 +11,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.backends.fake import FAMILY, SIDE_PX, FakeModel, fake_manifest
 from server.budget import BudgetTable
+from tests.server.oip_grpc.calls import serving as serving_grpc
 from tests.server.surface import make_app, photo, serving
 from tests.server.tenancy.tenants import ACME, ADMIN, ZETA, access, bearer
 from tests.server.tenancy.test_grpc_access import infer_request, shown
-from tests.server.test_oip_grpc import serving as serving_grpc
 
 MANIFEST = fake_manifest()
 WORST = BudgetTable(MANIFEST).worst_flops

@@ -9,9 +9,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.backends.fake import FAMILY, SIDE_PX
 from server.tenancy import KeyRing
-from tests.server.oip_calls import pixels
+from tests.server.oip.calls import pixels
+from tests.server.oip_grpc.calls import serving
 from tests.server.tenancy.tenants import ACME, ADMIN, STRANGER, access
-from tests.server.test_oip_grpc import serving
 
 Code = grpc.StatusCode
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 
 
 def play(scene) -> list[float]:
@@ -12,7 +12,7 @@ def play(scene) -> list[float]:
     now, estimates = [0.0], []
 
     async def main() -> None:
-        arrivals = Arrivals(lambda: now[0])
+        arrivals = ArrivalEstimator(lambda: now[0])
 
         def at(seconds: float, *, reads: bool = True) -> None:
             now[0] = seconds

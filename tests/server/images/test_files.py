@@ -17,7 +17,7 @@ from server.images.files import kind_of, pixels_of
 from server.images.jpeg import MAX_SEGMENTS, jpeg_pixels
 from server.images.png import MAX_CHUNKS
 from server.models.manifest import Preprocessing
-from tests.server.test_images import chunk, encode, noise, png, smooth
+from tests.server.images.test_decode import chunk, encode, noise, png, smooth
 
 TARGET = Preprocessing(height=60, width=80, resize="squash")
 MAX_PIXELS = 1_000_000

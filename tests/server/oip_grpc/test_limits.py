@@ -18,9 +18,9 @@ from server.metrics import Metrics
 from server.oip_grpc.rpc_timeouts import REASONS, RpcTimeouts
 from server.oip_grpc.server import _options
 from server.settings import Settings
-from tests.server import raw_http2
-from tests.server.raw_http2 import CONTINUATION, DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, frame
-from tests.server.test_oip_grpc import BODY, SHAPE, Code, arrays, refused, request, serving, tensor, until
+from tests.server.oip_grpc import raw_http2
+from tests.server.oip_grpc.calls import BODY, SHAPE, Code, arrays, refused, request, serving, tensor, until
+from tests.server.oip_grpc.raw_http2 import CONTINUATION, DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, frame
 
 SHORT_S = 0.4
 NAGGING_S = 0.05

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from server.backends.fake import BUCKETS, FAMILY, NUM_CLASSES, fake_manifest
-from tests.server.oip_calls import (
+from tests.server.oip.calls import (
     HEADER_LENGTH,
     INFER,
     PIXELS,

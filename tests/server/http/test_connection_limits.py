@@ -12,12 +12,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from server.errors import TooSlow, status_of
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
 from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
-from tests.server.test_protocol import App, Caller
+from tests.server.http.test_protocol import App, Caller
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
 LATER_S = 1000.0
@@ -65,7 +65,8 @@ async def serving(**settings: Any) -> AsyncIterator[World]:
     config = world.config = uvicorn.Config(world.app, log_config=None, ws="none")
     config.load()
     loop = asyncio.get_running_loop()
-    make = lambda: Protocol(config, world.state, {}, connection_limiter=world.connection_limiter, arrivals=Arrivals())  # noqa: E731
+    parts = {"connection_limiter": world.connection_limiter, "arrivals": ArrivalEstimator()}
+    make = lambda: Protocol(config, world.state, {}, **parts)  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     world.address = server.sockets[0].getsockname()
     with world.stack:

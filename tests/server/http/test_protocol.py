@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import ConnectionLimiter
 from server.http.exchange import Message, Receive, Scope, Send
 from server.http.protocol import Protocol
@@ -94,9 +94,8 @@ async def connected(**settings: Any) -> AsyncIterator[tuple[App, Caller]]:
     connection_limiter.watch(cast("set[Protocol]", state.connections))
     config.load()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=Arrivals()), "127.0.0.1", 0
-    )
+    parts = {"connection_limiter": connection_limiter, "arrivals": ArrivalEstimator()}
+    server = await loop.create_server(lambda: Protocol(config, state, {}, **parts), "127.0.0.1", 0)
     connection = socket.socket()
     connection.setblocking(False)
     with connection:

@@ -6,10 +6,20 @@ import logging
 
 import pytest
 
-from tests.server import raw_http2
-from tests.server.raw_http2 import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SERVICE, Raw, frame, message
+from tests.server.oip_grpc import raw_http2
+from tests.server.oip_grpc.calls import arrays, request, serving
+from tests.server.oip_grpc.raw_http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    SERVICE,
+    Raw,
+    frame,
+    message,
+)
 from tests.server.tenancy.tenants import ACME, access
-from tests.server.test_oip_grpc import arrays, request, serving
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 METHODS = [

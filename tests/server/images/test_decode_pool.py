@@ -173,12 +173,12 @@ async def test_a_client_that_leaves_takes_its_decoding_back(monkeypatch, path):
 # --- The limit -----------------------------------------------------------------------------
 
 
-def test_a_leash_ends_what_costs_too_much():
+def test_decoding_that_costs_too_much_is_ended():
     with pytest.raises(PayloadTooLarge, match="decoding the image takes too long; got more than 1e-09 s"):
         decode(large(), TARGET, max_pixels=10_000_000, limit=DecodeLimit(1e-9))
 
 
-def test_a_leash_ends_what_nobody_waits_for():
+def test_decoding_is_ended_once_its_request_has_ended():
     abandoned = threading.Event()
     abandoned.set()
     with pytest.raises(Cancelled):

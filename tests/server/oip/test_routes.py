@@ -5,7 +5,7 @@ import pytest
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
 from server.dataplane.metadata import EXTENSIONS
-from tests.server.oip_calls import INFER, call, image, pixels
+from tests.server.oip.calls import INFER, call, image, pixels
 from tests.server.surface import make_app, serving
 
 MODEL = f"/v2/models/{FAMILY}"

@@ -11,7 +11,7 @@ from server.dataplane.budget_parameters import read_ask
 from server.errors import DeadlineExceeded
 from server.params import BY_NAME
 from server.records import Priority
-from tests.server.oip_calls import HEADER_LENGTH, INFER, PIXELS, SHAPE, binary, call, image, packed, pixels
+from tests.server.oip.calls import HEADER_LENGTH, INFER, PIXELS, SHAPE, binary, call, image, packed, pixels
 from tests.server.surface import make_app, photo, serving
 
 IMAGE = binary("image", "UINT8", SHAPE, PIXELS)

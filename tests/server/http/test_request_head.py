@@ -6,9 +6,9 @@ import pytest
 
 from server.errors import ServeError
 from server.http.request_head import check_head
+from tests.server.http.test_connection_limits import refusal, serving
+from tests.server.http.test_protocol import INTERIM, Caller
 from tests.server.surface import serving as serving_app
-from tests.server.test_limits import refusal, serving
-from tests.server.test_protocol import INTERIM, Caller
 
 LINE, HOST, END = b"POST / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"
 CHUNKED, CODING = b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: "

@@ -20,11 +20,11 @@ from server.errors import BadRequest, PayloadTooLarge
 from server.metrics import Metrics
 from server.oip_grpc.message_reader import build_message_reader
 from server.settings import Settings
-from tests.server.raw_http2 import END_STREAM, HEADERS, Raw
+from tests.server.oip_grpc.calls import BODY, SHAPE, Code, arrays, request, serving, until
+from tests.server.oip_grpc.calls import tensor as honest
+from tests.server.oip_grpc.raw_http2 import END_STREAM, HEADERS, Raw
 from tests.server.tenancy.tenants import access
 from tests.server.test_event_loop import MAX_HOLD_S, NUM_TRIES, Pulse
-from tests.server.test_oip_grpc import BODY, SHAPE, Code, arrays, request, serving, until
-from tests.server.test_oip_grpc import tensor as honest
 
 MIB = 1 << 20
 NAME = part(1, FAMILY.encode())

@@ -5,7 +5,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from server.backends.fake import FAMILY
-from tests.server.test_oip_grpc import serving
+from tests.server.oip_grpc.calls import serving
 
 SERVICE = "/inference.GRPCInferenceService/"
 JUNK = b"\xff\xff\xff"
