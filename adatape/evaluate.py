@@ -150,15 +150,15 @@ def _report_rounds(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.evaluate", description="Measure a run's quality curve.")
     parser.add_argument("run", type=Path, help="run folder, for example runs/cifar10")
-    parser.add_argument("--data", metavar="SOURCE", help="as for training; default: the run's, where it needs no path")
+    parser.add_argument("--data", metavar="SOURCE", help="as for training; default: that of the run, if it has no path")
     parser.add_argument("--split", choices=("validation", "test"), help="default: validation, or that of --check")
     parser.add_argument("--caps", type=int, nargs="+", help="default: 0 to the tape capacity, or those of --check")
-    parser.add_argument("--out", type=Path, help="folder for curve.json (or test.json) and plots; default: the run's")
+    parser.add_argument("--out", type=Path, help="folder for curve.json (or test.json) and plots; default: RUN")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="where a rounds model's figures go; default: the run's"
+        "--json", type=Path, metavar="FILE", help="file for the figures of a rounds model; default: in RUN"
     )
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with this curve.json or manifest.json")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads; default: all processors")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser
 

@@ -194,7 +194,7 @@ def _comparable_picks(picks: NDArray[Any], shape: tuple[int, ...], inputs: Tenso
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare every file of a folder and return the exit status: 0 when all agree within the tolerance."""
     parser = argparse.ArgumentParser(prog="python -m adatape.golden", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of golden *.npz files")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with golden *.npz files")
     folder: Path = parser.parse_args(argv).folder
     paths = sorted(folder.glob("*.npz"))
     if not paths:

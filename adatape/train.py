@@ -143,23 +143,21 @@ def _check_out(out: Path, *, resume: bool) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.train", description="Train an AdaTape model.")
-    parser.add_argument("--config", required=True, help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--data", required=True, help=SOURCES)
-    parser.add_argument("--out", required=True, type=Path, help="run folder, for example runs/cifar10")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
-    parser.add_argument(
-        "--init", type=Path, metavar="CHECKPOINT", help="start from these weights, not from random ones"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument("--config", required=True, help=f"recipe: one of {', '.join(PRESETS)}")
+    parser.add_argument("--data", required=True, help=f"training data: {SOURCES}")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the run, for example runs/cifar10")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out that was stopped")
+    parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from the weights of this checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers; default: 0")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads; default: all processors")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override recipe.*, tape.* or model.*, e.g. recipe.epochs=5",
+        help="change recipe.*, tape.* or model.*, for example recipe.epochs=5",
     )
-    parser.add_argument("--save-every-s", type=float, default=120.0, help="seconds between resumable states")
+    parser.add_argument("--save-every-s", type=float, default=120.0, help="seconds between saved states, for --resume")
     return parser
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from server.__main__ import main
 from server.metrics import metrics
-from server.metrics.model import ModelMeter
+from server.metrics.meters import ModelMeter
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -26,20 +26,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description="Publish a trained run as a family.")
     parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder, for example runs/cifar10")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: model_repository")
-    parser.add_argument("--family", help="default: adatape_RUN, with the precision behind it if it is not fp32")
+    parser.add_argument("--family", help="name; default: adatape_RUN, and the precision if it is not fp32")
     buckets = parser.add_mutually_exclusive_group()
-    buckets.add_argument("--num-buckets", type=int, default=5, help="how many trunks to compile; default: 5")
-    buckets.add_argument("--buckets", type=_numbers, help="these tape capacities instead, for example 0,4,8,16")
+    buckets.add_argument("--num-buckets", type=int, default=5, help="number of trunks; default: 5")
+    buckets.add_argument("--buckets", type=_numbers, help="tape capacities of the trunks, for example 0,4,8,16")
     parser.add_argument(
         "--capped-share",
         type=_share,
         default=0.5,
-        help="share of requests expected to come with a cap, for the choice of buckets; default: 0.5",
+        help="expected share of requests with a cap, to choose buckets by; default: 0.5",
     )
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of the trunks")
-    parser.add_argument("--max-batch-size", type=_positive, default=64, help="samples an execution; default: 64")
-    parser.add_argument("--data", metavar="SOURCE", help="data source for the quality curve of a lower precision")
-    parser.add_argument("--dry-run", dest="is_dry_run", action="store_true", help="do everything but publish")
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of the trunks; default: fp32"
+    )
+    parser.add_argument("--max-batch-size", type=_positive, default=64, help="samples of an execution; default: 64")
+    parser.add_argument("--data", metavar="SOURCE", help="as for training, for the quality curve of fp16 and int8")
+    parser.add_argument("--dry-run", dest="is_dry_run", action="store_true", help="do everything, but publish nothing")
     return parser
 
 

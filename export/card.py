@@ -100,10 +100,10 @@ def _latency(manifest: Manifest) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Rewrite the generated part of a card."""
-    parser = argparse.ArgumentParser(prog="python -m export.card", description="Fill a model card with its figures.")
+    parser = argparse.ArgumentParser(prog="python -m export.card", description="Write a model's figures into its card.")
     parser.add_argument("manifest", type=Path, help="model_repository/FAMILY/VERSION/manifest.json")
-    parser.add_argument("test", type=Path, help="test.json of the run")
-    parser.add_argument("card", type=Path, help="the card to rewrite")
+    parser.add_argument("test", type=Path, help="test.json of the run, from adatape.evaluate --split test")
+    parser.add_argument("card", type=Path, help="card to write into")
     args = parser.parse_args(argv)
     try:
         manifest = Manifest.model_validate_json(args.manifest.read_bytes())

@@ -1,4 +1,4 @@
-"""`python -m loadtest.demo`: ask a running server about sample photos at several caps, and show what answers cost.
+"""`python -m loadtest.demo`: send sample photos to a running server at several caps, and print what each answer cost.
 
 The photos come with installed Python packages; none is part of this project.
 """
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.demo", description=(__doc__ or "").split(": ", 1)[1])
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the server (default: %(default)s)")
     parser.add_argument(OPTION, metavar="KEY", help=HELP)
-    parser.add_argument("--model", help="ask only this model (default: each one there is)")
-    parser.add_argument("--caps", type=_caps, help="such as 0,4,8 (default: none, a quarter, a half, all of the tape)")
+    parser.add_argument("--model", help="call only this model (default: every model)")
+    parser.add_argument("--caps", type=_caps, help="such as 0,4,8 (default: 0, a quarter, a half, all of the tape)")
     parser.add_argument("--photos", type=Path, nargs="+", help="your own photos (default: samples of a package)")
     return parser.parse_args(arguments)
 

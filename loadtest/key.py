@@ -8,7 +8,7 @@ from loadtest.unusable import Unusable
 
 VARIABLE = "ADATAPE_API_KEY"
 OPTION = "--api-key"
-HELP = f"the API key to show; {VARIABLE} in the environment does the same, unseen by whoever lists processes"
+HELP = f"API key to send; better set {VARIABLE} in the environment, which a list of processes does not show"
 
 
 class ApiKey(str):

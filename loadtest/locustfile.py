@@ -55,15 +55,15 @@ def _add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(OPTION, default="", help=HELP, include_in_web_ui=False)  # groups cannot keep one off the page
     group = parser.add_argument_group("adatape-serve")
     add = group.add_argument
-    add("--grpc", default=DEFAULT_GRPC, help="where gRPC is served (default: %(default)s)")
-    add("--model", default="", help="the model to ask (default: the server's default)")
-    add("--max-tape", default="", help="caps to draw from, such as 0,4,8,full (default: a quarter, a half, all, none)")
-    add("--photos", default="", help="a folder of your own (default: crops of sample photos)")
+    add("--grpc", default=DEFAULT_GRPC, help="gRPC address of the server (default: %(default)s)")
+    add("--model", default="", help="model to call (default: the server's default)")
+    add("--max-tape", default="", help="caps to draw from, such as 0,4,8,full (default: a quarter, a half, all, 0)")
+    add("--photos", default="", help="folder with your own photos (default: crops of sample photos)")
     add("--shape", default="", help=f"{', '.join(SHAPES)}, or a CSV with a column arrival_s to replay")
-    add("--user-rate", type=float, default=0.0, help="requests/s of each user; 0 sends again at once (default)")
-    add("--slo-ms", type=float, default=None, help="what counts as in time; judged with --min-attainment")
-    add("--min-attainment", type=float, default=0.99, help="least share answered in time (default: %(default)s)")
-    add("--max-failed", type=float, default=0.01, help="most requests not answered (default: %(default)s)")
+    add("--user-rate", type=float, default=0.0, help="requests/s of each user; 0 (default) sends the next one at once")
+    add("--slo-ms", type=float, default=None, help="answer time that counts as in time; used by --min-attainment")
+    add("--min-attainment", type=float, default=0.99, help="smallest share answered in time (default: %(default)s)")
+    add("--max-failed", type=float, default=0.01, help="largest share of requests not answered (default: %(default)s)")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]

@@ -1,6 +1,6 @@
-"""`python -m loadtest.open`: an open load against a running server, cap by cap, and what each costs and brings.
+"""`python -m loadtest.open`: send an open load to a running server, and report cost and quality of each cap.
 
-Requests are sent when they are due, whatever has become of the others, and latency counts from that moment.
+Each request is sent when it is due, whether earlier ones are answered or not, and its latency counts from that moment.
 """
 
 import argparse
@@ -204,26 +204,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.open",
         description=(__doc__ or "").split(": ", 1)[1],
-        epilog="Exit status: 0; 1 where a threshold was missed; 2 where nothing could be measured.",
+        epilog="Exit status: 0; 1 if a threshold was missed; 2 if nothing could be measured.",
     )
     add = parser.add_argument
-    add("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    add("--url", default="http://127.0.0.1:8000", help="address of the server (default: %(default)s)")
     add(OPTION, metavar="KEY", help=HELP)
-    add("--model", help="the model to ask (default: the server's default)")
-    add("--form", choices=FORMS, default=CLASSIFY, help="image files to /v1/classify, or pixels by OIP")
-    add("--rate", type=_positive, help="mean requests/s (default: 0.9 of what few callers get; a CSV keeps its own)")
-    add("--seconds", type=_positive, default=15.0, help="of each cap (default: %(default)g)")
-    add("--max-tape", help=f"caps, such as 0,4,8,{FULL} (default: none, a quarter, a half, all of the tape)")
+    add("--model", help="model to call (default: the server's default)")
+    add("--form", choices=FORMS, default=CLASSIFY, help="send image files to /v1/classify, or pixels to /v2")
+    add("--rate", type=_positive, help="mean requests/s (default: that of the CSV, or 0.9 of what 8 callers get)")
+    add("--seconds", type=_positive, default=15.0, help="seconds for each cap (default: %(default)g)")
+    add("--max-tape", help=f"caps, such as 0,4,8,{FULL} (default: 0, a quarter, a half, all of the tape)")
     add("--arrivals", default=POISSON, help=f"{POISSON} (default), {STEP}, {BURST}, or a CSV with a column arrival_s")
-    add("--photos", type=Path, help="a folder of your own (default: crops of sample photos)")
-    add("--pictures", type=int, default=256, help="most pictures to ask about, in turn (default: %(default)s)")
-    add("--seed", type=int, default=7, help="of the arrivals (default: %(default)s)")
-    add("--slo-ms", type=_positive, default=100.0, help="what counts as in time (default: %(default)g)")
-    add("--min-attainment", type=float, metavar="SHARE", help="threshold: least share answered in time, at every cap")
-    add("--max-p99-ms", type=float, metavar="MS", help="threshold: most 99th percentile, at every cap")
-    add("--max-failed", type=float, metavar="SHARE", help="threshold: most not answered, at every cap")
-    add("--min-agreement", type=float, metavar="SHARE", help="threshold: least agreement with full tape")
-    add("--report", type=Path, default=Path("runs/load"), help="folder of the report (default: %(default)s)")
+    add("--photos", type=Path, help="folder with your own photos (default: crops of sample photos)")
+    add("--pictures", type=int, default=256, help="most pictures to send, in turn (default: %(default)s)")
+    add("--seed", type=int, default=7, help="seed of the random arrivals (default: %(default)s)")
+    add("--slo-ms", type=_positive, default=100.0, help="answer time that counts as in time (default: %(default)g)")
+    add(
+        "--min-attainment", type=float, metavar="SHARE", help="threshold: smallest share answered in time, at every cap"
+    )
+    add("--max-p99-ms", type=float, metavar="MS", help="threshold: largest 99th percentile, at every cap")
+    add("--max-failed", type=float, metavar="SHARE", help="threshold: largest share not answered, at every cap")
+    add("--min-agreement", type=float, metavar="SHARE", help="threshold: smallest agreement with full tape")
+    add("--report", type=Path, default=Path("runs/load"), help="folder for the report (default: %(default)s)")
     return parser
 
 

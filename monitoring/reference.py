@@ -5,10 +5,10 @@ from pathlib import Path
 
 from server.metrics import Metrics
 from server.metrics.gpu import FIGURES
-from server.metrics.meters import Counter, Gauge, Histogram
+from server.metrics.meters import CANCELLED_CAUSES, EXPIRED_CAUSES, SAMPLE_FAILURES, SHED_CAUSES, WASTE_CAUSES
+from server.metrics.metric_types import Counter, Gauge, Histogram
 from server.metrics.metrics import PROTOCOLS, REASONS
-from server.metrics.model import CANCELLED_CAUSES, EXPIRED_CAUSES, SAMPLE_FAILURES, SHED_CAUSES, WASTE_CAUSES
-from server.metrics.tally import DEGRADED, DEGRADED_CAUSES, OK, PADDING_CAUSES
+from server.metrics.version_counts import DEGRADED, DEGRADED_CAUSES, OK, PADDING_CAUSES
 from server.records import BudgetReason
 
 PATH = Path(__file__).parents[1] / "docs" / "metrics.md"

@@ -1,4 +1,4 @@
-"""`python -m server`: settings, then the application, then run until told to stop."""
+"""`python -m server`: read the settings, build the application, and run it until a stop signal."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from server.engine import Engine, build_engine
 from server.engine.drain_gate import LAST_WORDS_S
 from server.errors import ServeError
 from server.host.cgroups import memory_bytes, num_cpus
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import ConnectionLimiter, ConnectionStage
 from server.http.protocol import Protocol
 from server.metrics import Metrics
@@ -40,16 +40,16 @@ from server.metrics.redaction import redact
 from server.oip_grpc import GrpcServer
 from server.oip_grpc.server import check_address
 from server.process.logs import set_up_logs
-from server.process.supervisor import READ_AGAIN, STOP_SIGNALS, RestartInfo, ignore_others, supervise
+from server.process.supervisor import RELOAD_SIGNAL, STOP_SIGNALS, RestartInfo, ignore_signals, supervise
 from server.process.tls import Certificates, read_certificates
 from server.settings import Settings
 
 _log = logging.getLogger("adatape.server")
 
 _BACKLOG = 2048
-_LOOK_S = 0.02
+_POLL_S = 0.02
 _GARBAGE_THRESHOLD = 50_000
-"""Objects allocated beyond those freed between two looks for cycles among the youngest."""
+"""The youngest generation is collected when so many more objects were allocated than freed."""
 
 
 class CommandLine(Settings):
@@ -68,18 +68,18 @@ CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")  # --help show
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with gRPC beside it, which says what it serves once callers can connect."""
+    """Runs uvicorn and the gRPC server, and logs what is served once callers can connect."""
 
     def __init__(
         self,
         app: App,
         grpc: GrpcServer,
-        doorkeeper: ConnectionLimiter,
+        connection_limiter: ConnectionLimiter,
         settings: Settings,
         certificates: Certificates | None = None,
     ) -> None:
-        super().__init__(_to_config(app, doorkeeper, settings, certificates))
-        self._doorkeeper = doorkeeper
+        super().__init__(_to_config(app, connection_limiter, settings, certificates))
+        self._connection_limiter = connection_limiter
         self._certificates = certificates
         self._engine = app.engine
         self._grpc = grpc
@@ -91,11 +91,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
-        self._doorkeeper.watch(cast("set[Protocol]", self.server_state.connections))
+        self._connection_limiter.watch(cast("set[Protocol]", self.server_state.connections))
         if self._certificates is not None:
             self._certificates.start()
         grpc_address = await self._grpc.start()
-        _settle_collector()
+        _tune_collector()
         assert sockets, "The socket is bound before the server starts. This is a bug."
         url, *admin_url = [_to_url(each, is_secure=self.config.is_ssl) for each in sockets]
         families = ",".join(self._engine.repository.families())
@@ -109,15 +109,15 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take the signals: those that stop, the one that has files read again, and those that mean nothing here."""
+        """Handle the signals that stop the server, and the one that reloads its files."""
         self._loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             signal.signal(number, self.handle_exit)
-        signal.signal(READ_AGAIN, lambda *_: self._loop.call_soon_threadsafe(self._read_again))
+        signal.signal(RELOAD_SIGNAL, lambda *_: self._loop.call_soon_threadsafe(self._reload))
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals have it
-        """Stop; on a second SIGINT at once."""
+        """Begin to stop; on a second SIGINT, stop at once."""
         is_repeated = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
         if is_repeated:
@@ -125,69 +125,69 @@ class Server(uvicorn.Server):
 
     def _hurry_up(self) -> None:
         self._hurry.set()
-        self._engine.doors.hurry()
+        self._engine.drain_gate.hurry()
 
-    def _read_again(self) -> None:
-        """Look at keys and certificates now, and say so: nobody asks for this in vain."""
-        _log.info("reading_again signal=SIGHUP")
+    def _reload(self) -> None:
+        """Read keys and certificates again now, and log it, changed or not."""
+        _log.info("reloading signal=SIGHUP")
         if self._engine.tenancy is not None:
-            self._engine.tenancy.read_again()
+            self._engine.tenancy.reload()
         if self._certificates is not None:
-            self._certificates.read_again()
+            self._certificates.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that more ought to go elsewhere, then admit no more, finish what was accepted, and close the ports.
+        """Report not ready, then admit no more, finish what was accepted, and close the ports.
 
-        Both ports answer until then: who asks how it goes is told, and who wants more is refused.
+        Both ports answer until then: health checks are answered, and new inference requests are refused.
         """
         self._engine.leave()
-        self._doorkeeper.drain()
+        self._connection_limiter.drain()
         await _at_most(self._hurry.wait(), self._drain_delay_s)
         self._engine.close()
         self._grpc.close()
         await self.lifespan.shutdown()
         await asyncio.gather(self._grpc.stop(LAST_WORDS_S), self._close(sockets or []))
-        await self._doorkeeper.stop()
+        await self._connection_limiter.stop()
         if self._certificates is not None:
             await self._certificates.stop()
-        _end_by(LAST_WORDS_S)
+        _exit_within(LAST_WORDS_S)
 
     async def _close(self, sockets: list[socket.socket]) -> None:
-        """Close the HTTP ports, let connections go that owe nothing, and then the others."""
+        """Close the HTTP ports and the idle connections, then the others when their replies are sent or time is up."""
         for server in self.servers:
             server.close()
         for listener in sockets:
             listener.close()
         connections = cast("set[Protocol]", self.server_state.connections)
         for connection in list(connections):
-            if connection.stage is ConnectionStage.BODY:  # it came late, and has not said all of it
-                connection.end(self._engine.doors.late())
+            if connection.stage is ConnectionStage.BODY:  # its request arrived late, and is incomplete
+                connection.end(self._engine.drain_gate.late())
             else:
                 connection.shutdown()
         end_s = time.monotonic() + LAST_WORDS_S
-        while connections and time.monotonic() < end_s:  # noqa: ASYNC110 - uvicorn's set tells nobody
-            await asyncio.sleep(_LOOK_S)
+        while connections and time.monotonic() < end_s:  # noqa: ASYNC110 - uvicorn's set has no event
+            await asyncio.sleep(_POLL_S)
         for connection in list(connections):
             connection.transport.abort()
 
 
 async def _at_most(waiting: Awaitable[object], limit_s: float) -> None:
-    """Wait for something, and no longer than this."""
+    """Wait for something, for `limit_s` at most."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(waiting, limit_s)
 
 
-def _end_by(limit_s: float) -> None:
-    """End this process, which has nothing left to say, whatever its threads still do: a read may never end."""
-    last = threading.Timer(limit_s, os._exit, (0,))
-    last.daemon = True
-    last.start()
+def _exit_within(limit_s: float) -> None:
+    """End this process within `limit_s`, whatever its threads still do: a read of a disk may never end."""
+    timer = threading.Timer(limit_s, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
-def _settle_collector() -> None:
-    """Spare the collector what lives as long as the process, and look at the rest less often.
+def _tune_collector() -> None:
+    """Exclude from garbage collection what lives as long as the process, and collect the rest less often.
 
-    A request leaves hardly a cycle behind, so its default of a look every 700 objects cost a seventh of the event
+    Requests leave hardly any cycles, and the default, a collection every 700 objects, took a seventh of the event
     loop's time.
     """
     gc.collect()
@@ -198,10 +198,10 @@ def _settle_collector() -> None:
 def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Controller) -> None:
     """Run the server until a signal stops it, then finish what was accepted.
 
-    `make_policy` gives what keeps the service level: benchmarks put the controller's rivals there.
+    `make_policy` makes the policy that keeps the service level: benchmarks pass other ones to compare.
     Raises: SystemExit with a one-line reason where it cannot start.
     """
-    ignore_others()
+    ignore_signals()
     settings = _read_settings(sys.argv[1:] if arguments is None else arguments)
     set_up_logs(settings)
     serve = partial(_serve, settings, make_policy)
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None, make_policy: MakePolicy = Contr
     serve(None)
 
 
-def _serve(settings: Settings, make_policy: MakePolicy, succession: RestartInfo | None) -> None:
+def _serve(settings: Settings, make_policy: MakePolicy, restart_info: RestartInfo | None) -> None:
     _allow_open_files()
     listeners = _bind(settings)
     metrics = Metrics(settings.slo_s)
@@ -218,44 +218,45 @@ def _serve(settings: Settings, make_policy: MakePolicy, succession: RestartInfo 
     engine = _build(settings, metrics, make_policy)
     limits = (memory_bytes(), num_cpus(), settings.max_bodies_bytes, settings.num_threads)
     _log.info("limits memory_bytes=%d cpus=%d bodies_bytes=%.0f threads=%d", *limits)
-    app = create_app(settings, engine, metrics, succession)
+    app = create_app(settings, engine, metrics, restart_info)
     if app.access is not None and settings.admin_port is not None:
         app.access.admin_port = listeners[1].getsockname()[1]
-    grpc, doorkeeper = GrpcServer(app.plane, metrics, settings, certificates), ConnectionLimiter(settings, metrics)
-    Server(app, grpc, doorkeeper, settings, certificates).run(sockets=listeners)
+    grpc = GrpcServer(app.plane, metrics, settings, certificates)
+    connection_limiter = ConnectionLimiter(settings, metrics)
+    Server(app, grpc, connection_limiter, settings, certificates).run(sockets=listeners)
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
-    """Return the settings, or end with what is wrong with them, without the secrets that they may hold."""
-    complaint = io.StringIO()
+    """Return the settings, or exit with what is wrong with them, without the secrets that they may hold."""
+    usage_error = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(usage_error):
             return CommandLine(_cli_parse_args=list(arguments))
     except ValidationError as error:
-        raise SystemExit("\n".join(_to_line(fault) for fault in error.errors())) from error
+        raise SystemExit("\n".join(_to_line(item) for item in error.errors())) from error
     finally:
-        sys.stderr.write(redact(complaint.getvalue()))
+        sys.stderr.write(redact(usage_error.getvalue()))
 
 
-def _to_line(fault: object) -> str:
-    assert isinstance(fault, dict)
-    place = ".".join(str(part) for part in fault["loc"])
-    message = str(fault["msg"]).removeprefix("Value error, ")
+def _to_line(error: object) -> str:
+    assert isinstance(error, dict)
+    place = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not place:
         return redact(message)
     field = CommandLine.model_fields.get(place)
-    got = "something else" if field is not None and not field.repr else redact(str(fault["input"]))
+    got = "something else" if field is not None and not field.repr else redact(str(error["input"]))
     return f"{place}; got {got}; expected: {message}"
 
 
 def _allow_open_files() -> None:
-    """Take as many open files as the system allows: each connection needs one, and many shells start at 1024."""
+    """Raise the limit of open files as far as the system allows: each connection needs one file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bind(settings: Settings) -> list[socket.socket]:
-    """Take the addresses first, so that a used port is known before any model is loaded; the admins' comes second."""
+    """Bind the ports first, so that a used one is known before any model is loaded; the admins' port comes second."""
     address, option = f"{settings.host}:{settings.port}", "--port"
     try:
         listeners = [_listen(settings.host, settings.port)]
@@ -289,7 +290,7 @@ def _read_certificates(settings: Settings, metrics: Metrics) -> Certificates | N
 
 
 def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Engine:
-    """Return the engine, which has something to serve."""
+    """Return the engine, or exit if it has no model to serve."""
     try:
         engine = build_engine(settings, metrics, make_policy)
     except (ServeError, ValueError) as error:
@@ -302,12 +303,12 @@ def _build(settings: Settings, metrics: Metrics, make_policy: MakePolicy) -> Eng
 
 
 def _to_config(
-    app: App, doorkeeper: ConnectionLimiter, settings: Settings, certificates: Certificates | None
+    app: App, connection_limiter: ConnectionLimiter, settings: Settings, certificates: Certificates | None
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(Protocol, doorkeeper=doorkeeper, arrivals=Arrivals()),  # type: ignore[arg-type]  # it is called as a class is
+        http=partial(Protocol, connection_limiter=connection_limiter, arrivals=ArrivalEstimator()),  # type: ignore[arg-type]  # it is called as a class is
         ws="none",
         interface="asgi3",
         lifespan="on",

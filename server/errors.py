@@ -1,10 +1,10 @@
-"""Every error a caller can meet, and the one table that turns it into a status.
+"""Every error that a caller can get, and the one table that turns it into a status.
 
     ServeError
     ├── BadRequest            400  the input cannot be understood
     │   ├── PayloadTooLarge   413  the body or a field exceeds its limit
     │   ├── HeadTooLarge      431  the request line and headers exceed their limit
-    │   ├── ExpectationFailed 417  the request expects what we do not do
+    │   ├── ExpectationFailed 417  the request expects what the server does not support
     │   ├── NotAnImage        415  the bytes are no image we can decode
     │   └── TooSlow           408  a part of the request did not arrive in time
     ├── Unauthenticated       401  no API key, or one that is not known
@@ -17,8 +17,8 @@
     │   ├── Draining          503  the server is shutting down
     │   ├── ModelNotReady     503  the model exists but is not loaded
     │   └── TooManyConnections 503  this client, or all of them, hold too many connections
-    ├── DeadlineExceeded      504  the caller's own deadline cannot be, or was not, met
-    ├── Cancelled             499  the caller went away
+    ├── DeadlineExceeded      504  the caller's own deadline cannot be met, or was not met
+    ├── Cancelled             499  the caller disconnected or cancelled
     └── BackendFailed         500  an execution failed or returned nonsense
         └── OutOfMemory       500  even one sample alone does not fit the device's memory
 
@@ -28,14 +28,14 @@ Domain errors know no HTTP: only `STATUS` and the renderer in `app` do.
 from collections.abc import Iterable
 
 _MAX_WHAT, _MAX_GOT = 400, 120
-"""How many characters of what a caller sent a message repeats: of its names, and of the value that was refused."""
+"""How many characters of a caller's input a message repeats: of its names, and of the refused value."""
 
 
 class ServeError(Exception):
     """An expected failure, with a message a caller can act on.
 
     The message reads "<what>; <offending value>; <what was expected>".
-    `retry_after_s` is set where trying again later can help; `cause` tells the metrics which limit or moment it was.
+    `retry_after_s` is set where a later retry can help; `cause` is for the metrics: which limit was exceeded, or when.
     """
 
     reason = "internal"
@@ -170,10 +170,10 @@ def all_errors(base: type[ServeError] = ServeError) -> list[type[ServeError]]:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Let go of the calls that an error came through, once it is told and nobody raises it any more.
+    """Drop the frames of an error and of its causes, once it is reported and nobody raises it any more.
 
-    Their variables hold the future that holds the error, as often as not: a cycle, and in it a request's bytes and the
-    model that it asked, until a collection that a server rarely has.
+    The variables of a frame often hold the future that holds the error. Such a cycle keeps a request's bytes and its
+    model in memory until the next garbage collection, and a server collects rarely.
     """
     while error is not None:
         error.__traceback__ = None

@@ -38,7 +38,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a caller asked for one request; None means the caller does not mind.
+    """The limits that a caller sets for one request; None where it sets none.
 
     Units: max_flops is useful FLOPs a sample; deadline_s is seconds after arrival;
     min_accuracy is a fraction on the model's quality curve.
@@ -74,16 +74,16 @@ class InferRequest:
     explain: bool = False
     protocol: str = "classify"
     tenant: str | None = None
-    """Whose quota pays; None where nobody asks."""
+    """Whose quota is charged; None where callers are not told apart."""
 
     @property
     def num_samples(self) -> int:
         return len(self.inputs_BX)
 
 
-@dataclass(slots=True)  # not frozen: that makes an instance several times as dear, and each sample gets one
+@dataclass(slots=True)  # not frozen: creating a frozen instance takes several times as long, and each sample gets one
 class Receipt:
-    """What one sample's answer cost, and why it was given that much. Nobody changes one.
+    """What one sample's answer cost, and why it was given that much. It is never changed.
 
     Units: FLOPs count a multiply-add as 2; useful is at the sample's own tape length,
     executed is what really ran for it (its bucket, its share of batch padding). Seconds
@@ -108,7 +108,7 @@ class Receipt:
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class Sample:
-    """The answer for one sample. Nobody changes one.
+    """The answer for one sample. It is never changed.
 
     Shapes: logits_C (classes,); picks_NK and pick_weights_NK (tape capacity, reads per step),
     bank entries and their weights for each tape token, only when the request asked to explain.

@@ -46,13 +46,13 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     recipe = RoundsRecipe()
     parser = argparse.ArgumentParser(
-        prog="python -m adatape.rounds.teach", description="Ask a teacher about every view."
+        prog="python -m adatape.rounds.teach", description="Store a teacher's answers for every view."
     )
-    parser.add_argument("run", type=Path, help="the teacher's run folder")
-    parser.add_argument("--data", required=True, help=SOURCES)
-    parser.add_argument("--views", type=int, default=8, help="views of each image; recipe.num_views must say the same")
-    parser.add_argument("--max-shift", type=int, default=recipe.max_shift, help="pixels; as recipe.max_shift says")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    parser.add_argument("run", type=Path, help="run folder of the teacher")
+    parser.add_argument("--data", required=True, help=f"training data: {SOURCES}")
+    parser.add_argument("--views", type=int, default=8, help="views of each image; the same number as recipe.num_views")
+    parser.add_argument("--max-shift", type=int, default=recipe.max_shift, help="pixels; the same as recipe.max_shift")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads; default: all processors")
     return parser
 
 

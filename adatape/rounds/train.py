@@ -114,19 +114,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m adatape.rounds.train", description="Train a rounds model, its teacher or a rival."
+        prog="python -m adatape.rounds.train", description="Train a rounds model, its teacher or a baseline."
     )
-    parser.add_argument("--config", required=True, help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--data", required=True, help=SOURCES)
-    parser.add_argument("--out", required=True, type=Path, help="run folder, for example runs/rounds")
-    parser.add_argument("--teacher", type=Path, help="folder with a teacher's answers, as adatape.rounds.teach writes")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
-    parser.add_argument("--max-s", type=float, default=0, help="stop after this many seconds, resumable; 0: no limit")
-    parser.add_argument("--save-every-s", type=float, default=120.0, help="seconds between resumable states")
+    parser.add_argument("--config", required=True, help=f"recipe: one of {', '.join(PRESETS)}")
+    parser.add_argument("--data", required=True, help=f"training data: {SOURCES}")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the run, for example runs/rounds")
+    parser.add_argument("--teacher", type=Path, help="folder with the answers of a teacher, from adatape.rounds.teach")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out that was stopped")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers; default: 0")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads; default: all processors")
+    parser.add_argument("--max-s", type=float, default=0, help="stop after this many seconds; 0: no limit")
+    parser.add_argument("--save-every-s", type=float, default=120.0, help="seconds between saved states, for --resume")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override recipe.* or model.* with a JSON value"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change recipe.* or model.*, with a JSON value"
     )
     return parser
 

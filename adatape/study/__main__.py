@@ -74,16 +74,16 @@ def _part(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatape.study", description="Reproduce what AdaTape claims.")
-    parser.add_argument("study", choices=("parity", "images", "report"))
-    parser.add_argument("--data", metavar="SOURCE", help="images: as for training; --quick needs none")
-    parser.add_argument("--quick", action="store_true", help="a study small enough for a test")
-    parser.add_argument("--seeds", type=int, help=f"seeds of each run; default: {SEEDS}, images {IMAGE_SEEDS}")
-    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name holds this text")
-    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="of several processes, which one")
-    parser.add_argument("--states", type=Path, help="folder of resumable states; default: runs/study, or -quick")
-    parser.add_argument("--results", type=Path, help="folder of result files; default: results in --states")
-    parser.add_argument("--report", type=Path, help="folder of report and charts; default: report in --states")
-    parser.add_argument("--save-every-s", type=float, default=60.0, help="seconds between resumable states")
+    parser.add_argument("study", choices=("parity", "images", "report"), help="study to run, or the report to write")
+    parser.add_argument("--data", metavar="SOURCE", help="for images: as for training; --quick needs none")
+    parser.add_argument("--quick", action="store_true", help="run a small study, for tests")
+    parser.add_argument("--seeds", type=int, help=f"seeds of each run; default: {SEEDS}; for images {IMAGE_SEEDS}")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only runs whose name contains this text")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="run only part I of N parts")
+    parser.add_argument("--states", type=Path, help="folder for saved states; default: runs/study, or runs/study-quick")
+    parser.add_argument("--results", type=Path, help="folder for result files; default: results in --states")
+    parser.add_argument("--report", type=Path, help="folder for the report and its charts; default: report in --states")
+    parser.add_argument("--save-every-s", type=float, default=60.0, help="seconds between saved states")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser
 

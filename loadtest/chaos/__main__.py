@@ -1,7 +1,7 @@
-"""`python -m loadtest.chaos`: play scripted faults against servers of its own, each with PASS or FAIL.
+"""`python -m loadtest.chaos`: play scripted faults against servers that it starts, and print PASS or FAIL for each.
 
-Exit status 1 if a promise was broken. The fake backend misbehaves as it is asked (`--fake-faults`); versions of a real
-model are published whole and damaged.
+Exit status 1 if a scenario fails. The fake backend shows the faults that a scenario asks for (`--fake-faults`); other
+scenarios publish complete and damaged versions of a real model.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 from loadtest.chaos.ground import Ground
-from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
+from loadtest.chaos.promises import Broken, Skipped
+from loadtest.chaos.registry import Scenario, all_scenarios
 from loadtest.load import raise_file_limit
 from loadtest.machine import describe
 from loadtest.serving import DEFAULT_SERVER
@@ -82,13 +83,13 @@ def _parse() -> argparse.Namespace:
         prog="python -m loadtest.chaos", description=description.split(": ", 1)[1], epilog=epilog
     )
     add = parser.add_argument
-    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="only scenarios with such names")
-    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts a server (default: this Python)")
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="run only scenarios whose name matches")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="starts a server (default: this Python)")
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
-    add("--family", default="adatape_cifar10", help="the family of real versions (default: %(default)s)")
-    add("--triton", metavar="COMMAND", help="what starts a Triton; without it what needs one is skipped")
-    add("--report", type=Path, metavar="FILE", help="write the report there")
-    add("--list", action="store_true", help="list the scenarios and end")
+    add("--family", default="adatape_cifar10", help="family whose versions are used (default: %(default)s)")
+    add("--triton", metavar="COMMAND", help="starts a Triton; without it, its scenarios are skipped")
+    add("--report", type=Path, metavar="FILE", help="write the report to FILE")
+    add("--list", action="store_true", help="print the names of the scenarios and exit")
     return parser.parse_args()
 
 

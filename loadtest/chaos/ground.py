@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from loadtest.chaos.disk import SmallDisk
-from loadtest.chaos.registry import Skipped, promise
+from loadtest.chaos.promises import Skipped, promise
 from loadtest.chaos.triton import Triton, running
 from loadtest.serving import Served, Shelf, serving, total
 from loadtest.wire import Client, Reply, render

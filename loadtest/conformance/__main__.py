@@ -1,7 +1,7 @@
-"""`python -m loadtest.conformance --http HOST:PORT --grpc HOST:PORT --model NAME`: hold a server to the protocol.
+"""`python -m loadtest.conformance --http HOST:PORT --grpc HOST:PORT --model NAME`: check a server against the protocol.
 
-Runs against any server of the Open Inference Protocol. Exit status 1 if a check fails or, with a second server, if
-the two differ where nobody has said why; 2 if a server cannot be asked at all.
+Works with any server of the Open Inference Protocol. Exit status 1 if a check fails or, with a second server, if the
+two differ where no reason is listed; 2 if a server does not answer at all.
 """
 
 import argparse
@@ -90,23 +90,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m loadtest.conformance", description=description.split(": ", 1)[1], epilog=epilog
     )
     add = parser.add_argument
-    add("--http", default="127.0.0.1:8000", help="HTTP address (default: %(default)s)")
-    add("--grpc", help="gRPC address, such as 127.0.0.1:8001; without it gRPC is skipped")
-    add("--model", help="the model to ask (default: the only one)")
-    add("--input", action="append", default=[], metavar="NAME", help="an input to send where all are optional")
-    add("--shape", action="append", default=[], type=_shape, metavar="NAME:N,N", help="variable dimensions, no batch")
-    add("--data", action="append", default=[], type=_pair, metavar="NAME=FILE", help="the element of a BYTES input")
-    add("--option", action="append", default=[], type=_pair, metavar="NAME=VALUE", help="fill for an optional input")
+    add("--http", default="127.0.0.1:8000", help="HTTP address of the server (default: %(default)s)")
+    add("--grpc", help="gRPC address, such as 127.0.0.1:8001; without it, gRPC checks are skipped")
+    add("--model", help="model to call (default: the only one)")
+    add("--input", action="append", default=[], metavar="NAME", help="input to send, where all inputs are optional")
+    add("--shape", action="append", default=[], type=_shape, metavar="NAME:N,N", help="its dimensions, without batch")
+    add("--data", action="append", default=[], type=_pair, metavar="NAME=FILE", help="element of a BYTES input")
+    add("--option", action="append", default=[], type=_pair, metavar="NAME=VALUE", help="value for an optional input")
     add("--parameter", action="append", default=[], type=_pair, metavar="NAME=VALUE", help="one that the model knows")
-    add("--only", action="append", metavar="PATTERN", help="only checks with such names")
-    add("--skip", action="append", default=[], metavar="PATTERN", help="no checks with such names")
-    add("--level", choices=[level.name.lower() for level in Level], help="only checks of this level")
-    add("--differential", nargs=2, metavar=("HTTP", "GRPC"), help="run against a second server too, and compare")
-    add("--hazards", action="store_true", help="also try on the second server what may end it")
-    add("--json", type=Path, metavar="FILE", help="write the results there")
-    add("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="for one reply (default: %(default)s)")
+    add("--only", action="append", metavar="PATTERN", help="run only checks whose name matches")
+    add("--skip", action="append", default=[], metavar="PATTERN", help="skip checks whose name matches")
+    add("--level", choices=[level.name.lower() for level in Level], help="run only checks of this level")
+    add("--differential", nargs=2, metavar=("HTTP", "GRPC"), help="check a second server too, and compare the two")
+    add("--hazards", action="store_true", help="also run checks that may crash the second server")
+    add("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    add("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="seconds for one reply (default: %(default)s)")
     add(OPTION, help=HELP)
-    add("--list", action="store_true", help="list the checks and end")
+    add("--list", action="store_true", help="print the names of the checks and exit")
     options = parser.parse_args(arguments)
     options.only = options.only or ["*"]
     return options

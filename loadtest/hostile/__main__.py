@@ -1,7 +1,7 @@
-"""`python -m loadtest.hostile`: send hostile messages to a server of its own, and measure how long each holds its loop.
+"""`python -m loadtest.hostile`: send hostile messages to a server, and measure how long each blocks its event loop.
 
-Each is sent by a stranger and by a caller with a key, several times. Exit status 1 if the middle one of these tries
-holds up the event loop for more than 50 ms of processor time, or if the server ends.
+The command starts a server of its own, and sends each message several times, without a key and with one. Exit status 1
+if the median of these tries blocks the event loop for more than 50 ms of processor time, or if the server ends.
 """
 
 import argparse
@@ -137,13 +137,13 @@ def _parse() -> argparse.Namespace:
         prog="python -m loadtest.hostile", description=description.split(": ", 1)[1], epilog=epilog
     )
     add = parser.add_argument
-    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="only messages with such a 'surface: name'")
-    add("--tries", type=int, default=3, metavar="N", help="how often each is sent (default: %(default)s)")
-    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts the server (default: this Python)")
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="send only messages whose 'surface: name' matches")
+    add("--tries", type=int, default=3, metavar="N", help="how many times to send each message (default: %(default)s)")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="starts the server (default: this Python)")
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
-    add("--family", default="adatape_cifar10", help="the family to ask (default: %(default)s)")
-    add("--report", type=Path, metavar="FILE.md", help="write the report there")
-    add("arguments", nargs="*", help="more arguments of the server, after --")
+    add("--family", default="adatape_cifar10", help="family to call (default: %(default)s)")
+    add("--report", type=Path, metavar="FILE.md", help="write the report to FILE.md")
+    add("arguments", nargs="*", help="more arguments for the server, after --")
     return parser.parse_args()
 
 

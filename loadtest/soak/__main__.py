@@ -1,8 +1,8 @@
-"""`python -m loadtest.soak`: mixed traffic against a server of its own, with every request accounted for at the end.
+"""`python -m loadtest.soak`: send mixed traffic to a server for a long time, and account for every request.
 
-Calls of every surface at random times, callers that leave, a tenant whose quota is spent, bad input and new versions
-of the model, for as long as asked. Then the client's book, the receipts, the usage report and the server's counters
-have to agree to the last FLOP, and memory, descriptors and threads have to be flat.
+The command starts a server of its own. The traffic has calls of every surface at random times, callers that leave, a
+tenant whose quota is spent, bad input, and new versions of the model. At the end the client's log, the receipts, the
+usage report and the server's counters must agree to the last FLOP, and memory, descriptors and threads must not grow.
 """
 
 import argparse
@@ -61,16 +61,16 @@ def _parse() -> argparse.Namespace:
         prog="python -m loadtest.soak", description=description.split(": ", 1)[1], epilog=epilog
     )
     add = parser.add_argument
-    add("--duration", type=float, default=600.0, metavar="S", help="of the traffic (default: %(default)g)")
+    add("--duration", type=float, default=600.0, metavar="S", help="seconds of traffic (default: %(default)g)")
     add("--rate", type=float, default=30.0, metavar="N", help="calls a second, at random times (default: %(default)g)")
-    add("--reload-every", type=float, default=10.0, metavar="S", help="the next version (default: %(default)g)")
-    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts the server (default: this Python)")
+    add("--reload-every", type=float, default=10.0, metavar="S", help="load a version every S (default: %(default)g)")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="starts the server (default: this Python)")
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
-    add("--family", default="adatape_cifar10", help="the family to ask (default: %(default)s)")
-    add("--seed", type=int, default=1, help="of the traffic (default: %(default)s)")
-    add("--record", type=Path, metavar="FILE", help="write what each second's look saw there, a JSON object a line")
-    add("--report", type=Path, metavar="FILE.md", help="write the report there, and its figures beside it as JSON")
-    add("arguments", nargs="*", help="more arguments of the server, after --")
+    add("--family", default="adatape_cifar10", help="family to call (default: %(default)s)")
+    add("--seed", type=int, default=1, help="seed of the random traffic (default: %(default)s)")
+    add("--record", type=Path, metavar="FILE", help="write what the server uses each second, as JSON lines")
+    add("--report", type=Path, metavar="FILE.md", help="write the report to FILE.md, and its figures beside it as JSON")
+    add("arguments", nargs="*", help="more arguments for the server, after --")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application: route table, lifespan, error renderer."""
+"""The HTTP application: its routes, its start and end, its pages, and the one renderer of errors."""
 
 from server.app.app import App, create_app
 

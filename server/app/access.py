@@ -1,62 +1,46 @@
-"""Who may pass which door over HTTP, by the key that they show."""
+"""Checks over HTTP whether the caller, by the key that a request shows, may reach a route."""
 
-from server.errors import Forbidden, Unauthenticated
+from server.errors import Forbidden
 from server.http.exchange import AccessLevel, HttpRequest, RawHeaders
 from server.settings import Settings
-from server.tenancy import Tenancy, check_admin
+from server.tenancy import Tenancy, check_admin, read_key
 
 _QUOTA = (b"x-compute-remaining-flops", b"x-compute-limit-flops")
-_BEARER = "bearer "
 
 
 class HttpAccess:
-    """Judges a call before anything of it is read but its head.
+    """Finds each request's caller from its headers, and checks the caller's rights before the body is read.
 
-    `admin_port` is the resolved port of the admin surface, None where it has none of its own.
+    `admin_port` is the resolved port that admins must use, None where they use the port of everyone.
     """
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
-        self._access = tenancy.access
+        self._access = tenancy.authenticator
         self.admin_port = settings.admin_port
 
-    def admit(self, call: HttpRequest, door: AccessLevel) -> None:
-        """Note on a call who makes it; an open door needs no key.
+    def authorize(self, request: HttpRequest, level: AccessLevel) -> None:
+        """Store on a request who makes it, and return if they may reach a route of this level.
 
         Raises: Unauthenticated; Forbidden.
         """
-        if door is AccessLevel.OPEN:
+        if level is AccessLevel.OPEN:
             return
-        call.caller = self._access.identify(key_of(call))
-        if door is AccessLevel.ADMINS:
-            self.check_admin(call, call.scope["path"])
+        request.caller = self._access.identify(read_key(request.values(b"x-api-key"), request.values(b"authorization")))
+        if level is AccessLevel.ADMINS:
+            self.check_admin(request, request.scope["path"])
 
-    def check_admin(self, call: HttpRequest, what: str) -> None:
-        """Return if a call that was let in may do what only admins may, where it came in.
+    def check_admin(self, request: HttpRequest, what: str) -> None:
+        """Return if the caller is an admin, and came over the admin port where there is one.
 
         Raises: Unauthenticated; Forbidden.
         """
-        assert call.caller is not None, "A call passes its door first. This is a bug."
-        check_admin(call.caller, what)
-        if self.admin_port is not None and call.scope["server"][1] != self.admin_port:
+        assert request.caller is not None, "A request is authorized first. This is a bug."
+        check_admin(request.caller, what)
+        if self.admin_port is not None and request.scope["server"][1] != self.admin_port:
             raise Forbidden(what, "a call to the port of everyone", "one to the admin port")
 
-    def quota_headers(self, call: HttpRequest) -> RawHeaders:
-        """Return what an answer says of its caller's quota; nothing where there is none."""
-        left = None if call.caller is None else self._tenancy.quota_of(call.caller.tenant)
+    def quota_headers(self, request: HttpRequest) -> RawHeaders:
+        """Return the headers that state the caller's quota; none where the caller has no quota."""
+        left = None if request.caller is None else self._tenancy.quota_of(request.caller.tenant)
         return [] if left is None else [(name, b"%.0f" % flops) for name, flops in zip(_QUOTA, left, strict=True)]
-
-
-def key_of(call: HttpRequest) -> str | None:
-    """Return the key that a call shows, None if it shows none.
-
-    Raises: Unauthenticated for two, for nobody can tell which one is meant.
-    """
-    keys, credentials = call.values(b"x-api-key"), call.values(b"authorization")
-    if len(keys) > 1 or len(credentials) > 1:
-        raise Unauthenticated("API key", "a header of it twice", "each header once")
-    if keys:
-        return keys[0]
-    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
-        return credentials[0][len(_BEARER) :].strip()
-    return None

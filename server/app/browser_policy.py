@@ -1,25 +1,25 @@
-"""Which web pages may have a browser call this server: its own, and those whose origin is listed.
+"""Decides which web pages may make a browser call this server: its own, and those whose origin is listed.
 
-A server that trusts whoever is on its machine trusts every browser there, and with it every page that one shows: a page
-may send a request anywhere, under any name that its owner lets point here. So a call without a key is judged by what
-its browser says of where it comes from:
+A server that trusts everyone on its machine also trusts every browser there, and so every page that a browser shows: a
+page may send a request anywhere, under any host name that its owner lets point to this server. So a request without a
+key is checked by what its browser says of the page:
 
-    Host                                    the name that the page knows us by: ours, or one that is allowed
-    Origin, Sec-Fetch-Site, else Referer    the page's own origin: the same, or a listed one
+    Host                                    the name that the page uses for this server: this machine's, or a listed one
+    Origin, Sec-Fetch-Site, else Referer    the page's own origin: the same one, or a listed one
 
-A browser sets these itself, and no page can have it say otherwise. What is no browser sends none of them but Host.
+A browser sets these headers itself, and no page can change them. Other clients send none of them but Host.
 """
 
 import re
 from functools import lru_cache
 
-from server.access_settings import is_loopback
 from server.errors import Forbidden
+from server.host.addresses import is_loopback
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest, RawHeaders
 from server.settings import Settings
 
 _OWN = frozenset({"same-origin", "none"})
-"""What Sec-Fetch-Site says of our own pages, and of what a person typed."""
+"""What Sec-Fetch-Site says for our own pages, and for an address that a person typed."""
 _SCHEME_PORTS = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"(https?)://([^/?#]*)")
 _PORT = re.compile(r":\d*$")
@@ -36,39 +36,39 @@ _EXPOSED = ", ".join(
         "X-Compute-Limit-Flops",
     ]
 )
-"""What a page may read of an answer's head; receipts are in its body."""
+"""The headers of an answer that a page may read; receipts are in the body."""
 
 
 class BrowserPolicy:
-    """Judges where a call without a key comes from, and tells browsers which pages may read its answer."""
+    """Checks requests without a key by their web page, and tells browsers which pages may read the answer."""
 
     def __init__(self, settings: Settings) -> None:
-        self._is_judged = settings.trusts_machine or bool(settings.allowed_host)
+        self._is_checked = settings.trusts_machine or bool(settings.allowed_host)
         self._hosts = frozenset(settings.allowed_host)
-        self._is_ours = lru_cache(maxsize=256)(self._judge)
+        self._is_own_host = lru_cache(maxsize=256)(self._is_own_or_listed_host)
         self._origins = frozenset(settings.cors_origin)
 
-    def check(self, call: HttpRequest, door: AccessLevel) -> None:
-        """Return if a call that shows no key may pass a door, as far as its browser is concerned.
+    def check(self, request: HttpRequest, level: AccessLevel) -> None:
+        """Return if the web page behind a request without a key, if there is one, may reach a route of this level.
 
-        Links from anywhere may lead to what is open to everyone, but under our name only, for then no page can read it.
+        Any page may link to an open route, but only under our own name: then the page cannot read the answer.
         Raises: Forbidden.
         """
-        if not self._is_judged:
+        if not self._is_checked:
             return
-        host = call.header(b"host")
-        if host is not None and (len(host) > _LONGEST_HOST or not self._is_ours(host)):
+        host = request.header(b"host")
+        if host is not None and (len(host) > _LONGEST_HOST or not self._is_own_host(host)):
             raise Forbidden("Host", host, "localhost, a loopback address, or one of allowed_host")
-        if door is not AccessLevel.OPEN:
-            self._check_page(call, host or "")
+        if level is not AccessLevel.OPEN:
+            self._check_page(request, host or "")
 
-    def preflight(self, call: HttpRequest) -> HttpReply | None:
-        """Return the answer to a browser that asks whether a listed page may call; None for any other call."""
-        if call.scope["method"] != "OPTIONS" or call.header(b"access-control-request-method") is None:
+    def preflight(self, request: HttpRequest) -> HttpReply | None:
+        """Return the answer to the CORS preflight of a listed page; None for any other request."""
+        if request.scope["method"] != "OPTIONS" or request.header(b"access-control-request-method") is None:
             return None
-        if not self._is_listed(call):
+        if not self._is_listed(request):
             return None
-        asked = call.header(b"access-control-request-headers") or ""
+        asked = request.header(b"access-control-request-headers") or ""
         return HttpReply(
             b"",
             content_type="text/plain",
@@ -80,37 +80,37 @@ class BrowserPolicy:
             ),
         )
 
-    def headers(self, call: HttpRequest) -> RawHeaders:
-        """Return what every answer says of the pages that may read it; nothing where no page is listed."""
+    def headers(self, request: HttpRequest) -> RawHeaders:
+        """Return the CORS headers of an answer; none where no origin is listed."""
         if not self._origins:
             return []
-        told = [(b"vary", b"Origin")]
-        if self._is_listed(call):
-            origin = call.values(b"origin")[0].encode("latin-1")
-            told += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED.encode())]
-        return told
+        headers = [(b"vary", b"Origin")]
+        if self._is_listed(request):
+            origin = request.values(b"origin")[0].encode("latin-1")
+            headers += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED.encode())]
+        return headers
 
-    def _check_page(self, call: HttpRequest, host: str) -> None:
-        """Raise Forbidden for a call that a page of somebody else makes."""
-        if self._is_listed(call):
+    def _check_page(self, request: HttpRequest, host: str) -> None:
+        """Raise Forbidden for a request of a page that is neither ours nor listed."""
+        if self._is_listed(request):
             return
-        origins, sites = call.values(b"origin"), call.values(b"sec-fetch-site")
-        pages = origins or ([] if sites else call.values(b"referer"))
-        scheme = call.scope.get("scheme", "http")
+        origins, sites = request.values(b"origin"), request.values(b"sec-fetch-site")
+        pages = origins or ([] if sites else request.values(b"referer"))
+        scheme = request.scope.get("scheme", "http")
         foreign = [page for page in pages if not self._is_own(page, host, scheme)] + [s for s in sites if s not in _OWN]
         if foreign:
             raise Forbidden("a web page's call", foreign[0], "one of this server's own pages, or of cors_origin")
 
     def _is_own(self, page: str, host: str, scheme: str) -> bool:
-        """Say whether a page has the origin that it calls, or one of a name that is allowed."""
+        """Say whether a page has the origin that it calls, or a host that is listed."""
         match = _ORIGIN.match(page.lower())
         if match is None:
             return False  # `null`: a page that hides its origin, such as one in a sandbox
         authority = match[2].removesuffix(_SCHEME_PORTS[match[1]])
         return authority == host.lower().removesuffix(_SCHEME_PORTS[scheme]) or self._is_allowed(authority)
 
-    def _judge(self, host: str) -> bool:
-        """Say whether a host is this machine, or one that is allowed."""
+    def _is_own_or_listed_host(self, host: str) -> bool:
+        """Say whether a host is this machine, or one that is listed."""
         name = _name_of(host)
         return is_loopback(name.removeprefix("[").removesuffix("]")) or self._is_allowed(host)
 
@@ -118,11 +118,11 @@ class BrowserPolicy:
         name = _name_of(host)
         return name in self._hosts or f"{name}{''.join(_PORT.findall(host))}" in self._hosts
 
-    def _is_listed(self, call: HttpRequest) -> bool:
-        origins = call.values(b"origin")
+    def _is_listed(self, request: HttpRequest) -> bool:
+        origins = request.values(b"origin")
         return len(origins) == 1 and origins[0].lower() in self._origins
 
 
 def _name_of(host: str) -> str:
-    """Return a host without its port, in the one form of its name."""
+    """Return a host without its port, in lower case and without the final dot."""
     return _PORT.sub("", host.lower()).removesuffix(".")

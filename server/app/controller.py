@@ -1,4 +1,4 @@
-"""What the controller sees and does: `GET /v1/controller`."""
+"""`GET /v1/controller`: the state of each model's controller, and its last changes of the cap."""
 
 import time
 from typing import Literal
@@ -23,7 +23,7 @@ class RungState(_Shape):
     accuracy: float
     """On the quality curve."""
     predicted_ms: float | None
-    """From arrival to answer of an image that came then; null before the first batch."""
+    """From arrival to answer of an image that arrived then; null before the first batch."""
     load: float | None
     """Share of the device that the arrivals would take; null before the first batch."""
 
@@ -53,7 +53,7 @@ class ModelState(_Shape):
 
 
 class ControllerState(_Shape):
-    """Whether a service level is set, and how each model is steered to keep it."""
+    """Whether a service level is set, and what each model's controller does to keep it."""
 
     mode: Literal["off", "on", "dry_run"]
     """`off` where no service level is set: everyone gets what they want."""
@@ -62,7 +62,7 @@ class ControllerState(_Shape):
 
 
 class ControllerView:
-    """Answers whoever wants to know why caps are what they are."""
+    """Shows operators why the caps are what they are."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine

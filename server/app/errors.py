@@ -1,4 +1,4 @@
-"""The one place where a failure becomes a reply: always `{"error": "<what>; got <value>; expected <...>"}`."""
+"""Renders every failure as a reply: always `{"error": "<what>; got <value>; expected <...>"}`."""
 
 import logging
 import math
@@ -15,16 +15,16 @@ _log = logging.getLogger("adatape.app")
 _BY_STATUS = {status: error for error, status in STATUS.items()}
 
 
-def to_serve_error(error: Exception, call: HttpRequest) -> ServeError:
-    """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
+def to_serve_error(error: Exception, request: HttpRequest) -> ServeError:
+    """Return any failure as a ServeError; an unexpected one is logged here, with its traceback."""
     if isinstance(error, ServeError):
         return error
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
     if isinstance(error, HTTPException):
-        return _from_status(error, call)
-    _log.error("unexpected_failure request=%s path=%s", call.request_id, call.scope["path"], exc_info=error)
-    return ServeError("the server failed unexpectedly", None, f"a bug report that names request {call.request_id}")
+        return _from_status(error, request)
+    _log.error("unexpected_failure request=%s path=%s", request.request_id, request.scope["path"], exc_info=error)
+    return ServeError("the server failed unexpectedly", None, f"a bug report that names request {request.request_id}")
 
 
 def to_reply(error: ServeError, extra: Headers = ()) -> HttpReply:
@@ -38,12 +38,12 @@ def to_reply(error: ServeError, extra: Headers = ()) -> HttpReply:
 
 
 def headers_of(error: Exception) -> Headers:
-    """Return the headers that the router wants with its error: Allow, for one."""
+    """Return the headers that the router adds to its error, such as Allow."""
     return tuple((error.headers or {}).items()) if isinstance(error, HTTPException) else ()
 
 
 def _printable(text: str) -> str:
-    """Drop lone surrogates, which a caller can send and UTF-8 cannot carry."""
+    """Replace lone surrogates, which a caller can send and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -54,8 +54,8 @@ def _from_validation(error: RequestValidationError) -> BadRequest:
     return BadRequest(f"{'.'.join(map(str, path)) or place} in the {place}", fault.get("input"), expected)
 
 
-def _from_status(error: HTTPException, call: HttpRequest) -> ServeError:
-    method, path = call.scope["method"], call.scope["path"]
+def _from_status(error: HTTPException, request: HttpRequest) -> ServeError:
+    method, path = request.scope["method"], request.scope["path"]
     if error.status_code == STATUS[NotFound]:
         return NotFound("path", path, "one that /docs lists")
     if error.status_code == STATUS[MethodNotAllowed]:

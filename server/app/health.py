@@ -1,4 +1,4 @@
-"""Is the process live, is it ready, and what has it done."""
+"""`/healthz`, `/readyz` and `/metrics`: whether the process lives, whether it is ready, and what it has done."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ class Exposition(Response):
 
 
 class HealthView:
-    """Answers orchestrators and Prometheus."""
+    """Serves orchestrators and Prometheus."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class HealthView:
 
 
 async def _turn_s() -> float:
-    """Return how long the event loop takes until it comes back to whoever waits for nothing."""
+    """Return how long one turn of the event loop takes now."""
     started_s = time.monotonic()
     await asyncio.sleep(0)
     return time.monotonic() - started_s

@@ -1,6 +1,6 @@
-"""`/`: the web page, plain files of `server/static` that ask nobody but this server.
+"""`/`: the web page, the plain files of `server/static`. It loads nothing from another server.
 
-Files are read when first asked for and kept; a browser keeps them too, and asks whether they have changed.
+A file is read when it is first requested, and kept. A browser keeps it too, and asks whether it has changed.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ CONTENT_TYPES = {
 }
 _ETAG_DIGITS = 16
 
-# Nothing inline, nothing from elsewhere; blob: is the photo that the visitor chose, which never leaves this origin.
+# No inline code, and nothing from another server; blob: is the photo that the visitor chose, shown from memory.
 _POLICY: dict[str, str | None] = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -39,7 +39,7 @@ _POLICY: dict[str, str | None] = {
 
 
 def safety_headers(changes: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, str]:
-    """Return what every page has a browser refuse; `changes` are directives that one does otherwise, or without."""
+    """Return the security headers of a page; `changes` replaces directives of its policy, None removes one."""
     policy = {**_POLICY, **changes}
     return {
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items() if value is not None),
@@ -51,7 +51,7 @@ def safety_headers(changes: Mapping[str, str | None] = MappingProxyType({})) -> 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, and the headers that go with it."""
+    """One file and its headers."""
 
     body: bytes
     headers: dict[str, str]
@@ -70,7 +70,7 @@ async def asset(request: Request) -> Response:
 def _send(request: Request, path: str) -> Response:
     """Return a file, or 304 where the browser has it.
 
-    Raises: HTTPException for whatever is not a file of ours.
+    Raises: HTTPException for a path that is no file of the page.
     """
     if path not in _paths():
         raise HTTPException(404)
@@ -83,7 +83,7 @@ def _send(request: Request, path: str) -> Response:
 
 @cache
 def _paths() -> frozenset[str]:
-    """Return what may be asked for: only names on this list ever reach the disk."""
+    """Return the paths that may be requested: only these names ever reach the disk."""
     return frozenset(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.suffix in CONTENT_TYPES)
 
 

@@ -1,4 +1,4 @@
-"""The route table, and the FastAPI application that routes and describes all but the hot paths."""
+"""The route table, and the FastAPI application that routes and documents all but the most frequent requests."""
 
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope, Send
 from server import __version__
 from server.app import docs, page
 from server.app.controller import ControllerView
+from server.app.docs import describe_api
 from server.app.health import Exposition, HealthView
-from server.app.openapi import describe
 from server.app.usage import UsageView
-from server.classify import Classify, Models
-from server.classify.describe import classify_operation, error_responses, quote_operation
+from server.classify import ClassifyHandler, ModelsHandler
+from server.classify.openapi import classify_operation, error_responses, quote_operation
 from server.errors import ServeError
 from server.http.exchange import AccessLevel, HttpReply, HttpRequest
 
@@ -32,40 +32,40 @@ _FAILURES = (ServeError, HTTPException, RequestValidationError, Exception)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """A surface's handler, with the OpenAPI operation that describes it."""
+    """A handler that reads its request itself, with its access level and its OpenAPI operation."""
 
     method: str
     path: str
     handler: Handler
     operation: dict[str, Any]
-    door: AccessLevel = AccessLevel.CALLERS
+    level: AccessLevel = AccessLevel.CALLERS
 
     async def respond(self, request: Request) -> Response:
-        """Answer as the router wants it."""
-        return _to_response(await self.handler(request.scope["call"]))
+        """Answer with a response of the router's kind."""
+        return _to_response(await self.handler(request.scope["http_request"]))
 
 
-class Guarded(Route):
-    """A route behind a door: whoever it is found for passes that first, so the path is read once, by the router."""
+class AuthorizedRoute(Route):
+    """A route that checks its access level first. Only the router reads the path, so nothing can differ from it."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], *, door: AccessLevel, **options: Any) -> None:
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, level: AccessLevel, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.door = door
-        # Starlette's own ends in `$`, which a newline may follow.
+        self.level = level
+        # Starlette's pattern ends in `$`, which also matches before a final newline.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer those who may pass."""
-        scope["call"].enter(self.door)
+        """Check the access level, then answer."""
+        scope["http_request"].authorize(self.level)
         await super().handle(scope, receive, send)
 
 
-class GuardedOperation(Guarded, APIRoute):
-    """The same, documented."""
+class AuthorizedOperation(AuthorizedRoute, APIRoute):
+    """An authorized route that the OpenAPI document lists."""
 
 
-def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
-    """Return the endpoints that read their call themselves."""
+def build_endpoints(classify: ClassifyHandler, models: ModelsHandler) -> list[Endpoint]:
+    """Return the endpoints that read their request themselves."""
     return [
         Endpoint("POST", "/v1/classify", classify, classify_operation()),
         Endpoint("POST", "/v1/models/{model}/quote", models.quote, quote_operation()),
@@ -74,7 +74,7 @@ def build_endpoints(classify: Classify, models: Models) -> list[Endpoint]:
 
 def build_api(
     endpoints: list[Endpoint],
-    models: Models,
+    models: ModelsHandler,
     view: ControllerView,
     usage: UsageView,
     health: HealthView,
@@ -93,24 +93,24 @@ def build_api(
         exception_handlers=dict.fromkeys(_FAILURES, _handler(render)),
     )
     api.router.routes += [
-        *(Guarded(each.path, each.respond, door=each.door, methods=[each.method]) for each in endpoints),
+        *(AuthorizedRoute(each.path, each.respond, level=each.level, methods=[each.method]) for each in endpoints),
         _get("/v1/models", models.index, "models", 401, 403),
         _get("/v1/models/{model}", models.detail, "models", 401, 403, 404),
         _get("/v1/models/{model}/curve", models.curve, "models", 401, 403, 404),
-        _get("/v1/controller", view.controller, "operation", 401, 403, door=AccessLevel.ADMINS),
+        _get("/v1/controller", view.controller, "operation", 401, 403, level=AccessLevel.ADMINS),
         _get("/v1/usage", usage.usage, "operation", 400, 401, 403, 404, 503),
-        _get("/v1/keys", usage.keys, "operation", 401, 403, 404, door=AccessLevel.ADMINS),
-        _get("/healthz", health.live, "operation", 403, 503, door=AccessLevel.OPEN),
-        _get("/readyz", health.ready, "operation", 403, 503, door=AccessLevel.OPEN),
-        _get("/metrics", health.metrics, "operation", 403, door=AccessLevel.OPEN, response_class=Exposition),
-        Guarded("/openapi.json", _document(api), door=AccessLevel.OPEN),
-        Guarded("/docs", docs.page, door=AccessLevel.OPEN),
-        Guarded("/docs/{name}", docs.asset, door=AccessLevel.OPEN),
-        Guarded("/static/{path:path}", page.asset, door=AccessLevel.OPEN),
-        Guarded("/", page.home, door=AccessLevel.OPEN),
+        _get("/v1/keys", usage.keys, "operation", 401, 403, 404, level=AccessLevel.ADMINS),
+        _get("/healthz", health.live, "operation", 403, 503, level=AccessLevel.OPEN),
+        _get("/readyz", health.ready, "operation", 403, 503, level=AccessLevel.OPEN),
+        _get("/metrics", health.metrics, "operation", 403, level=AccessLevel.OPEN, response_class=Exposition),
+        AuthorizedRoute("/openapi.json", _document(api), level=AccessLevel.OPEN),
+        AuthorizedRoute("/docs", docs.page, level=AccessLevel.OPEN),
+        AuthorizedRoute("/docs/{name}", docs.asset, level=AccessLevel.OPEN),
+        AuthorizedRoute("/static/{path:path}", page.asset, level=AccessLevel.OPEN),
+        AuthorizedRoute("/", page.home, level=AccessLevel.OPEN),
     ]
     api.router.default = _not_found
-    api.openapi = lambda: describe(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
+    api.openapi = lambda: describe_api(api, {(e.path, e.method): e.operation for e in endpoints})  # type: ignore[method-assign]
     return api
 
 
@@ -119,14 +119,14 @@ def _get(
     endpoint: Callable[..., Any],
     tag: str,
     *errors: int,
-    door: AccessLevel = AccessLevel.CALLERS,
+    level: AccessLevel = AccessLevel.CALLERS,
     **options: Any,
 ) -> APIRoute:
     """Return a documented route; its summary is what the endpoint's docstring promises."""
-    return GuardedOperation(
+    return AuthorizedOperation(
         path,
         endpoint,
-        door=door,
+        level=level,
         methods=["GET"],
         tags=[tag],
         summary=re.split("[.;]", endpoint.__doc__ or "", maxsplit=1)[0],
@@ -144,8 +144,8 @@ def _document(api: FastAPI) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as the router calls it
-    """Refuse what no route was found for, to those who may know that."""
-    scope["call"].enter(AccessLevel.CALLERS)
+    """Refuse a path without a route; a caller without a key does not learn which paths exist."""
+    scope["http_request"].authorize(AccessLevel.CALLERS)
     raise HTTPException(404)
 
 
@@ -155,6 +155,6 @@ def _to_response(reply: HttpReply) -> Response:
 
 def _handler(render: Render) -> Callable[[Request, Any], Coroutine[Any, Any, Response]]:
     async def handle(request: Request, error: Any) -> Response:
-        return _to_response(render(error, request.scope["call"]))
+        return _to_response(render(error, request.scope["http_request"]))
 
     return handle

@@ -1,4 +1,4 @@
-"""What tenants have had, and whose keys there are: `GET /v1/usage`, `GET /v1/keys`."""
+"""`GET /v1/usage` and `GET /v1/keys`: what tenants have used, and which keys exist."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -41,7 +41,7 @@ class Sums(_Shape):
     useful_flops: int = 0
     executed_flops: int = 0
     wasted_flops: int = 0
-    """What ran for requests that were cancelled, late or failed: no receipt shows it, the quota pays for it."""
+    """What ran for requests that were cancelled, late or failed: no receipt shows it, but the quota pays for it."""
 
 
 class ModelUsage(Sums):
@@ -53,7 +53,7 @@ class QuotaState(_Shape):
     limit_flops: float
     """What a full quota holds."""
     remaining_flops: float
-    """What is left now; requests on their way hold back the most that they can cost."""
+    """What is left now, less the most that the open requests can cost."""
     soft_flops: float
     """Below this, caps shrink."""
 
@@ -86,7 +86,7 @@ class KeyList(_Shape):
 
 
 class UsageView:
-    """Answers tenants about themselves, and admins about everyone."""
+    """Shows each tenant its own usage, and admins the usage of all."""
 
     def __init__(self, engine: Engine, access: "HttpAccess | None") -> None:
         self._engine = engine
@@ -102,25 +102,25 @@ class UsageView:
             AfterValidator(_check_day),
         ] = None,
     ) -> UsageReport:
-        """Show what a tenant has had: exactly the sums of its receipts. Empty where callers are not told apart."""
-        tenancy, access, call = self._engine.tenancy, self._access, request.scope["call"]
+        """Show what a tenant has used: exactly the sums of its receipts. Empty where there are no tenants."""
+        tenancy, access, http_request = self._engine.tenancy, self._access, request.scope["http_request"]
         if tenancy is None or access is None:
             return UsageReport(since=since, tenants=[])
-        caller = call.caller
+        caller = http_request.caller
         if tenant not in {None, caller.tenant}:
-            access.check_admin(call, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
+            access.check_admin(http_request, f"usage of {'all tenants' if tenant == EVERYONE else 'another tenant'}")
         chosen = None if tenant == EVERYONE else [tenant or caller.tenant]
         if tenant not in {None, EVERYONE} and tenant not in tenancy.tenants:
             raise NotFound("tenant", tenant, f"one of {', '.join(sorted(tenancy.tenants))}")
-        # Sending what has moved also brings every quota up to now.
-        usages = await tenancy.ledger.usage(chosen, since or "")
+        # Writing the open changes also brings every quota up to date.
+        usages = await tenancy.store_sync.usage(chosen, since or "")
         names = sorted({*(tenancy.tenants if chosen is None else chosen), *(usage.tenant for usage in usages)})
         return UsageReport(since=since, tenants=[_to_usage(tenancy.account(name), usages) for name in names])
 
     async def keys(self) -> KeyList:
         """List the keys that are known, by id; neither key nor hash is shown."""
         tenancy = self._engine.tenancy
-        owners = [] if tenancy is None else tenancy.access.ring.owners
+        owners = [] if tenancy is None else tenancy.authenticator.ring.owners
         keys = [KeyInfo(id=owner.key_id, tenant=owner.tenant, is_admin=owner.is_admin) for owner in owners]
         return KeyList(keys=sorted(keys, key=lambda key: (key.tenant, key.id)))
 

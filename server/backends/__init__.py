@@ -1,1 +1,1 @@
-"""What runs the graphs: each backend loads families and executes their stages."""
+"""Backends, which load model families and run their graphs: onnxruntime on CPU or GPUs, Triton, and a fake one."""

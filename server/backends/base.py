@@ -1,4 +1,4 @@
-"""The two verbs of a backend: `read` and `run_trunk`, on whole batches of numpy arrays.
+"""The interface of a backend: it loads a model, which can `read` and `run_trunk` on whole batches of numpy arrays.
 
 Shapes: B batch, H height, W width, S input tokens, N tape capacity, T tape in this bucket, K reads per step,
 D dim, C classes.
@@ -21,14 +21,14 @@ _NO_MEMORY = re.compile(r"allocate memory|out of memory|bad[ _]alloc", re.IGNORE
 Hidden = NDArray[Any]
 """Activations between the stages, in the graphs' own float type."""
 
-PATIENCE_S: ContextVar[float | None] = ContextVar("patience_s", default=None)
-"""How long the execution that this thread runs may take, for backends that can call off what takes longer."""
-COLD_S = 10.0
-"""How long an execution may take that has not run before."""
+EXECUTION_TIMEOUT_S: ContextVar[float | None] = ContextVar("execution_timeout_s", default=None)
+"""How long the execution on this thread may take, for backends that can cancel one that takes longer."""
+COLD_EXECUTION_S = 10.0
+"""How long the first execution of a graph may take."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReaderOutput:
     """What the reader decided for a batch.
 
     Shapes: hidden_BSD; tape_BND, rows past a sample's length zero; tape_length_B1 after the cap;
@@ -51,10 +51,10 @@ class Model(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Say whether what runs it can be reached; requests are refused at once while it cannot. Local models can."""
+        """Say whether its server can be reached; requests are refused while it cannot. Local models are always up."""
         ...
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
         """Read the tape of a batch. Caps are all 0 (nothing is read, and nothing paid for it) or all above 0."""
         ...
 
@@ -75,7 +75,7 @@ class Backend(Protocol):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an execution failed for want of memory; runtimes have no error of their own for it, only words."""
+    """Say whether an execution failed because memory ran out. Runtimes have no error type for it, only a message."""
     return isinstance(error, OutOfMemory | MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 

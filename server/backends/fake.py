@@ -1,4 +1,4 @@
-"""A backend that anyone can predict by eye, so that the server runs and is tested without weights.
+"""A backend whose answers are easy to predict, so that the server can run and be tested without weights.
 
 An 8x8 image has ten classes: class c scores the image's c-th byte / 255. It wants a tape of (mean pixel + 1) // 16
 tokens, but at least 1. Each tape token adds the scores once more, so the logits are scores * (1 + tape length).
@@ -6,7 +6,7 @@ tokens, but at least 1. Each tape token adds the scores once more, so the logits
 
 import numpy as np
 
-from server.backends.base import Hidden, Model, Reading
+from server.backends.base import Hidden, Model, ReaderOutput
 from server.errors import BackendFailed
 from server.models.manifest import (
     SCHEMA_VERSION,
@@ -39,7 +39,7 @@ class FakeModel:
     device = "FakeExecutionProvider"
     is_ready = True
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
         flat_BP = inputs_BX.reshape(len(inputs_BX), -1)
         is_read_B1 = max_tape_B1 > 0
         mean_B1 = flat_BP.mean(axis=1, keepdims=True).astype(np.int32)
@@ -49,7 +49,7 @@ class FakeModel:
         used_BN = np.arange(TAPE_CAPACITY) < length_B1
         used_BNK = used_BN[:, :, None].repeat(READS_PER_STEP, axis=2)
         picks_NK = np.arange(TAPE_CAPACITY * READS_PER_STEP).reshape(TAPE_CAPACITY, READS_PER_STEP)
-        return Reading(
+        return ReaderOutput(
             hidden_BSD=hidden_BSD,
             tape_BND=hidden_BSD * used_BN[:, :, None],
             tape_length_B1=length_B1.astype(np.int32),

@@ -1,10 +1,10 @@
-"""Faults on demand for the fake backend: what becomes of requests when a device misbehaves can be tried and scripted.
+"""Faults on demand for the fake backend, to test what happens to requests when a device misbehaves.
 
 A plan names the faults that may happen, such as `raise,nan,slow=0.01`:
 
     raise     reading a batch with a marked image raises
-    hang      the trunk never comes back with a batch that holds a marked image
-    nan       a marked image's logits are NaN, its batch-mates' are not
+    hang      the trunk never returns a batch that holds a marked image
+    nan       a marked image's logits are NaN; those of other images in its batch are not
     shape     a batch with a marked image has one row of logits too few
     crash     reading a marked image kills the process
     block     reading a marked image blocks the event loop
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import Hidden, Model, Reading
+from server.backends.base import Hidden, Model, ReaderOutput
 from server.errors import BackendFailed, OutOfMemory
 from server.records import Floats, Inputs, Ints
 
@@ -57,7 +57,7 @@ def prepare_to_block() -> None:
 
 
 class FaultyModel:
-    """A model that does as a plan says."""
+    """A model that misbehaves as a plan says."""
 
     is_ready = True
 
@@ -66,8 +66,8 @@ class FaultyModel:
         self._model = model
         self._plan = plan
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
-        self._suffer(len(inputs_BX))
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
+        self._slow_down_or_fail(len(inputs_BX))
         first_BC = inputs_BX[:, 0, 0]
         if self._is_marked("raise", first_BC).any():
             raise RuntimeError("a fault that was asked for")
@@ -78,7 +78,7 @@ class FaultyModel:
         return self._model.read(inputs_BX, max_tape_B1)
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
-        self._suffer(len(hidden_BSD))
+        self._slow_down_or_fail(len(hidden_BSD))
         first_BC = np.rint(hidden_BSD[:, 0, :3] * 255).astype(np.uint8)
         if self._is_marked("hang", first_BC).any():
             threading.Event().wait(HANG_S)
@@ -87,7 +87,7 @@ class FaultyModel:
         logits_BC[self._is_marked("nan", first_BC)] = np.nan
         return logits_BC[1:] if self._is_marked("shape", first_BC).any() else logits_BC
 
-    def _suffer(self, num_rows: int) -> None:
+    def _slow_down_or_fail(self, num_rows: int) -> None:
         if self._plan.slow_s > 0:
             time.sleep(self._plan.slow_s)
         if 0 < self._plan.max_batch_size < num_rows:

@@ -13,7 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follo
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
-from server.backends.base import Hidden, Reading
+from server.backends.base import Hidden, ReaderOutput
 from server.errors import BackendFailed
 from server.host import files
 from server.models.manifest import GraphSpec, Manifest
@@ -52,8 +52,8 @@ class OrtModel:
         self._trunk = trunk
         self.device: str = trunk.get_providers()[0]
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
-        return Reading(*self._reader.run(READER_OUTPUTS, {self._input: inputs_BX, "max_tape": max_tape_B1}))
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
+        return ReaderOutput(*self._reader.run(READER_OUTPUTS, {self._input: inputs_BX, "max_tape": max_tape_B1}))
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
         feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}

@@ -1,6 +1,6 @@
-"""The `/v1` surface: photos in, predictions with receipts out; what each model offers and what it would cost."""
+"""The `/v1` surface: images in, predictions with receipts out; what each model offers, and what it would cost."""
 
-from server.classify.handler import Classify
-from server.classify.models import Models
+from server.classify.handler import ClassifyHandler
+from server.classify.models import ModelsHandler
 
-__all__ = ["Classify", "Models"]
+__all__ = ["ClassifyHandler", "ModelsHandler"]

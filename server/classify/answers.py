@@ -1,11 +1,11 @@
-"""Answers and receipts as `/v1/classify` returns them. Milliseconds live here, seconds inside."""
+"""Renders answers and receipts as `/v1/classify` returns them: in milliseconds, where the server counts seconds."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from server.dataplane.outputs import softmax
 from server.images import Box, Placement
 from server.models.manifest import Manifest
 from server.records import Floats, InferAnswer, Receipt, Sample
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 def to_answer(
     answer: InferAnswer, manifest: Manifest, files: Sequence[str | None], placements: Sequence[Placement], top_k: int
 ) -> Json:
-    """Return one request's answer: always a list of results, in the order of the images."""
+    """Return one request's answer: a list of results, in the order of the images."""
     results = [
         _to_result(sample, manifest, file, placement, top_k)
         for sample, file, placement in zip(answer.samples, files, placements, strict=True)
@@ -34,13 +34,6 @@ def _to_result(sample: Sample, manifest: Manifest, file: str | None, placement: 
     return result
 
 
-def softmax(logits_C: Floats) -> NDArray[np.float64]:
-    """Return probabilities that sum to 1, whatever the size of the logits."""
-    exponentials_C = np.exp(logits_C.astype(np.float64) - logits_C.max())
-    probabilities_C: NDArray[np.float64] = exponentials_C / exponentials_C.sum()
-    return probabilities_C
-
-
 def top_predictions(logits_C: Floats, labels: Sequence[str], top_k: int) -> list[Json]:
     """Return the most probable classes, best first; equal ones in the order of the labels."""
     probabilities_C = softmax(logits_C)
@@ -52,7 +45,7 @@ def top_predictions(logits_C: Floats, labels: Sequence[str], top_k: int) -> list
 
 
 def to_receipt(receipt: Receipt, manifest: Manifest) -> Json:
-    """Return a receipt in public units, with what the answer would have cost at full tape."""
+    """Return a receipt in public units, and what the answer would have cost at full tape."""
     capacity = manifest.tape_capacity
     return {
         "cap": receipt.cap,
@@ -72,7 +65,7 @@ def to_receipt(receipt: Receipt, manifest: Manifest) -> Json:
 
 
 def _to_explanation(sample: Sample, manifest: Manifest, placement: Placement) -> Json:
-    """Say what each tape token read. A learnable bank has entries but no place in the image."""
+    """Return what each tape token read. The entries of a learnable bank have no place in the image."""
     assert sample.picks_NK is not None
     assert sample.pick_weights_NK is not None
     size = manifest.preprocessing

@@ -1,4 +1,4 @@
-"""What each model is, what it is worth at each cap, and what an ask would cost."""
+"""What each model is, the accuracy and cost of each cap, and quotes: what a request would cost."""
 
 from typing import Any
 
@@ -20,19 +20,18 @@ from server.engine import Engine
 from server.errors import BadRequest
 from server.http.bounded_json import read_json
 from server.http.exchange import HttpReply, HttpRequest, json_reply
-from server.limit_settings import JsonLimits
 from server.models.manifest import Manifest
 from server.params import BY_NAME, read_fields, read_headers, read_query, to_options
 from server.records import BudgetReason
 from server.scheduler import LatencyModel, Stage
-from server.settings import Settings
+from server.settings import JsonLimits, Settings
 
 _MS = 1000.0
 QUOTE_PARAMETERS = {name: BY_NAME[name] for name in ("version", "max_tape", "max_flops", "min_accuracy")}
 
 
-class Models:
-    """Answers questions about the models of one engine."""
+class ModelsHandler:
+    """Describes the models of one engine."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -76,15 +75,15 @@ class Models:
             points=[CurvePoint(**point.model_dump()) for point in quality.points],
         )
 
-    async def quote(self, call: HttpRequest) -> HttpReply:
-        """Answer a quote call; its parameters come from the same places as those of classify.
+    async def quote(self, request: HttpRequest) -> HttpReply:
+        """Answer a quote request; its parameters come from the same places as those of classify.
 
-        Raises: ServeError, as classify would for the same ask.
+        Raises: ServeError, as classify would for the same parameters.
         """
-        query, headers = read_query(call, QUOTE_PARAMETERS), read_headers(call, QUOTE_PARAMETERS)
-        fields = read_fields(_read_object(await call.body(), self._json_limits), "JSON body", QUOTE_PARAMETERS)
+        query, headers = read_query(request, QUOTE_PARAMETERS), read_headers(request, QUOTE_PARAMETERS)
+        fields = read_fields(_read_object(await request.body(), self._json_limits), "JSON body", QUOTE_PARAMETERS)
         options = to_options(query=query, body=fields, headers=headers)
-        manifest = self._engine.shelf.manifest(call.scope["path_params"]["model"], options.version)
+        manifest = self._engine.shelf.manifest(request.scope["path_params"]["model"], options.version)
         budget = BudgetTable(manifest).decide(options.ask)
         return json_reply(to_quote(manifest, budget.cap, budget.reason).model_dump())
 
@@ -108,7 +107,7 @@ class Models:
 
 
 def to_quote(manifest: Manifest, cap: int, reason: BudgetReason) -> Quote:
-    """Return what one image under this cap can cost, and what it is worth."""
+    """Return what one image under this cap can cost, and the accuracy to expect."""
     flops, bucket, capacity = manifest.flops, manifest.bucket_for(cap), manifest.tape_capacity
     return Quote(
         model=manifest.family,

@@ -1,4 +1,4 @@
-"""A `multipart/form-data` body, split into its parts in memory: the body is already bounded."""
+"""Splits a `multipart/form-data` body into its parts, in memory: the size of the body is limited before."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_TYPE_CHARS = 1000
-"""Of a Content-Type: a boundary has 70 at most, and taking options apart costs a microsecond a character."""
+"""Longest Content-Type: a boundary has 70 characters at most, and parsing costs a microsecond a character."""
 _CHUNK_BYTES = 1 << 20
-"""What is parsed at once: one search through a long body would keep the interpreter from everyone else."""
+"""What is parsed in one step: one search through a long body would hold the interpreter lock for long."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ def split(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 
 
 class _Form:
-    """What the parser's callbacks build up."""
+    """The parts that the parser's callbacks build."""
 
     def __init__(self, max_parts: int) -> None:
         self.parts: list[Part] = []

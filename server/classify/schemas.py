@@ -1,6 +1,6 @@
 """The public shapes of `/v1`, as the OpenAPI document shows them.
 
-Classify answers are rendered without these models, for speed; a test holds every answer against them.
+Classify answers are rendered without these models, for speed; a test validates every answer with them.
 """
 
 from typing import Literal
@@ -52,9 +52,9 @@ class Receipt(_Shape):
     queue_ms: float
     """Waiting, from the arrival of the request; decoding the image is part of it."""
     read_ms: float
-    """In the reader, with its batch-mates."""
+    """In the reader, with the rest of its batch."""
     trunk_ms: float
-    """In the trunk, with its batch-mates."""
+    """In the trunk, with the rest of its batch."""
     total_ms: float
     """From the arrival of the request to its settlement."""
 

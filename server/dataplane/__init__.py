@@ -1,20 +1,20 @@
-"""The Open Inference Protocol without its transports: what HTTP and gRPC share."""
+"""The Open Inference Protocol without its transports: what its HTTP and gRPC surfaces share."""
 
 from server.dataplane.dataplane import DataPlane
-from server.dataplane.messages import MAX_DIMS, Input, OipRequest, OipResponse, Output, Plans
+from server.dataplane.messages import OipRequest, OipResponse, Plans
 from server.dataplane.outputs import is_cut_short
 from server.dataplane.signature import TensorSpec
-from server.dataplane.tensors import Tensor
+from server.dataplane.tensors import MAX_DIMS, InputTensor, OutputTensor, RequestedOutput
 
 __all__ = [
     "MAX_DIMS",
     "DataPlane",
-    "Input",
+    "InputTensor",
     "OipRequest",
     "OipResponse",
-    "Output",
+    "OutputTensor",
     "Plans",
-    "Tensor",
+    "RequestedOutput",
     "TensorSpec",
     "is_cut_short",
 ]

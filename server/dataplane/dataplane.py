@@ -1,8 +1,6 @@
-"""The protocol over one engine, for any transport."""
+"""Serves the Open Inference Protocol with one engine, for any transport."""
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,95 +8,93 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from server.dataplane import describe
-from server.dataplane.asks import read_ask
-from server.dataplane.describe import Json
+from server.dataplane import metadata
+from server.dataplane.budget_parameters import read_ask
 from server.dataplane.messages import OipRequest, OipResponse, Plan
-from server.dataplane.outputs import to_outcome
-from server.dataplane.signature import Layout, Signature, TensorBatch, TensorSpec
+from server.dataplane.metadata import Json
+from server.dataplane.outputs import to_oip_response
+from server.dataplane.signature import InputLayout, Signature, TensorBatch, TensorSpec
 from server.engine import Engine
 from server.engine.families import Family
 from server.errors import BadRequest, ModelNotReady
-from server.http.bodies import Bodies
-from server.images import Decoders
+from server.http.body_memory import BodyMemory
+from server.images import DecodePool
 from server.records import InferAnswer, InferRequest
 from server.settings import Settings
 
 _QUICK_VALUES = 1 << 14
-"""Up to this many elements of a JSON tensor are converted on the event loop, in about a millisecond."""
+"""So many elements of JSON tensors are converted on the event loop, in about a millisecond."""
 
 
 class DataPlane:
-    """Answers everything that the protocol asks, in plain documents and tensors."""
+    """Answers every request of the protocol with plain documents and tensors."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
         self._settings = settings
         self._signatures: WeakKeyDictionary[Family, Signature] = WeakKeyDictionary()
-        self.threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="dataplane")
-        """For work that would hold up the event loop."""
-        self.decoders = Decoders(settings)
-        """For what may hold it up for seconds."""
-        self.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
-        """What the bodies and messages of all calls hold together, on any surface."""
+        self.decode_pool = DecodePool(settings)
+        """The threads for work that would hold up the event loop, on every surface."""
+        self.body_memory = BodyMemory(settings.max_body_bytes, settings.max_bodies_bytes)
+        """The memory that the bodies and messages of all requests hold together, on every surface."""
 
     # --- Inference ---
 
-    async def prepare(self, call: OipRequest) -> tuple[InferRequest, "Answering"]:
-        """Judge and decode a call; return what to ask of the engine, and what to do with its answer.
+    async def prepare(self, request: OipRequest) -> tuple[InferRequest, "ResponseBuilder"]:
+        """Check and decode a request; return the request for the engine, and what makes a response of its answer.
 
-        Raises: ServeError for a call that no engine could answer.
+        Raises: ServeError for a request that cannot be answered.
         """
-        family = self.engine.shelf.find(call.model, call.version)
-        plan = self._plan(family, call)
-        batch = await self._read(plan.layout, call)
-        request = InferRequest(
-            request_id=call.request_id,
-            model=call.model,
-            version=call.version,
-            inputs_BX=await self._inputs(batch, family, plan.ask.deadline_at(call.arrival_s)),
-            arrival_s=call.arrival_s,
+        family = self.engine.shelf.find(request.model, request.version)
+        plan = self._plan(family, request)
+        batch = await self._read(plan.layout, request)
+        infer_request = InferRequest(
+            request_id=request.request_id,
+            model=request.model,
+            version=request.version,
+            inputs_BX=await self._inputs(batch, family, plan.ask.deadline_at(request.arrival_s)),
+            arrival_s=request.arrival_s,
             ask=plan.ask,
             max_tape_B=batch.max_tape_B,
-            protocol=call.protocol,
-            tenant=call.tenant,
+            protocol=request.protocol,
+            tenant=request.tenant,
         )
-        return request, Answering(plan)
+        return infer_request, ResponseBuilder(plan)
 
-    def _plan(self, family: Family, call: OipRequest) -> Plan:
-        """Judge all of a call but its tensors' bytes, or recall the judgement of one that was the same."""
-        is_alike = call.plans is not None and not call.defaults and call.time_left_s is None
-        plan = call.plans.get(family) if call.plans is not None and is_alike else None
+    def _plan(self, family: Family, request: OipRequest) -> Plan:
+        """Check all of a request but its tensors' bytes, or return the kept plan of an equal request."""
+        is_repeatable = request.plans is not None and not request.defaults and request.time_left_s is None
+        plan = request.plans.get(family) if request.plans is not None and is_repeatable else None
         if plan is None:
             signature = self._signature(family)
-            chosen = signature.choose(call.outputs)
-            ask = read_ask(call.parameters, call.defaults, call.time_left_s)
-            plan = Plan(ask, signature.arrange(call.inputs), chosen, signature.labels)
-            if call.plans is not None and is_alike:
-                call.plans[family] = plan
+            chosen = signature.choose(request.outputs)
+            ask = read_ask(request.parameters, request.defaults, request.time_left_s)
+            plan = Plan(ask, signature.arrange(request.inputs), chosen, signature.labels)
+            if request.plans is not None and is_repeatable:
+                request.plans[family] = plan
         return plan
 
-    def direct_port(self, model: str, version: str | None) -> TensorSpec:
-        """Return the input that takes samples as the model's reader does.
+    def direct_spec(self, model: str, version: str | None) -> TensorSpec:
+        """Return the model's direct input, which takes samples in the reader's own form.
 
         Raises: NotFound; ModelNotReady.
         """
         return self._signature(self.engine.shelf.find(model, version)).direct
 
-    async def _read(self, layout: Layout, call: OipRequest) -> TensorBatch:
-        if sum([len(tensor.values) for tensor in call.inputs]) <= _QUICK_VALUES:
-            return layout.decode(call.inputs)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, layout.decode, call.inputs)
+    async def _read(self, layout: InputLayout, request: OipRequest) -> TensorBatch:
+        if sum([len(tensor.values) for tensor in request.inputs]) <= _QUICK_VALUES:
+            return layout.decode(request.inputs)
+        return await self.decode_pool.run(partial(layout.decode, request.inputs))
 
     async def _inputs(self, batch: TensorBatch, family: Family, deadline_s: float) -> NDArray[Any]:
-        """Return the batch as the model reads it: as it came, or decoded by its deadline."""
+        """Return the batch as the model reads it: as it came, or decoded before the deadline."""
         if batch.inputs_BX is not None:
             return batch.inputs_BX
         target = family.manifest.preprocessing
         assert batch.encoded_B is not None, "A batch has one of the two. This is a bug."
         assert target is not None, "Only images have an encoded form. This is a bug."
         images = [partial(bytes, data) for data in batch.encoded_B]
-        pictures = await self.decoders.decode(images, target, deadline_s)
+        pictures = await self.decode_pool.decode(images, target, deadline_s)
         return np.stack([picture.pixels_HW3 for picture in pictures])
 
     # --- Everything else ---
@@ -119,7 +115,7 @@ class DataPlane:
             raise ModelNotReady("the server is not ready", "a start or a shutdown", "a server that has started")
 
     def server_metadata(self) -> Json:
-        return describe.server_metadata()
+        return metadata.server_metadata()
 
     def check_model_ready(self, model: str, version: str | None) -> None:
         """Return if a model is served.
@@ -131,19 +127,19 @@ class DataPlane:
 
     def model_metadata(self, model: str, version: str | None) -> Json:
         family = self.engine.shelf.find(model, version)
-        return describe.model_metadata(family, self._signature(family))
+        return metadata.model_metadata(family, self._signature(family))
 
     def model_config(self, model: str, version: str | None) -> Json:
         family = self.engine.shelf.find(model, version)
-        return describe.model_config(family, self._signature(family), self._settings)
+        return metadata.model_config(family, self._signature(family), self._settings)
 
     def statistics(self, model: str | None = None, version: str | None = None) -> Json:
         """Return the statistics of one model, or of all that are served."""
         families = [self.engine.shelf.find(model, version)] if model else self.engine.shelf.loaded()
-        return {"model_stats": [describe.model_statistics(family) for family in families]}
+        return {"model_stats": [metadata.model_statistics(family) for family in families]}
 
     def repository_index(self, *, only_ready: bool) -> list[Json]:
-        return describe.repository_index(self.engine.shelf.statuses(), only_ready=only_ready)
+        return metadata.repository_index(self.engine.shelf.statuses(), only_ready=only_ready)
 
     async def load(self, model: str, parameters: Sequence[str] = ()) -> None:
         """Load a model's newest version from disk.
@@ -171,8 +167,8 @@ class DataPlane:
         return signature
 
 
-class Answering:
-    """What a call wants made of the engine's answer."""
+class ResponseBuilder:
+    """Makes the response that a request asks for of the engine's answer."""
 
     __slots__ = ("_plan",)
 
@@ -180,7 +176,7 @@ class Answering:
         self._plan = plan
 
     def __call__(self, answer: InferAnswer) -> OipResponse:
-        return to_outcome(answer, self._plan.chosen, self._plan.labels)
+        return to_oip_response(answer, self._plan.chosen, self._plan.labels)
 
 
 def _allow(given: Sequence[str], known: Sequence[str]) -> None:

@@ -1,83 +1,58 @@
-"""One inference as every transport brings it, and what each takes back."""
+"""One inference, as every transport passes it to the data plane and takes its response back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from server.dataplane.tensors import Buffer, Tensor
+from server.dataplane.signature import InputLayout, TensorSpec
+from server.dataplane.tensors import InputTensor, OutputTensor, RequestedOutput
+from server.engine.families import Family
 from server.records import Ask
-
-if TYPE_CHECKING:
-    from server.dataplane.signature import Layout, TensorSpec
-    from server.engine.families import Family
-
-
-Plans = WeakKeyDictionary["Family", "Plan"]
-"""What was worked out about a call from all but its tensors' bytes, by family."""
-
-
-MAX_DIMS = 8
-"""Of a tensor, whatever its model."""
-
-
-@dataclass(slots=True)  # not frozen, as a receipt is not
-class Input:
-    """One input tensor, not yet judged: `raw` is its binary form, else `values` are its elements, flat."""
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-    raw: Buffer | None = None
-    values: Sequence[Any] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output that the caller wants; with `num_classes` above 0 as strings of its best classes."""
-
-    name: str
-    num_classes: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Plan:
-    """A call, judged by all but its tensors' bytes: what it asks, where its inputs lie and which outputs it wants."""
+    """The result of checking a request, all but its tensors' bytes: its budget, input layout and chosen outputs."""
 
     ask: Ask
-    layout: "Layout"
-    chosen: Sequence[tuple["TensorSpec", int]]
+    layout: InputLayout
+    chosen: Sequence[tuple[TensorSpec, int]]
     labels: Sequence[str]
+
+
+Plans = WeakKeyDictionary[Family, Plan]
+"""The plans of one repeated document, by family."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class OipRequest:
-    """One call for an inference. No outputs means all of them.
+    """One request for an inference. No outputs means all of them.
 
     Units: arrival_s is on the monotonic clock; time_left_s is what the transport's own deadline leaves.
     """
 
     model: str
     version: str | None
-    inputs: Sequence[Input]
+    inputs: Sequence[InputTensor]
     request_id: str
     arrival_s: float
     protocol: str
-    outputs: Sequence[Output] = ()
+    outputs: Sequence[RequestedOutput] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Budget parameters that came beside the message, in headers; the message's own win."""
+    """Budget parameters from headers; those of the message itself win."""
     time_left_s: float | None = None
     tenant: str | None = None
     plans: Plans | None = None
-    """Shared by all calls that differ in their tensors' bytes alone."""
+    """Shared by all requests that differ only in their tensors' bytes."""
 
 
 @dataclass(slots=True)  # not frozen, as a receipt is not
 class OipResponse:
-    """The answer to a call: its outputs in the order asked, and its receipt as response parameters."""
+    """The response to a request: its outputs in the order asked for, and its receipt as response parameters."""
 
     model: str
     version: str
-    outputs: list[Tensor]
+    outputs: list[OutputTensor]
     parameters: dict[str, str | int | float]

@@ -1,4 +1,4 @@
-"""From the engine's answer to the protocol's outputs and the receipt in its parameters.
+"""Makes the protocol's outputs of the engine's answer, and response parameters of its receipts.
 
 Shapes: B samples, C classes.
 """
@@ -11,30 +11,32 @@ from numpy.typing import NDArray
 
 from server.dataplane.messages import OipResponse
 from server.dataplane.signature import TensorSpec
-from server.dataplane.tensors import BYTES, Tensor
+from server.dataplane.tensors import BYTES, OutputTensor
 from server.records import Floats, InferAnswer, Sample
 
 _MS = 1000.0
 Samples = Sequence[Sample]
 
 
-def to_outcome(answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]) -> OipResponse:
-    """Return the outputs chosen, and the receipt."""
-    outputs = [_to_tensor(answer.samples, port, num_classes, labels) for port, num_classes in chosen]
+def to_oip_response(
+    answer: InferAnswer, chosen: Sequence[tuple[TensorSpec, int]], labels: Sequence[str]
+) -> OipResponse:
+    """Return the chosen outputs, and the receipt."""
+    outputs = [_to_tensor(answer.samples, spec, num_classes, labels) for spec, num_classes in chosen]
     return OipResponse(answer.model, answer.version, outputs, to_parameters(answer.samples))
 
 
 def is_cut_short(answer: InferAnswer) -> bool:
-    """Say whether a larger cap could better an answer: whether any sample wanted, or might want, more tape."""
+    """Say whether a larger cap could improve an answer: whether any sample wanted, or might want, more tape."""
     receipts = [sample.receipt for sample in answer.samples]
     return any(each.tape_length_wanted is None or each.tape_length_wanted > each.tape_length for each in receipts)
 
 
 def to_parameters(samples: Samples) -> dict[str, str | int | float]:
-    """Return the receipt of a call as response parameters, which hold no lists.
+    """Return the receipt of a request as response parameters, which hold no lists.
 
-    FLOPs are those of all samples together and milliseconds those of the slowest; what belongs to one sample is
-    there when it is the only one: the outputs say it for each.
+    FLOPs are those of all samples together, and milliseconds those of the slowest sample. The other values are there
+    only for a request of one sample; the outputs have them for each sample.
     """
     receipts = [sample.receipt for sample in samples]
     parameters: dict[str, str | int | float] = {
@@ -56,12 +58,12 @@ def to_parameters(samples: Samples) -> dict[str, str | int | float]:
     return parameters
 
 
-def _to_tensor(samples: Samples, port: TensorSpec, num_classes: int, labels: Sequence[str]) -> Tensor:
-    values = _VALUES[port.name](samples)
+def _to_tensor(samples: Samples, spec: TensorSpec, num_classes: int, labels: Sequence[str]) -> OutputTensor:
+    values = _VALUES[spec.name](samples)
     if num_classes == 0:
-        return Tensor(port.name, port.datatype, values.shape, values)
+        return OutputTensor(spec.name, spec.datatype, values.shape, values)
     top = [text for scores_C in values for text in classify(scores_C, num_classes, labels)]
-    return Tensor(port.name, BYTES, (len(samples), len(top) // len(samples)), top)
+    return OutputTensor(spec.name, BYTES, (len(samples), len(top) // len(samples)), top)
 
 
 def classify(scores_C: NDArray[Any], num_classes: int, labels: Sequence[str]) -> list[bytes]:
@@ -76,11 +78,11 @@ def _logits(samples: Samples) -> Floats:
     return np.stack([sample.logits_C for sample in samples])
 
 
-def _probabilities(samples: Samples) -> Floats:
-    logits_BC = _logits(samples)
-    exponentials_BC = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    probabilities_BC: Floats = exponentials_BC / exponentials_BC.sum(axis=1, keepdims=True)
-    return probabilities_BC
+def softmax(logits: Floats) -> NDArray[np.float64]:
+    """Return probabilities that sum to 1 along the last axis, whatever the size of the logits."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def _column(values: list[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
@@ -89,9 +91,9 @@ def _column(values: list[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
 
 _VALUES: dict[str, Callable[[Samples], NDArray[Any]]] = {
     "logits": _logits,
-    "probabilities": _probabilities,
+    "probabilities": lambda samples: softmax(_logits(samples)).astype(np.float32),
     "tape_length": lambda samples: _column([each.receipt.tape_length for each in samples], np.int32),
-    # 0 where nothing was read: a reading always wants at least one token.
+    # 0 where nothing was read: a sample that is read wants at least one token.
     "tape_length_wanted": lambda samples: _column([each.receipt.tape_length_wanted or 0 for each in samples], np.int32),
     "flops": lambda samples: _column([each.receipt.useful_flops for each in samples], np.int64),
 }

@@ -1,4 +1,4 @@
-"""What a model takes and gives, and the check of what a caller sends against it."""
+"""What a model takes and gives, and the check of a request's inputs and outputs against it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from server.dataplane.messages import Input, Output
 from server.dataplane.tensors import (
     BYTES,
+    InputTensor,
+    RequestedOutput,
     numbers_from_raw,
     numbers_from_values,
     strings_from_raw,
@@ -35,7 +36,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class TensorBatch:
-    """The samples of one call: as the reader takes them, or encoded images still to be decoded.
+    """The samples of one request: as the reader takes them, or encoded images that are decoded later.
 
     Shapes: inputs_BX; max_tape_B, where given, one cap a sample.
     """
@@ -46,15 +47,15 @@ class TensorBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Which of a call's inputs is which."""
+class InputLayout:
+    """The position of each known input among the inputs of a request; None where it is absent."""
 
     direct: int | None
     encoded: int | None
     max_tape: int | None
 
-    def decode(self, inputs: Sequence[Input]) -> TensorBatch:
-        """Read the data of inputs laid out like this.
+    def decode(self, inputs: Sequence[InputTensor]) -> TensorBatch:
+        """Read the data of inputs that have this layout.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
@@ -66,7 +67,7 @@ class Layout:
 
 
 class Signature:
-    """A model's ports, and the largest batch that one call may hold."""
+    """A model's inputs and outputs, and the largest batch that one request may hold."""
 
     def __init__(self, manifest: Manifest, max_batch_size: int) -> None:
         num_classes = len(manifest.labels)
@@ -84,23 +85,23 @@ class Signature:
             TensorSpec("tape_length_wanted", "INT32", (1,)),
             TensorSpec("flops", "INT64", (1,)),
         )
-        self._inputs = {port.name: port for port in self.inputs}
-        self._outputs = {port.name: port for port in self.outputs}
-        self._all_outputs = tuple((port, 0) for port in self.outputs)
+        self._inputs = {spec.name: spec for spec in self.inputs}
+        self._outputs = {spec.name: spec for spec in self.outputs}
+        self._all_outputs = tuple((spec, 0) for spec in self.outputs)
 
-    def arrange(self, inputs: Sequence[Input]) -> "Layout":
-        """Check the inputs against the ports, all but their data.
+    def arrange(self, inputs: Sequence[InputTensor]) -> "InputLayout":
+        """Check the inputs, all but their data, and return their layout.
 
         Raises: BadRequest, naming the input, what came and what was expected.
         """
         places: dict[str, int] = {}
         for place, tensor in enumerate(inputs):
-            port = self._inputs.get(tensor.name)
-            if port is None:
+            spec = self._inputs.get(tensor.name)
+            if spec is None:
                 raise BadRequest("input", tensor.name, f"any of {', '.join(self._inputs)}")
             if tensor.name in places:
                 raise BadRequest(f"input {tensor.name}", "it more than once", "each input once")
-            self._check(tensor, port)
+            self._check(tensor, spec)
             places[tensor.name] = place
         direct, encoded, max_tape = places.get(self.direct.name), places.get("encoded"), places.get("max_tape")
         sole = encoded if direct is None else direct
@@ -112,10 +113,10 @@ class Signature:
         if max_tape is not None and inputs[max_tape].shape[0] != inputs[sole].shape[0]:
             expected = f"[{inputs[sole].shape[0]}, 1], one cap for each sample of {inputs[sole].name}"
             raise BadRequest("shape of input max_tape", list(inputs[max_tape].shape), expected)
-        return Layout(direct, encoded, max_tape)
+        return InputLayout(direct, encoded, max_tape)
 
-    def choose(self, outputs: Sequence[Output]) -> Sequence[tuple[TensorSpec, int]]:
-        """Return the outputs to give, each with its number of classes; all of them if none is named.
+    def choose(self, outputs: Sequence[RequestedOutput]) -> Sequence[tuple[TensorSpec, int]]:
+        """Return the outputs of the response, each with its number of classes; all outputs if none is named.
 
         Raises: BadRequest for an unknown output, one named twice, or classes of what has none.
         """
@@ -123,35 +124,35 @@ class Signature:
             return self._all_outputs
         names: set[str] = set()
         for output in outputs:
-            port = self._outputs.get(output.name)
-            if port is None:
+            spec = self._outputs.get(output.name)
+            if spec is None:
                 raise BadRequest("output", output.name, f"any of {', '.join(self._outputs)}")
             if output.name in names:
                 raise BadRequest(f"output {output.name}", "it more than once", "each output once")
             names.add(output.name)
-            if output.num_classes > 0 and not port.has_labels:
+            if output.num_classes > 0 and not spec.has_labels:
                 raise BadRequest(f"classification of output {output.name}", output.num_classes, "an output of classes")
         return [(self._outputs[output.name], output.num_classes) for output in outputs]
 
-    def _check(self, tensor: Input, port: TensorSpec) -> None:
-        """Hold a tensor's datatype and shape against its port; its data comes later."""
+    def _check(self, tensor: InputTensor, spec: TensorSpec) -> None:
+        """Check a tensor's datatype and shape, not its data."""
         shape = tensor.shape
-        if tensor.datatype != port.datatype:
-            raise BadRequest(f"datatype of input {port.name}", tensor.datatype, port.datatype)
-        if len(shape) != len(port.dims) + 1 or tuple(shape[1:]) != port.dims:
-            raise BadRequest(f"shape of input {port.name}", list(shape), port.expected)
+        if tensor.datatype != spec.datatype:
+            raise BadRequest(f"datatype of input {spec.name}", tensor.datatype, spec.datatype)
+        if len(shape) != len(spec.dims) + 1 or tuple(shape[1:]) != spec.dims:
+            raise BadRequest(f"shape of input {spec.name}", list(shape), spec.expected)
         if not 1 <= shape[0] <= self.max_batch_size:
-            raise BadRequest(f"batch of input {port.name}", shape[0], f"1 to {self.max_batch_size} samples")
+            raise BadRequest(f"batch of input {spec.name}", shape[0], f"1 to {self.max_batch_size} samples")
 
 
-def _numbers(tensor: Input) -> np.ndarray[Any, Any]:
+def _numbers(tensor: InputTensor) -> np.ndarray[Any, Any]:
     what = f"input {tensor.name}"
     if tensor.raw is not None:
         return numbers_from_raw(what, tensor.raw, tensor.datatype, tensor.shape)
     return numbers_from_values(what, tensor.values, tensor.datatype, tensor.shape)
 
 
-def _strings(tensor: Input) -> list[bytes]:
+def _strings(tensor: InputTensor) -> list[bytes]:
     what = f"input {tensor.name}"
     if tensor.raw is not None:
         return strings_from_raw(what, tensor.raw, tensor.shape)

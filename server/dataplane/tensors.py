@@ -1,6 +1,6 @@
-"""Tensors as the protocol spells them: little-endian, row-major, strings of any bytes with a 4-byte length.
+"""Tensors in the protocol's forms: little-endian, row-major, strings of any bytes with a 4-byte length.
 
-Nothing is allocated for a tensor before its shape is found to agree with the bytes that came.
+Memory for a tensor is allocated only once its shape agrees with the bytes that came.
 """
 
 import struct
@@ -26,10 +26,31 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The numeric datatypes that models here take or give."""
 _LENGTH = struct.Struct("<I")
+MAX_DIMS = 8
+"""Most dimensions of a tensor, for every model."""
+
+
+@dataclass(slots=True)  # not frozen, as a receipt is not
+class InputTensor:
+    """One input tensor, not yet checked: `raw` is its binary form, else `values` are its elements, flat."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    raw: Buffer | None = None
+    values: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class RequestedOutput:
+    """One output that the caller asks for; with `num_classes` above 0 as strings of its best classes."""
+
+    name: str
+    num_classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
     """One output: an array of a numeric datatype, or the strings of a BYTES tensor, row-major."""
 
     name: str
@@ -76,7 +97,7 @@ def numbers_from_values(what: str, values: Sequence[Any], datatype: str, shape: 
 
 
 def strings_from_raw(what: str, raw: Buffer, shape: Shape) -> list[bytes]:
-    """Take apart the strings of a BYTES tensor.
+    """Return the strings of a BYTES tensor.
 
     Raises: BadRequest if the bytes end before, or go on after, as many strings as the shape says.
     """

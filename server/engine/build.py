@@ -58,7 +58,7 @@ def _build_backend(settings: Settings, metrics: Metrics) -> Backend:
     cpu = OrtBackend(settings.model_repository, num_threads=settings.num_threads)
     if settings.device == "cpu" or (settings.device == "auto" and not is_cuda_offered()):
         return cpu
-    from server.backends.cuda import CudaBackend, CudaElseCpu, Devices
+    from server.backends.cuda import CudaBackend, CudaOrCpuBackend, Devices
 
     cuda = CudaBackend(
         settings.model_repository,
@@ -66,4 +66,4 @@ def _build_backend(settings: Settings, metrics: Metrics) -> Backend:
         num_threads=settings.num_threads,
         records=settings.cuda_graphs,
     )
-    return cuda if settings.device == "cuda" else CudaElseCpu(cuda, cpu)
+    return cuda if settings.device == "cuda" else CudaOrCpuBackend(cuda, cpu)

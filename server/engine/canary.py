@@ -17,7 +17,7 @@ from server.engine.guard import MIN_COMPARED, Guard
 from server.errors import BackendFailed, ModelNotReady, ServeError
 from server.metrics import Metrics
 from server.models.manifest import Manifest
-from server.models.repository import Repository, VersionStatus
+from server.models.repository import CanaryVerdict, Repository
 
 _log = logging.getLogger("adatape.engine")
 
@@ -108,7 +108,7 @@ class Trials:
         self.by_model: dict[str, Trial] = {}
         self.rejected: dict[tuple[str, str], str] = {}
         """By family and version, why a canary was sent back."""
-        self._unkept: dict[str, VersionStatus] = {}
+        self._unkept: dict[str, CanaryVerdict] = {}
         """Verdicts that the disk does not have: not yet, or it did not take them."""
         self._repository = repository
         self._metrics = metrics
@@ -156,7 +156,7 @@ class Trials:
     def _send_back(self, name: str, reason: str) -> None:
         manifest = self.by_model[name].family.manifest
         _log.error("canary_sent_back model=%s version=%s reason=%r", name, manifest.version, reason)
-        verdict = VersionStatus.on(manifest, self._repository.labels(name), f"sent back as a canary: {reason}")
+        verdict = CanaryVerdict.on(manifest, self._repository.labels(name), f"sent back as a canary: {reason}")
         self.rejected[name, manifest.version] = verdict.reason
         self._unkept[name] = verdict
         self._metrics.rollbacks.add(1, name)
@@ -164,7 +164,7 @@ class Trials:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _see_out(self, name: str, verdict: VersionStatus) -> None:
+    async def _see_out(self, name: str, verdict: CanaryVerdict) -> None:
         """End a trial, and have the disk remember why; where it does not, this server does while it lives."""
         await self.end(name)
         try:

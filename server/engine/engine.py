@@ -87,7 +87,7 @@ class Engine:
             clock,
             Watchdog(settings.patience_s, metrics, clock, grace_s=settings.grace_s),
         )
-        self.doors = DrainGate(clock)
+        self.drain_gate = DrainGate(clock)
         self._ledger = Ledger(clock, cancel=self._dispatcher.cancel, tracer=tracer)
         outcomes = Outcomes(self._dispatcher, self._ledger, clock)
         self._dispatcher.connect(on_done=outcomes.take_back, on_expired=outcomes.expire)
@@ -108,7 +108,7 @@ class Engine:
         metrics.running.watch(lambda: self._dispatcher.num_running)
         metrics.running_limit.watch(lambda: self._dispatcher.num_instances)
         metrics.ready.watch(lambda: float(self.is_ready))
-        metrics.draining.watch(lambda: float(self.doors.is_closed))
+        metrics.draining.watch(lambda: float(self.drain_gate.is_closed))
 
     @property
     def is_ready(self) -> bool:
@@ -134,7 +134,7 @@ class Engine:
 
     @property
     def _is_open(self) -> bool:
-        return self._state is State.READY or (self._state is State.DRAINING and self.doors.is_inside())
+        return self._state is State.READY or (self._state is State.DRAINING and self.drain_gate.is_inside())
 
     def check_live(self) -> None:
         """Return unless only a new process can help: executions hang one after another, or nothing runs what waits.
@@ -179,7 +179,7 @@ class Engine:
         try:
             return await job.future
         except asyncio.CancelledError:
-            self._ledger.settle(job, self.doors.reason() or _gone(request))
+            self._ledger.settle(job, self.drain_gate.reason() or _gone(request))
             raise
 
     def leave(self) -> None:
@@ -189,10 +189,10 @@ class Engine:
 
     def close(self) -> None:
         """Refuse from now on what comes from now on."""
-        if not self.doors.is_closed:
+        if not self.drain_gate.is_closed:
             self._is_leaving = True
             self._state = State.DRAINING
-            self.doors.close()
+            self.drain_gate.close()
 
     async def drain(self, timeout_s: float) -> int:
         """Refuse new requests, finish the accepted ones and stop; return how many were not finished in time.
@@ -200,14 +200,14 @@ class Engine:
         Those are told so, each once: it is the one owner of the time for all of them, whatever they wait for.
         """
         self.close()
-        num_open = max(len(self._ledger.jobs()), self.doors.num_inside)
+        num_open = max(len(self._ledger.jobs()), self.drain_gate.num_inside)
         _log.info("engine_draining requests=%d timeout_s=%g", num_open, timeout_s)
         end_s = self._clock() + timeout_s
-        await self.doors.wait_empty(timeout_s)
+        await self.drain_gate.wait_empty(timeout_s)
         await self._wait_settled(end_s - self._clock())
-        num_abandoned = await self.doors.abandon()
+        num_abandoned = await self.drain_gate.abandon()
         for job in (rest := self._ledger.jobs()):
-            self._ledger.settle(job, self.doors.time_is_up())
+            self._ledger.settle(job, self.drain_gate.time_is_up())
         num_abandoned += len(rest)
         self._state = State.STOPPED
         self._dispatcher.stop()
@@ -220,7 +220,7 @@ class Engine:
 
     async def _wait_settled(self, limit_s: float) -> None:
         """Return once no job is open, those included that came in by no door, or the time is up."""
-        if limit_s > 0 and not self.doors.is_hurried:
+        if limit_s > 0 and not self.drain_gate.is_hurried:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
                     await self._ledger.wait_empty()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import PATIENCE_S, Model, Reading
+from server.backends.base import EXECUTION_TIMEOUT_S, Model, ReaderOutput
 from server.engine.families import Family
 from server.engine.jobs import Entry, EntryBatch
 from server.errors import BackendFailed
@@ -36,7 +36,7 @@ class Execution:
         self.patience_s: float | None = None
         """How long the backend may take, where the watchdog has said."""
         self.taken_s = 0.0
-        self.reading: Reading | None = None
+        self.reading: ReaderOutput | None = None
         self.logits_BC: Floats | None = None
         self.is_finite_B: list[bool] = []
         self.is_over = False
@@ -51,7 +51,7 @@ class Execution:
     def run(self) -> None:
         """Run the batch; whatever goes wrong becomes `error`, for the engine to settle with."""
         self.started_s = self._clock()
-        PATIENCE_S.set(self.patience_s)
+        EXECUTION_TIMEOUT_S.set(self.patience_s)
         error: Exception | None = None
         try:
             self._run()
@@ -105,7 +105,7 @@ def stack_rows(places: list[tuple[Array, int]], limit: int | None = None) -> Arr
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def check_reading(reading: Reading, max_tape_B1: Ints, manifest: Manifest) -> None:
+def check_reading(reading: ReaderOutput, max_tape_B1: Ints, manifest: Manifest) -> None:
     """Hold a reading against its promise.
 
     Raises: BackendFailed.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.backends.base import COLD_S, PATIENCE_S, Backend, Model, warm
+from server.backends.base import COLD_EXECUTION_S, EXECUTION_TIMEOUT_S, Backend, Model, warm
 from server.budget import BudgetTable
 from server.engine.pilot import Pilot
 from server.errors import BadRequest, ModelNotReady, PayloadTooLarge
@@ -79,7 +79,7 @@ def load_model(backend: Backend, manifest: Manifest) -> Model:
 
     Raises: ServeError if the backend cannot load it.
     """
-    PATIENCE_S.set(COLD_S)
+    EXECUTION_TIMEOUT_S.set(COLD_EXECUTION_S)
     model = backend.load(manifest)
     if model.is_ready:
         warm(model, manifest)

@@ -8,7 +8,7 @@ from server.engine.families import Family
 from server.engine.guard import Guard
 from server.engine.pilot import Pilot
 from server.metrics import Metrics
-from server.metrics.meters import Gauge
+from server.metrics.metric_types import Gauge
 
 
 class FamilyGauges:
@@ -42,7 +42,7 @@ class FamilyGauges:
         self._watch(metrics.controller_cap, lambda: pilot.cap, self._model)
         self._watch(metrics.controller_floor, lambda: pilot.least_cap, self._model)
         self._watch(metrics.controller_limit, lambda: family.costs.capacity, self._model)
-        self._watch(metrics.slo_attainment, family.meter.tally.attainment, self._model)
+        self._watch(metrics.slo_attainment, family.meter.version_counts.attainment, self._model)
 
     def _watch_guard(self, metrics: Metrics, family: Family, guard: Guard) -> None:
         for cap in family.costs.buckets[:-1]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from server.backends.base import Reading
+from server.backends.base import ReaderOutput
 from server.budget import Budget
 from server.engine.families import Family
 from server.records import Floats, InferAnswer, InferRequest, Receipt, Sample
@@ -54,7 +54,7 @@ class Entry(Ticket):
     index: int
     asked_cap: int
     """The cap that the caller's own ask came to; `cap` is what it has become."""
-    reading: Reading | None = None
+    reading: ReaderOutput | None = None
     row: int = 0
     """This sample's row in `reading`."""
     tape_length: int = 0
@@ -74,7 +74,7 @@ class Entry(Ticket):
         """Samples that read nothing run apart: a reader batch pays for the bank if any of its caps is above 0."""
         return Stage.READ if self.cap > 0 else Stage.EMBED
 
-    def was_read(self, reading: Reading, row: int, length: int, wanted: int) -> None:
+    def was_read(self, reading: ReaderOutput, row: int, length: int, wanted: int) -> None:
         """Take this sample's row of a reading."""
         self.reading, self.row = reading, row
         self.tape_length, self.tape_length_wanted = length, wanted

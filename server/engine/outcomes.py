@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-from server.backends.base import Reading, is_out_of_memory
+from server.backends.base import ReaderOutput, is_out_of_memory
 from server.engine.dispatch import Dispatcher
 from server.engine.execution import Execution
 from server.engine.jobs import Entry, names_of
@@ -59,7 +59,7 @@ class Outcomes:
                 if entry.job.bill is not None:
                     entry.job.bill.wasted(flops, self._clock())
 
-    def _bucket(self, entries: list[Entry], reading: Reading) -> None:
+    def _bucket(self, entries: list[Entry], reading: ReaderOutput) -> None:
         """Put each sample in line for the smallest bucket that holds its tape."""
         now, costs = self._clock(), entries[0].job.family.costs
         lengths = reading.tape_length_B1.ravel().tolist()

@@ -191,7 +191,7 @@ class Shelf:
         family.pilot = self._pilot(family)
         family.guard = self._guard(family)
         self._dispatcher.add_family(family)
-        family.meter.tally.mean_flops = costs.mean_flops
+        family.meter.version_counts.mean_flops = costs.mean_flops
         if not is_canary:  # a canary's would take the place of the stable version's
             self._gauges[family.key] = FamilyGauges(self._metrics, family, self._dispatcher)
         seconds = self._clock() - started_s

@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from server.backends.base import COLD_S
+from server.backends.base import COLD_EXECUTION_S
 from server.engine.execution import Execution
 from server.engine.jobs import names_of
 from server.errors import BackendFailed
@@ -118,7 +118,7 @@ class Watchdog:
         """Return how long a backend may take for an execution."""
         batch = execution.batch
         if (batch.stage, batch.bucket) in execution.family.cold:
-            return max(self._limit_s, COLD_S)
+            return max(self._limit_s, COLD_EXECUTION_S)
         limit_s = min(self._limit_s, DOUBT_S) if self._num_hangs[batch.stage] else self._limit_s
         return max(limit_s, HANG_TIMES * batch.predicted_s)
 

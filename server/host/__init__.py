@@ -1,1 +1,1 @@
-"""What the operating system gives: files that are read in bounded time, and the limits of control groups."""
+"""The machine that the server runs on: its files, read in bounded time; its limits; its host names."""

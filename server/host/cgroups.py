@@ -1,8 +1,8 @@
-"""What of the machine this process may use: its control groups say so, of both versions, and the machine itself.
+"""How much memory and how many processors this process may use, by its control groups (versions 1 and 2).
 
-A limit may stand at any level above the process, and the smallest of them counts. In a container the file system often
-begins at the container's own group, whatever path the process is told of: levels that are not there are passed over.
-`root` is where `proc` and `sys` lie.
+A limit may be set at any level above the process, and the smallest one counts. In a container the file system often
+begins at the container's own group, whatever path `/proc` names: levels that do not exist are skipped.
+`root` is the folder that holds `proc` and `sys`.
 """
 
 import os
@@ -15,7 +15,7 @@ _GROUPS = "sys/fs/cgroup"
 
 
 def memory_bytes(root: Path = ROOT) -> int:
-    """Return the memory that there is for this process: the smallest limit of its groups, at most all there is."""
+    """Return the memory that this process may use: the smallest limit of its groups, or all of the machine's."""
     limits = [
         limit
         for folder, version in _folders(root, "memory")
@@ -25,13 +25,13 @@ def memory_bytes(root: Path = ROOT) -> int:
 
 
 def num_cpus(root: Path = ROOT) -> int:
-    """Return the processors that this process may keep busy: by affinity and by quota, rounded up, 1 at least."""
+    """Return the processors that this process may keep busy: by affinity and by quota, rounded up, at least 1."""
     quotas = [quota for folder, version in _folders(root, "cpu") for quota in _quotas(folder, version)]
     return max(1, ceil(min([len(os.sched_getaffinity(0)), *quotas])))
 
 
 def _quotas(folder: Path, version: int) -> list[float]:
-    """Return the processors that one group grants, if it has a limit."""
+    """Return the processors that one group allows, if it has a limit."""
     if version == 2:
         numbers = _numbers(folder / "cpu.max")
     else:
@@ -56,7 +56,7 @@ def _folders(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
 
 
 def _numbers(path: Path) -> list[int]:
-    """Return the whole numbers that a file begins with; none where it says `max`, or is not there."""
+    """Return the whole numbers that a file begins with; none where it says `max`, or does not exist."""
     numbers = []
     for word in _text(path).split():
         if not word.isdecimal():

@@ -1,8 +1,8 @@
-"""Files that a running server reads: regular ones, of bounded size, and within a time.
+"""Reading files in a running server: regular files only, of bounded size, and in bounded time.
 
-What stands at a path may be anything by the time it is read: a FIFO that nobody writes to, a device, a folder, a file
-that grows without end, a disk elsewhere that answers no more. Each is a file that cannot be read, with a reason, and
-holds nobody up for longer than a moment.
+At a path there may be anything by the time it is read: a FIFO that nobody writes to, a device, a folder, a file that
+grows without end, or a network disk that no longer answers. Each is reported as a file that cannot be read, with the
+reason, and none delays its reader for longer than the limit.
 """
 
 import errno
@@ -20,9 +20,9 @@ T = TypeVar("T")
 READ_S = 5.0
 """How long the disk may take for a small file."""
 DOCUMENT_BYTES = 16 * 1024 * 1024
-"""More than any document of ours has."""
+"""Every document of ours is smaller."""
 _SLOWEST_BYTES_PER_S = 4_000_000
-"""What a disk that works gives at least."""
+"""A disk that works is at least as fast."""
 _PIECE_BYTES = 1024 * 1024
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -32,48 +32,49 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 _stuck: set[Hashable] = set()
-"""What has not come back in its time, and not yet: it is not waited for twice."""
+"""Work that exceeded its time and has not ended yet; the same work is refused meanwhile."""
 
 
 def read(path: Path, max_bytes: int = DOCUMENT_BYTES) -> bytes:
-    """Return what a regular file holds; blocks, for `READ_S` at most.
+    """Return the content of a regular file; blocks for `READ_S` at most.
 
-    Raises: OSError, whose `strerror` says what is wrong: it is something else, too large, or does not come in time.
+    Raises: OSError, whose `strerror` says why: it is no regular file, too large, or the disk does not answer in time.
     """
-    return within(READ_S, ("read", path), lambda: _read(path, max_bytes))
+    return run_within(READ_S, ("read", path), lambda: _read(path, max_bytes))
 
 
 def digest(path: Path, size_bytes: int) -> str:
-    """Return the SHA-256 of a regular file; blocks, for as long as a slow disk takes for one of that size.
+    """Return the SHA-256 of a regular file; blocks for as long as a slow disk takes for a file of that size.
 
     Raises: OSError, as `read`.
     """
     limit_s = READ_S + size_bytes / _SLOWEST_BYTES_PER_S
-    return within(limit_s, ("digest", path), lambda: _digest(path, size_bytes))
+    return run_within(limit_s, ("digest", path), lambda: _digest(path, size_bytes))
 
 
 def status(path: Path) -> os.stat_result:
-    """Return what the system says of whatever is at a path; blocks, for `READ_S` at most.
+    """Return the status of whatever is at a path; blocks for `READ_S` at most.
 
     Raises: OSError.
     """
-    return within(READ_S, ("status", path), path.stat)
+    return run_within(READ_S, ("status", path), path.stat)
 
 
 def check_regular(path: Path) -> os.stat_result:
-    """Return what the system says of a regular file.
+    """Return the status of a regular file.
 
-    Raises: OSError where there is something else, or nothing.
+    Raises: OSError if there is something else, or nothing.
     """
     found = status(path)
     _check_kind(found)
     return found
 
 
-def within(limit_s: float, about: Hashable, work: Callable[[], T]) -> T:
-    """Return what some work on the disk comes to; blocks, for so long at most.
+def run_within(limit_s: float, about: Hashable, work: Callable[[], T]) -> T:
+    """Return the result of some work on the disk; blocks for `limit_s` at most.
 
-    It runs in a thread that nobody waits for when it never ends; while it has not, the same is refused at once.
+    The work runs on a thread of its own, which is abandoned at the limit. Until it ends, the same work (`about`) is
+    refused at once.
     Raises: TimeoutError, an OSError; what the work raises.
     """
     if about in _stuck:
@@ -83,7 +84,7 @@ def within(limit_s: float, about: Hashable, work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             future.set_exception(error)
         finally:
             _stuck.discard(about)
@@ -100,6 +101,11 @@ def within(limit_s: float, about: Hashable, work: Callable[[], T]) -> T:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer of the disk in {limit_s:g} s") from None
 
 
+def os_error_text(error: Exception) -> str:
+    """Return the message of the operating system."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _start(run: Callable[[], None]) -> None:
     try:
         threading.Thread(target=run, name="disk", daemon=True).start()
@@ -108,7 +114,7 @@ def _start(run: Callable[[], None]) -> None:
 
 
 def _open(path: Path) -> int:
-    """Open a regular file, and nothing that would wait for a writer; return its descriptor."""
+    """Open a regular file without waiting for a writer, as opening a FIFO would; return its descriptor."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _check_kind(os.fstat(descriptor))
@@ -125,7 +131,7 @@ def _check_kind(found: os.stat_result) -> None:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    _check_kind(path.stat())  # opening a device may do things
+    _check_kind(path.stat())  # merely opening a device may have effects
     with open(_open(path), "rb") as stream:
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -134,7 +140,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _digest(path: Path, size_bytes: int) -> str:
-    """Hash a file up to its size: one that grows meanwhile is another file, and never ends."""
+    """Hash a file up to its known size: a file that grows meanwhile could be endless."""
     _check_kind(path.stat())
     sha256, left_bytes = hashlib.sha256(), size_bytes + 1
     with open(_open(path), "rb") as stream:

@@ -1,1 +1,1 @@
-"""HTTP below the surfaces: connections and what bounds them, request and reply, bodies, bounded JSON."""
+"""HTTP below the surfaces: connections and their limits, requests and replies, bodies, bounded JSON."""

@@ -1,10 +1,12 @@
-"""When a request can have come that is read now: sockets are asked only between two turns of the event loop.
+"""Estimates when a request arrived that the server reads only now.
 
-    ask ──> read, judge, answer, … ──> ask ──> …
-     └──────── what comes meanwhile waits here, unseen
+The event loop polls its sockets once in each of its turns, and then handles all that it found:
 
-On a busy loop a turn takes milliseconds. Were its requests said to have come when they are read, an overload would look
-like a server that keeps its promise.
+    poll ──> read, check, answer, … ──> poll ──> …
+      └───── what arrives meanwhile waits in the sockets
+
+On a busy loop a turn takes milliseconds. If the time of reading counted as the time of arrival, an overloaded server
+would seem to keep its service level.
 """
 
 import asyncio
@@ -12,32 +14,32 @@ import time
 from collections.abc import Callable
 
 AT_ONCE_S = 0.0002
-"""A loop that is told of a read no later than this had not been waiting for it: it was there already."""
+"""A request that is read within this time after a poll was in the socket before that poll."""
 
 
-class Arrivals:
-    """Estimates arrivals on one event loop: halfway between the asking that found a request and the one before it."""
+class ArrivalEstimator:
+    """Estimates arrivals on one event loop: halfway between the poll that found a request and the poll before it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._asked_s = self._asked_before_s = float("-inf")
-        self._is_asking_due = False
-        self._came_s = float("-inf")
+        self._poll_s = self._previous_poll_s = float("-inf")
+        self._is_poll_due = False
+        self._arrival_s = float("-inf")
 
     def estimate(self) -> float:
-        """Return when what is read now came. Call it on the event loop, at each read of a request.
+        """Return when the request that is read now arrived. Call it on the event loop, at each read of a request.
 
         Units: seconds of the clock.
         """
-        if not self._is_asking_due:
-            self._is_asking_due = True
-            asyncio.get_running_loop().call_soon(self._ask)
+        if not self._is_poll_due:
+            self._is_poll_due = True
+            asyncio.get_running_loop().call_soon(self._note_poll)
             now = self._clock()
-            has_waited = now - self._asked_s <= AT_ONCE_S
-            self._came_s = (self._asked_before_s + self._asked_s) / 2 if has_waited else now
-        return self._came_s
+            has_waited_in_socket = now - self._poll_s <= AT_ONCE_S
+            self._arrival_s = (self._previous_poll_s + self._poll_s) / 2 if has_waited_in_socket else now
+        return self._arrival_s
 
-    def _ask(self) -> None:
-        """Note that the loop asks again; this is the last thing before it does."""
-        self._is_asking_due = False
-        self._asked_before_s, self._asked_s = max(self._asked_s, self._came_s), self._clock()
+    def _note_poll(self) -> None:
+        """Store the time of the next poll: the loop runs this as the last callback before it."""
+        self._is_poll_due = False
+        self._previous_poll_s, self._poll_s = max(self._poll_s, self._arrival_s), self._clock()

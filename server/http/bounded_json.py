@@ -1,8 +1,8 @@
-"""JSON from strangers: parsed only where parsing it cannot hold up everyone else.
+"""Parses JSON, but only documents whose parsing cannot take long.
 
-The parser keeps the interpreter to itself while it runs, in whatever thread: 20 MB of `[],[],[],` would stop the event
-loop for two seconds. So what a document will cost is counted first, at a few nanoseconds a byte. How deep it is can be
-seen only afterwards; the parser itself goes no deeper than `DEEPEST_JSON`.
+The parser holds the interpreter lock while it runs, in any thread: 20 MB of `[],[],[],` would stop the event loop for
+two seconds. So the cost of a document is estimated first, at a few nanoseconds a byte. Its depth is checked afterwards;
+the parser itself refuses what is nested much deeper.
 """
 
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 
 from server.errors import BadRequest, PayloadTooLarge
-from server.limit_settings import JsonLimits
+from server.settings import JsonLimits
 
 STRUCTURE_WEIGHT = 8
-"""What a list, an object or a key costs to parse, in values; measured as 8 to 15 times as much as a number."""
+"""How many numbers cost as much to parse as one list, object or key; measured as 8 to 15."""
 TEXT_BYTES = 25
-"""How many bytes cost as much to parse as a value, whatever they are; measured as 2 ns a byte and 50 ns a number."""
+"""How many bytes of any kind cost as much to parse as one number; measured as 2 ns a byte and 50 ns a number."""
 _TOO_DEEP = "depth limit exceeded"
 _NESTING = frozenset({list, dict})
 
@@ -23,9 +23,9 @@ _NESTING = frozenset({list, dict})
 def read_json(text: bytes, limits: JsonLimits) -> Any:
     """Parse a document.
 
-    Raises: PayloadTooLarge if it holds more values than it may, where a list, an object or a key counts as
-    `STRUCTURE_WEIGHT`, or has more than `TEXT_BYTES` for each that it may hold; BadRequest if it is nested deeper than
-    it may be; orjson.JSONDecodeError if it is no JSON.
+    Raises: PayloadTooLarge if it holds more than `max_values`, where a list, an object or a key counts as
+    `STRUCTURE_WEIGHT`, or more than `TEXT_BYTES` bytes for each of them; BadRequest if it is nested deeper than
+    `max_depth`; orjson.JSONDecodeError if it is no JSON.
     """
     max_bytes = TEXT_BYTES * limits.max_values
     if len(text) > max_bytes:
@@ -43,14 +43,14 @@ def read_json(text: bytes, limits: JsonLimits) -> Any:
         if error.msg == _TOO_DEEP:
             raise _too_deep(limits.max_depth) from error
         raise
-    # Only what opens more lists and objects than that can have so many inside one another.
+    # A document that opens no more lists and objects than that cannot be deeper.
     if text.count(b"[") + text.count(b"{") > limits.max_depth and _is_deeper(document, limits.max_depth):
         raise _too_deep(limits.max_depth)
     return document
 
 
 def _is_deeper(document: Any, max_depth: int) -> bool:
-    """Say whether a document has more than so many levels; in Python, which lets other threads run meanwhile."""
+    """Say whether a document has more than `max_depth` levels; Python code, so other threads may run meanwhile."""
     level = [document] if type(document) in _NESTING else []
     for _ in range(max_depth):
         inner: list[Any] = []

@@ -1,4 +1,4 @@
-"""gzip and deflate, both ways, and never into more bytes than the server takes."""
+"""gzip and deflate in both directions. Decompression stops at the server's limit of bytes."""
 
 import gzip
 import zlib
@@ -11,12 +11,12 @@ _FAST = 1
 
 
 def is_encoded(coding: str | None) -> bool:
-    """Say whether a Content-Encoding header means that something is to be undone."""
+    """Say whether a Content-Encoding header means that the body has to be decompressed."""
     return coding is not None and coding.strip().lower() not in {"", "identity"}
 
 
 def decompress(body: bytes, coding: str, *, max_bytes: int) -> bytes:
-    """Undo a Content-Encoding.
+    """Decompress a body that has this Content-Encoding.
 
     Raises: BadRequest for an unknown coding or broken bytes; PayloadTooLarge as soon as the limit is passed.
     """
@@ -39,7 +39,7 @@ def decompress(body: bytes, coding: str, *, max_bytes: int) -> bytes:
 
 
 def choose_coding(accepted: str | None) -> str | None:
-    """Return the coding that an Accept-Encoding header likes best, gzip among equals; None for no compression."""
+    """Return the coding that an Accept-Encoding header prefers, gzip among equals; None for no compression."""
     if not accepted:
         return None
     weights = dict(map(_read_weight, accepted.lower().split(",")))
@@ -49,7 +49,7 @@ def choose_coding(accepted: str | None) -> str | None:
 
 
 def compress(body: bytes, coding: str) -> bytes:
-    """Apply a coding of `choose_coding`, as fast as it goes."""
+    """Compress a body with a coding of `choose_coding`, at the fastest level."""
     return gzip.compress(body, _FAST, mtime=0) if coding == "gzip" else zlib.compress(body, _FAST)
 
 

@@ -1,12 +1,12 @@
-"""Who may hold a connection, how long each part of a request may take, and what ends the others.
+"""Limits the number of connections, and the time that each stage of a request may take.
 
     head   from the first byte to the end of the headers
     body   from there to the end of the body
-    answer the server's own turn: never timed here
-    reply  while the caller does not take what waits to be sent
-    idle   until the next request begins, or the first
+    answer while the server computes the answer: without a limit here
+    reply  while bytes wait to be sent because the client does not read them
+    idle   until the next request begins, or the first one
 
-Connections only note when their present stage began; one timer looks at all of them, so that a request costs nothing.
+A connection only stores when its present stage began. One timer checks all of them, so that a request costs nothing.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from server.process.background_tasks import BackgroundTask
 from server.settings import Settings
 
 SWEEP_S = 0.5
-"""How often connections are looked at, and so how late one may be ended."""
+"""How often connections are checked: one may exceed its limit by as much."""
 RETRY_S = 1.0
 MAX_PIPELINED = 64
-"""Requests of one connection that may wait behind one another; no caller has a use for more."""
+"""Requests of one connection that may wait for the answers before theirs; no client needs more."""
 
 
 class ConnectionStage(StrEnum):
@@ -41,12 +41,12 @@ SLOW: dict[ConnectionStage, str] = {
     ConnectionStage.REPLY: "slow_reply",
     ConnectionStage.IDLE: "idle",
 }
-"""Why a connection is ended whose stage lasts too long; an answer takes as long as it takes."""
+"""The reason for ending a connection whose stage lasts too long; the stage `answer` has no limit."""
 REASONS = (*SLOW.values(), TooManyConnections.reason, HeadTooLarge.reason)
 
 
 class Connection(Protocol):
-    """What is looked at."""
+    """What the limiter reads and ends: one client's connection."""
 
     since_s: float
     """When its present stage began."""
@@ -55,21 +55,21 @@ class Connection(Protocol):
     def stage(self) -> ConnectionStage: ...
 
     def close_after_answer(self) -> None:
-        """Have the answer that is waited for, if there is one, be the last."""
+        """Close the connection after the present answer, if one is being computed."""
         ...
 
     def end(self, error: ServeError | None) -> None:
-        """Hang up; with an error, say why first if nothing was said yet."""
+        """Close the connection; send the error first, if there is one and no answer has begun."""
         ...
 
 
 class ConnectionLimiter:
-    """Counts the connections of each client and ends those that take too long. All of it on one event loop."""
+    """Counts the connections of each client, and ends those that take too long. It belongs to one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.max_header_bytes = settings.max_header_bytes
         self.is_draining = False
-        """Set, it lets callers go after the answer that they wait for."""
+        """While true, each connection closes after its present answer."""
         self._max_open = settings.max_connections
         self._max_per_client = settings.max_connections_per_client
         self._ended = metrics.connections_ended
@@ -86,8 +86,8 @@ class ConnectionLimiter:
         self._sweeping = BackgroundTask("connections", self._sweep, SWEEP_S, metrics)
         metrics.connections.watch(lambda: self._num_open)
 
-    def arrived(self, client: str) -> TooManyConnections | None:
-        """Count a connection, and return why it may not stay; either way `left` has to follow."""
+    def add(self, client: str) -> TooManyConnections | None:
+        """Count a new connection; return why it is refused, or None. `remove` has to follow in either case."""
         self._num_open += 1
         self._clients[client] += 1
         if self._num_open > self._max_open:
@@ -101,33 +101,33 @@ class ConnectionLimiter:
             )
         else:
             return None
-        self.ended(refusal.reason)
+        self.count_ended(refusal.reason)
         return refusal
 
-    def left(self, client: str) -> None:
-        """Uncount a connection."""
+    def remove(self, client: str) -> None:
+        """Count a connection as closed."""
         self._num_open -= 1
         self._clients[client] -= 1
         if self._clients[client] == 0:
             del self._clients[client]
 
-    def ended(self, reason: str) -> None:
+    def count_ended(self, reason: str) -> None:
         """Count a connection that the server ended."""
         self._ended.add(1, reason)
 
     def watch(self, connections: Iterable[Connection]) -> None:
-        """Begin to look at these connections, again and again."""
+        """Begin to check these connections periodically."""
         self._connections = connections
         self._sweeping.start()
 
     def drain(self) -> None:
-        """Let callers go after the answer that they wait for, those whose request came before as well."""
+        """Close each connection after its present answer, from now on."""
         self.is_draining = True
         for connection in self._connections:
             connection.close_after_answer()
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         await self._sweeping.stop()
 
     async def _sweep(self) -> None:
@@ -141,7 +141,7 @@ class ConnectionLimiter:
                 self._end(connection, connection.stage, limit_s)
 
     def _end(self, connection: Connection, stage: ConnectionStage, limit_s: float) -> None:
-        self.ended(SLOW[stage])
-        is_told = stage in {ConnectionStage.HEAD, ConnectionStage.BODY}
+        self.count_ended(SLOW[stage])
+        is_answered = stage in {ConnectionStage.HEAD, ConnectionStage.BODY}
         error = TooSlow(f"the request's {stage}", f"no end of it after {limit_s:g} s", "all of it by then")
-        connection.end(error if is_told else None)
+        connection.end(error if is_answered else None)

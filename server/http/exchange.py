@@ -1,4 +1,4 @@
-"""One HTTP call as the surfaces see it, and the reply they give: all that they know of ASGI."""
+"""One HTTP request as the surfaces see it, and the reply that they return. Only this module knows ASGI."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from server.errors import BadRequest, Cancelled, PayloadTooLarge
-from server.http.bodies import UNCOUNTED_BYTES, Bodies
+from server.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 
 if TYPE_CHECKING:
     from server.tenancy import Caller
@@ -21,32 +21,34 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = list[tuple[bytes, bytes]]
-Admit = Callable[["HttpRequest", "AccessLevel"], None]
-"""Returns if a call may pass a door, and raises why not."""
+Authorize = Callable[["HttpRequest", "AccessLevel"], None]
+"""Returns if a request may reach what needs this access level.
+
+Raises: Unauthenticated; Forbidden."""
 T = TypeVar("T")
 
 
 _CONTENT_TYPES = {kind: kind.encode("ascii") for kind in ("application/json", "application/octet-stream")}
-"""Those of almost every reply, encoded once."""
+"""The content types of almost every reply, encoded once."""
 
 ARRIVAL = "adatape.arrival_s"
-"""Where the scope of a call says when it came, if what carries the call knows better than whoever reads it."""
-DEPARTURE = "adatape.departure"
-"""Where the scope of a call holds the `ClientDisconnect` of its connection, if what carries the call provides one."""
+"""The scope's key for the arrival time, where the HTTP protocol has estimated one."""
+CLIENT_DISCONNECT = "adatape.client_disconnect"
+"""The scope's key for the connection's `ClientDisconnect`, where the HTTP protocol provides one."""
 
 
 class AccessLevel(Enum):
-    """Who may reach what a path leads to. It belongs to what was found, so that none can be found past it."""
+    """Who may reach a route. Every route has one, so no path leads around the check."""
 
     OPEN = "open"
-    """Everyone: it tells nothing of anyone's images."""
+    """Everyone: the answer says nothing about anyone's images."""
     CALLERS = "callers"
-    """Whoever may ask this server at all."""
+    """Everyone who may use this server at all."""
     ADMINS = "admins"
 
 
 class ClientDisconnect:
-    """Tells whoever watches a connection that its client has left: once, and at once."""
+    """Calls its watchers once, as soon as the client of a connection has disconnected."""
 
     __slots__ = ("_watchers", "has_happened")
 
@@ -55,26 +57,26 @@ class ClientDisconnect:
         self._watchers: set[Callable[[], object]] = set()
 
     def watch(self, act: Callable[[], object]) -> None:
-        """Have something done when the client leaves, or now if it has left."""
+        """Call `act` when the client disconnects, or now if it already has."""
         if self.has_happened:
             act()
         else:
             self._watchers.add(act)
 
-    def forget(self, act: Callable[[], object]) -> None:
-        """Have it not done any more."""
+    def unwatch(self, act: Callable[[], object]) -> None:
+        """Remove a watcher."""
         self._watchers.discard(act)
 
     def happen(self) -> None:
-        """Do what the watchers asked for."""
+        """Call the watchers: the client has disconnected."""
         self.has_happened = True
         watchers, self._watchers = self._watchers, set()
         for act in watchers:
             act()
 
 
-class _WatchedDisconnect(ClientDisconnect):
-    """A departure that ASGI's own message tells of: a task waits for it, as long as anybody watches."""
+class _AsgiDisconnect(ClientDisconnect):
+    """A disconnect that comes as an ASGI message: a task waits for it until the watcher is removed."""
 
     __slots__ = ("_task",)
 
@@ -82,8 +84,8 @@ class _WatchedDisconnect(ClientDisconnect):
         super().__init__()
         self._task = asyncio.ensure_future(self._wait(receive))
 
-    def forget(self, act: Callable[[], object]) -> None:
-        super().forget(act)
+    def unwatch(self, act: Callable[[], object]) -> None:
+        super().unwatch(act)
         self._task.cancel()
 
     async def _wait(self, receive: Receive) -> None:
@@ -93,14 +95,14 @@ class _WatchedDisconnect(ClientDisconnect):
 
 
 class HttpRequest:
-    """One HTTP call. Its body is read only when asked for, and never beyond the limit.
+    """One HTTP request. Its body is read only when a surface asks for it, and never beyond the limit.
 
     Units: arrival_s is on the monotonic clock.
     """
 
     __slots__ = (
-        "_admit",
-        "_bodies",
+        "_authorize",
+        "_body_memory",
         "_headers",
         "_held_bytes",
         "_receive",
@@ -119,22 +121,22 @@ class HttpRequest:
         *,
         request_id: str,
         arrival_s: float,
-        bodies: Bodies,
-        admit: Admit | None = None,
+        body_memory: BodyMemory,
+        authorize: Authorize | None = None,
     ) -> None:
-        """Take a call whose caller `admit` judges at each door; without it all are open."""
-        self._admit = admit
+        """Take a request; `authorize` checks its caller for each route, without it every route is open."""
+        self._authorize = authorize
         self.scope = scope
         self.request_id = request_id
         self.arrival_s = arrival_s
         self.caller: Caller | None = None
-        """Who makes the call, where that is asked."""
+        """Who makes the request; None before `authorize`, and where no route asks for it."""
         self.is_counted = False
-        """Set once the engine has seen the call: from then on its metrics are the engine's to count."""
+        """Whether the engine has taken the request: from then on the engine counts its metrics."""
         self.is_body_asked = False
-        """Set once the client is asked to send its body, if it waits to be."""
+        """Whether the surface has asked for the body, which sends `100 Continue` to a client that waits for it."""
         self._receive = receive
-        self._bodies = bodies
+        self._body_memory = body_memory
         self._held_bytes = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
@@ -143,13 +145,13 @@ class HttpRequest:
         raw: bytes = self.scope["query_string"]
         return raw.decode("latin-1")
 
-    def enter(self, door: AccessLevel) -> None:
-        """Pass the door of what was found for this call, before anything of it is told or done.
+    def authorize(self, level: AccessLevel) -> None:
+        """Return if the caller may reach a route of this level. Call it before the route does or reveals anything.
 
         Raises: Unauthenticated; Forbidden.
         """
-        if self._admit is not None:
-            self._admit(self, door)
+        if self._authorize is not None:
+            self._authorize(self, level)
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value by its lower-case name; the last one where it came twice."""
@@ -157,7 +159,7 @@ class HttpRequest:
         return None if value is None else value.decode("latin-1")
 
     def values(self, name: bytes) -> list[str]:
-        """Return every value of a header: for what must not be said twice."""
+        """Return every value of a header: for headers that may come only once."""
         if name not in self._headers:
             return []
         return [value.decode("latin-1") for each, value in self.scope["headers"] if each == name]
@@ -170,7 +172,7 @@ class HttpRequest:
         """Read the whole body.
 
         Raises: PayloadTooLarge as soon as the limit is passed, announced or not; Overloaded if all bodies together
-        pass theirs; Cancelled if the client leaves before the end.
+        pass theirs; Cancelled if the client disconnects before the end.
         """
         self._check_announced()
         self.is_body_asked = True
@@ -182,23 +184,23 @@ class HttpRequest:
                 raise Cancelled("the client left before the end of its body")
             chunk: bytes = message.get("body", b"")
             num_bytes += len(chunk)
-            if num_bytes > self._bodies.max_body_bytes:
-                raise self._too_large(f"more than {self._bodies.max_body_bytes} bytes")
+            if num_bytes > self._body_memory.max_body_bytes:
+                raise self._too_large(f"more than {self._body_memory.max_body_bytes} bytes")
             if num_bytes > UNCOUNTED_BYTES:
-                self._held_bytes = self._bodies.grow(self._held_bytes, num_bytes)
+                self._held_bytes = self._body_memory.grow(self._held_bytes, num_bytes)
             if not message.get("more_body", False):
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)
 
     def release(self) -> None:
-        """Count the body as gone. Once it is answered."""
+        """Free the memory that the body counts for. Call it once the request is answered."""
         if self._held_bytes:
-            self._bodies.release(self._held_bytes)
+            self._body_memory.release(self._held_bytes)
             self._held_bytes = 0
 
-    def departure(self) -> "ClientDisconnect":
-        """Return what tells of the client's departure. Only for use after `body`, once."""
-        return self.scope.get(DEPARTURE) or _WatchedDisconnect(self._receive)
+    def client_disconnect(self) -> "ClientDisconnect":
+        """Return what reports that the client disconnects. Call it once, after `body`."""
+        return self.scope.get(CLIENT_DISCONNECT) or _AsgiDisconnect(self._receive)
 
     def _check_announced(self) -> None:
         announced = self.header(b"content-length")
@@ -207,21 +209,23 @@ class HttpRequest:
         announced = announced.strip(" \t")
         if not (announced.isascii() and announced.isdigit()):
             raise BadRequest("Content-Length", announced, "a number of bytes")
-        if int(announced) > self._bodies.max_body_bytes:
+        if int(announced) > self._body_memory.max_body_bytes:
             raise self._too_large(f"{announced} bytes")
 
     def _too_large(self, got: str) -> PayloadTooLarge:
-        return PayloadTooLarge("the request body is too large", got, f"at most {self._bodies.max_body_bytes} bytes")
+        return PayloadTooLarge(
+            "the request body is too large", got, f"at most {self._body_memory.max_body_bytes} bytes"
+        )
 
 
 def new_request_id() -> str:
-    """Return an id for a call that brought none: different from all others, but not hard to guess."""
+    """Return an id for a request that brought none: unique, but not hard to guess."""
     return f"{getrandbits(64):016x}"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What a surface answers."""
+    """What a surface returns: body, status and headers."""
 
     body: bytes
     status: int = 200
@@ -235,7 +239,7 @@ def json_reply(value: object, status: int = 200, headers: Headers = ()) -> HttpR
 
 
 async def send_reply(send: Send, reply: HttpReply, more: RawHeaders) -> None:
-    """Put a reply on the wire, with more headers: those of its call."""
+    """Send a reply, with more headers: those that depend on its request."""
     headers = [
         (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(reply.body)),
@@ -246,21 +250,21 @@ async def send_reply(send: Send, reply: HttpReply, more: RawHeaders) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def while_connected(call: HttpRequest, answering: Awaitable[T]) -> T:
-    """Return what comes of an awaitable, or cancel it as soon as the client leaves.
+async def while_connected(request: HttpRequest, answering: Awaitable[T]) -> T:
+    """Await a request's answer, and cancel that as soon as the client disconnects.
 
-    Raises: Cancelled if the client left; else what the awaitable raises.
+    Raises: Cancelled if the client disconnected; else what the awaitable raises.
     """
     task = asyncio.current_task()
     assert task is not None, "A surface runs in a task. This is a bug."
-    departure = call.departure()
-    departure.watch(task.cancel)
+    client_disconnect = request.client_disconnect()
+    client_disconnect.watch(task.cancel)
     try:
         return await answering
     except asyncio.CancelledError:
-        if not departure.has_happened:
+        if not client_disconnect.has_happened:
             raise
         task.uncancel()
         raise Cancelled("the client left before its answer") from None
     finally:
-        departure.forget(task.cancel)
+        client_disconnect.unwatch(task.cancel)

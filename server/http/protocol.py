@@ -1,11 +1,11 @@
-"""The wire below the application: what no HTTP library knows of errors, and of callers that close their side.
+"""HTTP/1.1 on one connection: uvicorn's protocol, with our errors, limits and half-closed connections.
 
-A caller that has sent all it will send may close its side of the connection and still wait for its answer (a half
-close); one that has gone closes both. Both look the same to the socket, an end of what can be read, until something is
-written: only a peer that has gone answers that with a reset. So an interim response, which every HTTP/1.1 client has
-to skip, asks the question: 102 says that the request is being processed.
+A client that has sent all it will send may close its side of the connection and still wait for its answer (a half
+close). A client that has gone closes both sides. The socket shows the same in both cases, an end of input, until the
+server writes: only a client that has gone answers that with a reset. So the server writes an interim response, which
+every HTTP/1.1 client has to skip: 102 says that the request is being processed.
 
-It also knows the stage of each request, for the doorkeeper, and holds heads to their limit and to their form.
+The protocol also knows the stage of each request, for `ConnectionLimiter`, and checks the size and form of heads.
 """
 
 import asyncio
@@ -19,39 +19,41 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from server.errors import BadRequest, HeadTooLarge, ServeError, status_of
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.connection_limits import MAX_PIPELINED, ConnectionLimiter, ConnectionStage
-from server.http.exchange import ARRIVAL, DEPARTURE, ClientDisconnect
+from server.http.exchange import ARRIVAL, CLIENT_DISCONNECT, ClientDisconnect
 from server.http.request_head import check_head
 
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 _AROUND_HEADER_BYTES = len(": \r\n")
 MAX_CHUNKS = 8192
-"""Of a body, that may come at once, in up to 256 KiB: each costs a few microseconds, however small."""
-_FIRST_LOOK_S = 0.005
-_LAST_LOOK_S = 0.5
-"""How long until the first and between the last looks at whether a reset came; each wait is twice the one before."""
+"""How many chunks of a body may come in one read of up to 256 KiB: each costs microseconds, however small it is."""
+_FIRST_CHECK_S = 0.005
+_LAST_CHECK_S = 0.5
+"""How long until the first check for a reset, and between the last ones; each wait is twice the one before."""
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with JSON for requests it cannot parse, and answers for callers that have half closed."""
+    """uvicorn's HTTP/1.1, with JSON errors for requests that it cannot parse, and answers after a half close."""
 
-    _look: asyncio.TimerHandle | None = None
-    _departure: ClientDisconnect
-    """Tells the calls of this connection, so that none needs a task that waits for it."""
+    _check: asyncio.TimerHandle | None = None
+    _client_disconnect: ClientDisconnect
+    """Shared by all requests of this connection, so that none needs a task that waits for the disconnect."""
     _is_head_open = False
     _num_head_bytes = 0
     """Of the request line, the headers and the trailers that belong to them."""
     _num_held_bytes = 0
-    """Fed to the parser since it last told something: it may be holding all of them back."""
+    """Bytes given to the parser since its last callback: it may be holding all of them."""
     _num_chunks = 0
     _answering: RequestResponseCycle | None = None
     _refusal: ServeError | None = None
 
-    def __init__(self, *arguments: Any, doorkeeper: ConnectionLimiter, arrivals: Arrivals, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, connection_limiter: ConnectionLimiter, arrivals: ArrivalEstimator, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._arrivals = arrivals
-        self._doorkeeper = doorkeeper
+        self._connection_limiter = connection_limiter
         self._client = ""
         self.since_s = self.loop.time()
 
@@ -66,34 +68,34 @@ class Protocol(HttpToolsProtocol):
         return ConnectionStage.HEAD if self._is_head_open else ConnectionStage.IDLE
 
     def close_after_answer(self) -> None:
-        """Have the answer that is waited for, if there is one, be the last."""
+        """Close the connection after the present answer, if one is being computed."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.keep_alive = False
 
     def end(self, error: ServeError | None) -> None:
-        """Hang up; with an error, say why first if nothing was said yet."""
+        """Close the connection; send the error first, if there is one and no answer has begun."""
         cycle: RequestResponseCycle | None = self.cycle
         if error is not None and (cycle is None or cycle.response_complete or not cycle.response_started):
             self._refuse(error)
         elif self.transport.get_write_buffer_size() > 0:
-            self.transport.abort()  # closing would wait for the caller to take what it does not take
+            self.transport.abort()  # closing would wait until the client reads what it does not read
         else:
             self.transport.close()
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._departure = ClientDisconnect()
+        self._client_disconnect = ClientDisconnect()
         self._client = self.client[0] if self.client else ""
-        refusal = self._doorkeeper.arrived(self._client)
+        refusal = self._connection_limiter.add(self._client)
         if refusal is not None:
             self._refuse(refusal)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, by pieces no larger than a head may be: what it holds back of one is counted in pieces."""
+        """Give the parser pieces no larger than a head may be, and count what it holds after each piece."""
         self._unset_keepalive_if_required()
         self._num_chunks = 0
-        piece_bytes = self._doorkeeper.max_header_bytes
+        piece_bytes = self._connection_limiter.max_header_bytes
         view = data if len(data) <= piece_bytes else memoryview(data)
         for start in range(0, len(data), piece_bytes):
             if self.transport.is_closing():
@@ -108,13 +110,13 @@ class Protocol(HttpToolsProtocol):
             refusal, self._refusal = self._refusal, None
             self._refuse(refusal or BadRequest("Invalid HTTP request received", None, "HTTP/1.1"))
         except httptools.HttpParserUpgrade:
-            return  # it is answered as if it had not asked, and then the connection is closed
-        if self._num_held_bytes > self._doorkeeper.max_header_bytes and not self.transport.is_closing():
+            return  # the request is answered as an ordinary one, and then the connection is closed
+        if self._num_held_bytes > self._connection_limiter.max_header_bytes and not self.transport.is_closing():
             self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]
+        self.scope[CLIENT_DISCONNECT] = self._client_disconnect  # type: ignore[literal-required]
         self._is_head_open, self._num_head_bytes, self._num_held_bytes = True, 0, 0
         if self.stage is ConnectionStage.HEAD:
             self.since_s = self.loop.time()
@@ -127,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, and drop a trailer: what comes behind the body must not change what was said before it."""
+        """Take a header, and drop a trailer: what comes after the body must not change the headers."""
         if self._is_head_open:
             super().on_header(name, value)
         self._count(len(name) + len(value) + _AROUND_HEADER_BYTES)
@@ -144,13 +146,13 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._is_head_open = False
         self.since_s = self.loop.time()
-        if self._doorkeeper.is_draining or is_upgrade:
+        if self._connection_limiter.is_draining or is_upgrade:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._num_held_bytes = 0
         self._num_chunks += 1
-        self.cycle.waiting_for_100_continue = False  # it did not wait, so nobody need tell it to go on
+        self.cycle.waiting_for_100_continue = False  # the client did not wait for `100 Continue`
         if self._num_chunks <= MAX_CHUNKS:
             super().on_body(body)
         elif self._num_chunks == MAX_CHUNKS + 1:
@@ -174,7 +176,7 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the answer, uvicorn gives none
-        """Say whether the connection stays open for an answer, now that the caller sends no more."""
+        """Say whether the connection stays open for an answer, now that the client sends no more."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             return False
@@ -189,44 +191,44 @@ class Protocol(HttpToolsProtocol):
         # HTTP/1.0 has no interim responses, and none may come between the parts of a reply.
         if cycle.scope["http_version"] == "1.1" and not (cycle.response_started or self.pipeline):
             self.transport.write(_INTERIM)
-            self._look_later(_FIRST_LOOK_S)
+            self._check_later(_FIRST_CHECK_S)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._look is not None:
-            self._look.cancel()
-        self._doorkeeper.left(self._client)
+        if self._check is not None:
+            self._check.cancel()
+        self._connection_limiter.remove(self._client)
         super().connection_lost(exc)
-        self._departure.happen()
+        self._client_disconnect.happen()
 
-    def _look_later(self, delay_s: float) -> None:
-        self._look = self.loop.call_later(delay_s, self._look_for_reset, delay_s)
+    def _check_later(self, delay_s: float) -> None:
+        self._check = self.loop.call_later(delay_s, self._check_for_reset, delay_s)
 
-    def _look_for_reset(self, delay_s: float) -> None:
-        """Hang up if the caller has; nobody tells, for nothing is read from a connection after its end."""
+    def _check_for_reset(self, delay_s: float) -> None:
+        """Close the connection if the client has reset it: no event says so after the end of input."""
         if self.cycle.response_complete or self.transport.is_closing():
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
             return
-        self._look_later(min(2 * delay_s, _LAST_LOOK_S))
+        self._check_later(min(2 * delay_s, _LAST_CHECK_S))
 
     def _count(self, num_bytes: int) -> None:
         """Add to the head's size, and stop the parser once it is too large."""
         self._num_held_bytes = 0
         self._num_head_bytes += num_bytes
-        if self._num_head_bytes > self._doorkeeper.max_header_bytes:
+        if self._num_head_bytes > self._connection_limiter.max_header_bytes:
             self._refusal = self._head_too_large()
             raise self._refusal
 
     def _head_too_large(self) -> HeadTooLarge:
-        limit = self._doorkeeper.max_header_bytes
+        limit = self._connection_limiter.max_header_bytes
         return HeadTooLarge("the request line and headers", f"more than {limit} bytes", f"at most {limit} bytes")
 
     def _refuse(self, error: ServeError) -> None:
-        """Answer for the request that cannot be, unless that would fall into another answer, and hang up."""
+        """Send an error and close the connection; only close it where another answer is half sent."""
         if isinstance(error, HeadTooLarge):
-            self._doorkeeper.ended(error.reason)
+            self._connection_limiter.count_ended(error.reason)
         answering = self._answering
         if answering is not None and answering.response_started and not answering.response_complete:
             self.transport.close()

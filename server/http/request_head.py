@@ -1,6 +1,7 @@
-"""What the head of a request must say, once and clearly, before anybody acts on it: pure.
+"""Checks a request's head: each thing that two servers could read differently must be said once and clearly.
 
-What two servers in a row can read in two ways, a stranger can use to slip a request past the first (RFC 9112, 11.2).
+Where a proxy and this server read one head in two ways, an attacker can pass a request through the proxy that the
+proxy does not see (RFC 9112, 11.2). Pure functions.
 """
 
 import re
@@ -12,21 +13,21 @@ _VERSIONS = ("1.0", "1.1")
 _HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _CONTINUE = "100-continue"
-_JUDGED = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
+_CHECKED = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 Found = dict[bytes, list[bytes]]
 
 
 def check_head(version: str, target: bytes, headers: RawHeaders, *, is_upgrade: bool) -> None:
-    """Return if a head can be read in one way only; a host in its target takes the place of the header.
+    """Return if a head can be read in one way only; a host in the target replaces the Host header.
 
-    Header names are in lower case.
+    `headers` have lower-case names, and may be changed in place.
     Raises: BadRequest; ExpectationFailed.
     """
     if version not in _VERSIONS:
         raise BadRequest("HTTP version", version, "1.1 or 1.0")
     found: Found = {}
     for name, value in headers:
-        if name in _JUDGED:
+        if name in _CHECKED:
             found.setdefault(name, []).append(value)
     _check_host(version, target, headers, found.get(b"host", []))
     _check_framing(version, found, is_upgrade=is_upgrade)

@@ -1,10 +1,11 @@
-"""Bytes to pixels, or a clear refusal, within a time that no file can stretch.
+"""Turns the bytes of an image into pixels, or refuses them, within a time that no file can extend.
 
-`leash` says how long a decoding thread may go on; `files`, with `jpeg` and `png`, what a file is and what of it a
-decoder needs; `orientation` which way up it is; `decode` makes the model's pixels of it; `decoders` are the threads.
+`limits` bounds what decoding may cost. `files`, with `jpeg` and `png`, says what kind of file it is, and which part of
+it the decoder needs. `orientation` says which way up it is. `decode` makes the model's pixels. `decode_pool` has the
+threads.
 """
 
 from server.images.decode import Box, Picture, Placement, decode
-from server.images.decoders import Decoders
+from server.images.decode_pool import DecodePool
 
-__all__ = ["Box", "Decoders", "Picture", "Placement", "decode"]
+__all__ = ["Box", "DecodePool", "Picture", "Placement", "decode"]

@@ -1,9 +1,8 @@
-"""Uploaded bytes to the uint8 pixels that a model reads, and where each pixel came from.
+"""Decodes uploaded bytes to the uint8 pixels that a model reads, and says where each pixel came from.
 
-JPEG, PNG, WebP, BMP and GIF (first frame) are read; nothing else is tried. EXIF orientation
-is honoured, transparency is composited on white, 16-bit samples are scaled rather than
-clipped, CMYK and palettes become RGB. Colour profiles are ignored, as in training. An image
-that already has the model's size passes through pixel for pixel.
+JPEG, PNG, WebP, BMP and GIF (first frame) are read; no other decoder is tried. The orientation of EXIF is applied,
+transparent pixels become white, 16-bit samples are scaled rather than clipped, CMYK and palettes become RGB. Colour
+profiles are ignored, as in training. An image that already has the model's size keeps all its pixels.
 """
 
 import struct
@@ -18,16 +17,15 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from PIL.ImageFile import ImageFile
 
 from server.errors import BadRequest, NotAnImage
-from server.images.decode_limit import DecodeLimit, Feed
 from server.images.files import EncodedImage, kind_of, read_bmp, read_webp
 from server.images.jpeg import read_jpeg
-from server.images.limits import PixelBudget, check_size
+from server.images.limits import DecodeLimit, LimitedFile, PixelBudget, check_size
 from server.images.orientation import read_orientation
 from server.images.png import read_png
 from server.models.manifest import Preprocessing
 from server.records import Pixels
 
-# Called by name, never found by trial: what Pillow would take a file for decides nothing.
+# Our own check of the kind chooses the plugin; Pillow's guess is never asked for.
 _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -44,20 +42,20 @@ _READERS: dict[str, Callable[[bytes, int, DecodeLimit], EncodedImage]] = {
 }
 EXPECTED = "a JPEG, PNG, WebP, BMP or GIF image"
 
-# Our own pixel limit is checked from the header; Pillow's would only warn, and lies lower.
+# Our own pixel limit is checked from the header. Pillow's is lower, and only warns.
 Image.MAX_IMAGE_PIXELS = None
-# What Pillow finds odd in a file is the caller's affair, not a line on our standard error.
+# Pillow's warnings about a caller's file do not belong on our standard error.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# Pillow's parsers raise whatever broken bytes make them trip on.
+# What Pillow's parsers raise on broken bytes.
 _DECODE_ERRORS = (
     OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, SyntaxError,
     EOFError, MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-# What is uploaded by mistake, by how it begins; the short text is often a name whose "@" was forgotten.
-_STRANGERS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"<!DOCTYPE": "HTML", b"<html": "HTML", b"PK\3\4": "ZIP"}
-_STRANGERS |= {b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+# Files that people upload by mistake, by their first bytes. Short text is often a file name: curl's "@" is missing.
+_OTHER_KINDS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"<!DOCTYPE": "HTML", b"<html": "HTML"}
+_OTHER_KINDS |= {b"PK\3\4": "ZIP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _ISO_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 _HEAD_BYTES = 12
 _SHORT_BYTES = 80
@@ -121,53 +119,54 @@ def decode(
     *,
     max_pixels: int,
     budget: PixelBudget | None = None,
-    leash: DecodeLimit | None = None,
+    limit: DecodeLimit | None = None,
 ) -> Picture:
     """Decode one uploaded image into the pixels that a model reads.
 
     Raises: BadRequest if there are no bytes; NotAnImage if they are no image of the five formats, or one that lacks
-    pixels; PayloadTooLarge if its header announces more than max_pixels, or if decoding would pass over them again and
-    again, or if its request's budget or the leash's time is spent; Cancelled if nobody waits for it.
+    pixels; PayloadTooLarge if its header states more than max_pixels, or if decoding would pass over them too often, or
+    if its request's pixel budget or the time of `limit` is used up; Cancelled if its request has ended.
     """
     if not data:
         raise BadRequest("the image is empty", "0 bytes", EXPECTED)
-    with leash or DecodeLimit() as held:
-        source = _read(data, max_pixels, held)
-        image = _open(source, held)
+    limit = limit or DecodeLimit()
+    with limit:
+        source = _read(data, max_pixels, limit)
+        image = _open(source, limit)
         check_size(image.width, image.height, max_pixels)
         if budget is not None:
             budget.spend(image.width * image.height)
         try:
-            return _fit(image, source, target, held)
+            return _fit(image, source, target, limit)
         except _DECODE_ERRORS as error:
             raise NotAnImage(f"the {source.kind} image is broken", _first_line(error), "a complete file") from error
 
 
-def _read(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def _read(data: bytes, max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     kind = kind_of(data)
     if kind is None:
         raise NotAnImage("the bytes are no image we can read", _describe(data), EXPECTED)
-    return _READERS[kind](data, max_pixels, leash)
+    return _READERS[kind](data, max_pixels, limit)
 
 
-def _open(source: EncodedImage, leash: DecodeLimit) -> ImageFile:
-    feed = Feed(source.content, leash, source.stops) if source.is_held else BytesIO(source.content)
+def _open(source: EncodedImage, limit: DecodeLimit) -> ImageFile:
+    file = LimitedFile(source.content, limit, source.stops) if source.is_limited else BytesIO(source.content)
     try:
-        return _PLUGINS[source.kind](feed)
+        return _PLUGINS[source.kind](file)
     except _DECODE_ERRORS as error:
         got = f"a broken {source.kind} image: {_first_line(error)}"
         raise NotAnImage("the bytes are no image we can read", got, EXPECTED) from error
 
 
-def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, leash: DecodeLimit) -> Picture:
+def _fit(image: ImageFile, source: EncodedImage, target: Preprocessing, limit: DecodeLimit) -> Picture:
     """Read the pixels, bring them to the model's size and turn them upright, in this order.
 
-    They are read once: Pillow forgets that an image is broken as soon as it has said so.
+    They are read once, because Pillow reports only once that an image is broken.
     """
     stored = image.size
     _draft(image, max(target.width, target.height))
     image.load()
-    source.check_whole(image, leash)
+    source.check_whole(image, limit)
     orientation = read_orientation(source.exif, source.xmp, image.info)
     is_sideways = orientation in _SIDEWAYS
     size = _turned((target.width, target.height), is_sideways)
@@ -220,7 +219,7 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _flatten_transparent(image: Image.Image) -> Image.Image:
-    """Composite on white, a few rows at a time: Pillow keeps the interpreter to itself while it does this."""
+    """Composite on white, a few rows at a time: Pillow holds the interpreter lock while it does this."""
     flat = Image.new("RGB", image.size)
     for strip, top in _strips(image):
         white = Image.new("RGBA", strip.size, "white")
@@ -230,7 +229,7 @@ def _flatten_transparent(image: Image.Image) -> Image.Image:
 
 
 def _flatten_16_bit(image: Image.Image) -> Image.Image:
-    """Take the upper eight bits, rounded, a few rows at a time: in numbers of eight bytes all would be gigabytes."""
+    """Take the upper eight bits, rounded, a few rows at a time: all at once would take gigabytes of int64."""
     flat = Image.new("RGB", image.size)
     transparent = image.info.get("transparency")
     for strip, top in _strips(image):
@@ -243,15 +242,15 @@ def _flatten_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
-    """Give a few rows of an image after another, each with the number of its first row."""
+    """Yield strips of a few rows, each with the number of its first row."""
     num_rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, num_rows):
         yield image.crop((0, top, image.width, min(top + num_rows, image.height))), top
 
 
 def _describe(data: bytes) -> str:
-    """Say what came instead of an image, in words that help whoever sent it by mistake."""
-    kind = next((kind for start, kind in _STRANGERS.items() if data[:_HEAD_BYTES].startswith(start)), None)
+    """Name what came instead of an image, to help a caller who sent it by mistake."""
+    kind = next((kind for start, kind in _OTHER_KINDS.items() if data[:_HEAD_BYTES].startswith(start)), None)
     kind = kind or _ISO_BRANDS.get(data[8:12] if data[4:8] == b"ftyp" else b"")
     if kind is not None:
         return kind

@@ -1,7 +1,7 @@
-"""What a file is, by its own first bytes, and what of it a decoder needs.
+"""Says what kind of file it is, by its first bytes, and which part of it the decoder needs.
 
-This is the one place that tells formats apart: limits and decoders follow from its answer, never from what a library
-or a caller calls the file.
+Only this module decides the format. Limits and decoders follow from it, never from what a library or a caller calls
+the file.
 """
 
 import struct
@@ -10,33 +10,32 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from server.images.decode_limit import DecodeLimit
-from server.images.limits import check_size
+from server.images.limits import DecodeLimit, check_size
 
 WEBP_MAX_PIXELS = 4096 * 3072
-"""Pillow copies a WebP image's pixels while it keeps the interpreter, and so everyone else, waiting."""
+"""Pillow holds the interpreter lock while it copies a WebP image's pixels."""
 _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 _WEBP_HEAD_BYTES = 30
 _GIF_HEAD_BYTES = 13
 _GIF_FRAME = struct.Struct("<4H")
 
 _RUNS_MAX_PIXELS = 4_000_000
-"""Pillow decodes run-length coding in Python and byte by byte: these take it two seconds at most."""
+"""Pillow decodes run-length coding in Python, byte by byte: so many pixels take it two seconds at most."""
 _RUNS_FACTOR = 16
-"""How many other pixels take as long as one of those."""
+"""How many ordinary pixels take as long as one of run-length coding."""
 _RUNS = (1, 2)
 _OLD_HEADER_BYTES = 12
 
 
-def _is_whole(_image: Image, _leash: DecodeLimit) -> None:
-    """Trust a decoder that refuses whatever lacks pixels."""
+def _is_whole(_image: Image, _limit: DecodeLimit) -> None:
+    """Check nothing: this decoder itself refuses a file that lacks pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """What a decoder reads: the file, or as much of it as makes its first picture.
+    """What a decoder reads: the file, or the part of it that makes its first picture.
 
-    Shapes: stops are rising offsets into content, between which decoding cannot be ended; see `Feed`.
+    Shapes: stops are rising offsets into content, where decoding can be ended; see `LimitedFile`.
     """
 
     kind: str
@@ -44,23 +43,23 @@ class EncodedImage:
     exif: bytes | None = None
     xmp: bytes | None = None
     stops: Sequence[int] = ()
-    is_held: bool = True
-    """Say whether decoding is long enough for a leash."""
+    is_limited: bool = True
+    """Whether decoding can take so long that it reads from a `LimitedFile`."""
     check_whole: Callable[[Image, DecodeLimit], None] = _is_whole
-    """Raises NotAnImage where the decoder gave fewer pixels than there should be, and did not say so."""
+    """Raises NotAnImage where the decoder returned fewer pixels than it should, without an error."""
 
 
 def kind_of(data: bytes) -> str | None:
-    """Return the format of a file's bytes; None if it is none of ours."""
+    """Return the format of a file's bytes; None if it is none of the five."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((kind for start, kind in _STARTS.items() if data.startswith(start)), None)
 
 
 def pixels_of(data: bytes) -> int | None:
-    """Return the pixels that a file's header announces, None where it has none; a JPEG has to be walked for them.
+    """Return the pixels that a file's header states, None where it states none; see `jpeg_pixels` for a JPEG.
 
-    Run-length coding counts as the pixels that take as long.
+    Pixels of run-length coding count as the ordinary pixels that take as long.
     """
     match kind_of(data):
         case "PNG":
@@ -75,14 +74,14 @@ def pixels_of(data: bytes) -> int | None:
     return None
 
 
-def read_bmp(data: bytes, max_pixels: int, _leash: DecodeLimit) -> EncodedImage:
+def read_bmp(data: bytes, max_pixels: int, _limit: DecodeLimit) -> EncodedImage:
     """Return a BMP file as it is.
 
     Raises: NotAnImage, PayloadTooLarge for run-length coding of very many pixels.
     """
     if _has_runs(data):
         check_size(*_bmp_size(data), min(max_pixels, _RUNS_MAX_PIXELS))
-    return EncodedImage("BMP", data, is_held=False)
+    return EncodedImage("BMP", data, is_limited=False)
 
 
 def _has_runs(data: bytes) -> bool:
@@ -96,8 +95,8 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[18:22], "little"), abs(int.from_bytes(data[22:26], "little", signed=True))
 
 
-def read_webp(data: bytes, max_pixels: int, _leash: DecodeLimit) -> EncodedImage:
-    """Return a WebP file as it is, once its size is known: its decoder takes memory for the canvas at once.
+def read_webp(data: bytes, max_pixels: int, _limit: DecodeLimit) -> EncodedImage:
+    """Return a WebP file as it is, once its size is checked: its decoder allocates the whole canvas at first.
 
     Raises: NotAnImage, PayloadTooLarge.
     """
@@ -108,7 +107,7 @@ def read_webp(data: bytes, max_pixels: int, _leash: DecodeLimit) -> EncodedImage
 
 
 def _gif_size(data: bytes) -> tuple[int, int] | None:
-    """Return the size of the first frame as it is decoded: the screen, or more where the frame goes beyond it."""
+    """Return the size of the first frame as decoded: the screen, or more where the frame is larger."""
     if len(data) < _GIF_HEAD_BYTES:
         return None
     width, height, flags = struct.unpack_from("<HHB", data, 6)
@@ -129,7 +128,7 @@ def _after_blocks(data: bytes, at: int) -> int:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return the width and height of the canvas, None where the first chunk does not tell: libwebp refuses that."""
+    """Return the width and height of the canvas, None where the first chunk has none: libwebp refuses that."""
     head, kind = data[:_WEBP_HEAD_BYTES], data[12:16]
     if len(head) < _WEBP_HEAD_BYTES:
         return None

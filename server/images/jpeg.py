@@ -1,7 +1,7 @@
-"""A JPEG file, walked marker by marker to the end of its picture.
+"""Reads a JPEG file marker by marker, up to the end of its first picture.
 
-What comes out is the picture alone: no EXIF with a thumbnail of its own, no colour profile, no second picture, nothing
-behind the end. So what is judged here is exactly what is decoded, whatever else the file holds and is called for it.
+The result is the picture alone: no EXIF with a thumbnail, no colour profile, no second picture, nothing after the end.
+So exactly what is checked here is decoded, whatever else the file holds.
 """
 
 import re
@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from server.errors import NotAnImage, PayloadTooLarge, ServeError
-from server.images.decode_limit import DecodeLimit
 from server.images.files import EncodedImage
-from server.images.limits import check_passes, check_scans
+from server.images.limits import DecodeLimit, check_passes, check_scans
 
 KIND = "JPEG"
 MAX_SEGMENTS = 16_384
-"""Between the beginning and the end of a picture. Even a profile of 16 MB and a depth map need some hundreds."""
+"""Most segments of one picture. Even a profile of 16 MB and a depth map need only some hundreds."""
 
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -23,22 +22,22 @@ _APP1, _EXIF, _XMP = 0xE1, b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 # JFIF (APP0) and Adobe (APP14) say what the colours mean; all other application data, and comments, are not pixels.
 _IGNORED = frozenset(range(0xE1, 0xF0)) - {0xEE} | {0xFE}
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""Any but a stuffed FF and a restart, which are part of a scan's data."""
+"""Any marker but a stuffed FF and a restart, which are part of a scan's data."""
 _SEARCH_BYTES = 1 << 20
-"""Searched at once: searching holds up everyone else."""
+"""What one search covers: a search holds the interpreter lock."""
 _FRAME_BYTES, _COMPONENT_BYTES = 6, 3
 _MAX_COMPONENTS = 4
 
 
-def read_jpeg(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def read_jpeg(data: bytes, max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     """Return the picture of a JPEG file.
 
-    Raises: NotAnImage if it is broken; PayloadTooLarge if it passes over its pixels again and again.
+    Raises: NotAnImage if it is broken; PayloadTooLarge if its scans pass over its pixels too often.
     """
     view, pieces, stops, at = memoryview(data), [memoryview(data)[:2]], list[int](), 2
     exif = xmp = None
     frame, num_scans, num_samples = b"", 0, 0
-    for code, start, end in _segments(data, leash):
+    for code, start, end in _segments(data, limit):
         if code in _IGNORED:
             if code == _APP1 and exif is None and data.startswith(_EXIF, start + 4):
                 exif = data[start + 4 : end]
@@ -60,7 +59,7 @@ def read_jpeg(data: bytes, max_pixels: int, leash: DecodeLimit) -> EncodedImage:
 
 
 def jpeg_pixels(data: bytes) -> int | None:
-    """Return the pixels that a JPEG file announces, None if it does not come to that."""
+    """Return the pixels that a JPEG file states, None if no frame states them."""
     with suppress(ServeError):
         for code, start, end in _segments(data, DecodeLimit()):
             if code in _FRAMES:
@@ -71,14 +70,14 @@ def jpeg_pixels(data: bytes) -> int | None:
     return None
 
 
-def _segments(data: bytes, leash: DecodeLimit) -> Iterator[tuple[int, int, int]]:
-    """Give each segment's code, and from where to where it goes: its marker and length included, a scan with its data.
+def _segments(data: bytes, limit: DecodeLimit) -> Iterator[tuple[int, int, int]]:
+    """Yield each segment's code, start and end, with its marker and length, and a scan with its data.
 
-    A file without an end of picture just ends: the decoder knows whether all pixels were there.
+    A file without an end of picture is no error here: the decoder knows whether it has all pixels.
     """
     end = 2
     for _ in range(MAX_SEGMENTS):
-        leash.check()
+        limit.check()
         start = _next_marker(data, end)
         if start == len(data):
             return
@@ -99,7 +98,7 @@ def _segments(data: bytes, leash: DecodeLimit) -> Iterator[tuple[int, int, int]]
 
 
 def _next_marker(data: bytes, start: int) -> int:
-    """Return where the next marker stands, the end of the file if none does."""
+    """Return the offset of the next marker, or of the end of the file."""
     for at in range(start, len(data), _SEARCH_BYTES):
         match = _MARKER.search(data, at, at + _SEARCH_BYTES + 1)
         if match is not None:
@@ -108,7 +107,7 @@ def _next_marker(data: bytes, start: int) -> int:
 
 
 def _samples(frame: bytes, scan: bytes) -> int:
-    """Return how many samples a scan passes over: those of each of its components."""
+    """Return how many samples a scan passes over, in all its components."""
     width, height = _size(frame)
     places = range(_FRAME_BYTES, len(frame) - _COMPONENT_BYTES + 1, _COMPONENT_BYTES)
     factors = {frame[at]: (frame[at + 1] >> 4, frame[at + 1] & 15) for at in places}

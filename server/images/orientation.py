@@ -1,6 +1,6 @@
 """Which way up the camera was held, from EXIF or XMP.
 
-Only this one tag is looked at: a general parser reads, keeps and logs all that a directory points at.
+Only this one tag is read: a general parser reads, keeps and logs everything that a directory points to.
 """
 
 import re
@@ -15,7 +15,7 @@ _ENTRY_BYTES = 12
 _PREFIX = b"Exif\0\0"
 _XMP = re.compile(rb'tiff:Orientation(="|>)([0-9])')
 _XMP_BYTES = 1 << 20
-"""How much of XMP is searched: the tag stands near its beginning, and searching holds up everyone else."""
+"""How much of XMP is searched: the tag is near its beginning, and a search holds the interpreter lock."""
 _RAW_PROFILE = "Raw profile type exif"
 """Where ImageMagick puts EXIF in a PNG: three lines, then hexadecimal digits."""
 

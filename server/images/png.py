@@ -1,7 +1,7 @@
-"""A PNG file, taken apart chunk by chunk and put together as one plain picture.
+"""Reads a PNG file chunk by chunk, and writes it again as one plain picture.
 
-Its data become one chunk, whatever number they came in, and what animates it is left out, so the picture that is
-decoded is the one that every decoder shows first.
+All its data become one chunk, and animation is left out, so the picture that is decoded is the one that every decoder
+shows first.
 """
 
 import struct
@@ -14,12 +14,12 @@ import numpy as np
 from PIL.Image import Image
 
 from server.errors import NotAnImage, PayloadTooLarge
-from server.images.decode_limit import DecodeLimit
 from server.images.files import EncodedImage
+from server.images.limits import DecodeLimit
 
 KIND = "PNG"
 MAX_CHUNKS = 1 << 16
-"""An encoder writes one for every 8 KiB or so."""
+"""Most chunks of a file: an encoder writes one for every 8 KiB or so."""
 
 _START = 8
 _FRAME = struct.Struct(">I4s")
@@ -28,19 +28,19 @@ _LEFT_OUT = {b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"iCCP"}
 _HEADER = struct.Struct(">II5B")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of an interlaced image: the first column and row, and the steps to the next."""
+"""The passes of an interlaced image: the first column and row, and the steps to the next."""
 _PIECE_BYTES = 1 << 20
 
 
-def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
+def read_png(data: bytes, _max_pixels: int, limit: DecodeLimit) -> EncodedImage:
     """Return the first picture of a PNG file.
 
-    Raises: NotAnImage if it says twice what it is; PayloadTooLarge for a file of very many pieces.
+    Raises: NotAnImage if it has two headers; PayloadTooLarge for a file of very many chunks.
     """
     view = memoryview(data)
     head, picture, tail = [view[:_START]], list[memoryview](), list[memoryview]()
     exif, header = None, b""
-    for name, start, end in _chunks(data, leash):
+    for name, start, end in _chunks(data, limit):
         if name == b"IDAT":
             picture.append(view[start + 8 : end - 4])
         elif name == b"eXIf":
@@ -57,14 +57,14 @@ def read_png(data: bytes, _max_pixels: int, leash: DecodeLimit) -> EncodedImage:
     return EncodedImage(KIND, content, exif=exif, check_whole=partial(_check_whole, header, joined))
 
 
-def _chunks(data: bytes, leash: DecodeLimit) -> Iterator[tuple[bytes, int, int]]:
-    """Give each chunk's name and from where to where it goes, its length and checksum included.
+def _chunks(data: bytes, limit: DecodeLimit) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk's name, start and end, with its length and checksum.
 
     The last one of a truncated file goes beyond the file's end.
     """
     start = _START
     for _ in range(MAX_CHUNKS):
-        leash.check()
+        limit.check()
         if start + _FRAME.size > len(data):
             return
         length, name = _FRAME.unpack_from(data, start)
@@ -76,10 +76,10 @@ def _chunks(data: bytes, leash: DecodeLimit) -> Iterator[tuple[bytes, int, int]]
     raise PayloadTooLarge(f"chunks of the {KIND} image", f"more than {MAX_CHUNKS}", f"at most {MAX_CHUNKS}")
 
 
-def _check_whole(header: bytes, compressed: bytes, image: Image, leash: DecodeLimit) -> None:
-    """Raise NotAnImage if the data end before the last row, of which Pillow says nothing: it leaves black.
+def _check_whole(header: bytes, compressed: bytes, image: Image, limit: DecodeLimit) -> None:
+    """Raise NotAnImage if the data end before the last row: Pillow reports nothing, and leaves black pixels.
 
-    Rows come from top to bottom, so only where the last is black the data have to be counted, or where rows come in
+    Rows come from top to bottom, so the data are counted only where the last row is black, or where rows come in
     several passes.
     """
     width, height, depth, color, _, _, interlaced = _HEADER.unpack_from(header)
@@ -88,7 +88,7 @@ def _check_whole(header: bytes, compressed: bytes, image: Image, leash: DecodeLi
         return
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     expected = sum(_pass_bytes(width, height, depth * _CHANNELS[color], each) for each in passes)
-    if (got := _count(compressed, expected, leash)) < expected:
+    if (got := _count(compressed, expected, limit)) < expected:
         raise NotAnImage(f"the {KIND} image is broken", f"{got} bytes of pixels", f"{expected} bytes of pixels")
 
 
@@ -99,13 +99,13 @@ def _pass_bytes(width: int, height: int, bits: int, one: tuple[int, int, int, in
     return rows * (1 + ceil(columns * bits / 8)) if columns else 0
 
 
-def _count(compressed: bytes, enough: int, leash: DecodeLimit) -> int:
-    """Return how many bytes something unfolds into; counts no further than to what is enough."""
+def _count(compressed: bytes, enough: int, limit: DecodeLimit) -> int:
+    """Return how many bytes something decompresses to, counted no further than `enough`."""
     unpacker, count = zlib.decompressobj(), 0
     for start in range(0, len(compressed), _PIECE_BYTES):
         piece = rest = compressed[start : start + _PIECE_BYTES]
         while count < enough and (piece or rest):
-            leash.check()
+            limit.check()
             piece = unpacker.decompress(rest, _PIECE_BYTES)
             rest = unpacker.unconsumed_tail
             count += len(piece)

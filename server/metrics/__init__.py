@@ -1,8 +1,8 @@
-"""What `/metrics` shows: cheap meters on the request path, Prometheus text at the scrape."""
+"""What the server shows of itself: Prometheus metrics, the protocol's statistics, and OpenTelemetry traces."""
 
-from server.metrics.metrics import NO_MODEL, Metrics
-from server.metrics.model import ModelMeter
+from server.metrics.definitions import NO_MODEL
+from server.metrics.meters import ModelMeter, TenantMeter
+from server.metrics.metrics import Metrics
 from server.metrics.statistics import Duration, Statistics
-from server.metrics.tenant import TenantMeter
 
 __all__ = ["NO_MODEL", "Duration", "Metrics", "ModelMeter", "Statistics", "TenantMeter"]

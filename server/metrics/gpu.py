@@ -1,4 +1,4 @@
-"""Figures of the GPUs, where NVIDIA's library is installed and finds any; nothing is imported before the first scrape.
+"""Figures of the GPUs, if NVIDIA's library is installed and finds any; it is imported at the first scrape.
 
 The same figures come a second time under the names that Triton gives them, which perf_analyzer and dashboards for
 Triton look for.
@@ -62,7 +62,7 @@ FIGURES: dict[str, tuple[str, Read]] = {
 
 
 class GpuCollector(Collector):
-    """Reads each GPU at every scrape; shows nothing where there is none."""
+    """Reads each GPU at every scrape; shows nothing if there is none."""
 
     def __init__(self) -> None:
         self._nvml: Any = None

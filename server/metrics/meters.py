@@ -1,191 +1,189 @@
-"""Counters, gauges and histograms that cost well under a microsecond to update.
+"""The metrics of one loaded version, and of one tenant: what the request path updates for each request.
 
-`prometheus_client` renders them at the scrape; its own types take a lock and a linear search per observation,
-which at nine observations a sample would be felt. Counts stay integers, so that sums of receipts are exact.
-One thread (the event loop's) updates and collects.
+A meter looks up the series of its labels once, when it is made.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, repeat
+from collections.abc import Callable, Sequence
 
-from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
+from server.errors import Cancelled, DeadlineExceeded, Overloaded, ServeError
+from server.metrics.definitions import MetricDefinitions
+from server.metrics.statistics import Statistics
+from server.metrics.version_counts import NO_BUCKET, VersionCounts
+from server.models.manifest import Manifest
+from server.records import InferAnswer, Receipt
 
-Labels = tuple[str, ...]
-Owner = tuple[str, str]
-"""A label of an exemplar and its value: `("trace_id", "4bf9...")`."""
-
-
-class Cell:
-    """The count of one combination of label values."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: float = 0
-        """An exact integer for as long as only integers are added."""
+OTHER = "other"
+SHED_CAUSES = ("samples", "seconds", "service_level", OTHER)
+EXPIRED_CAUSES = ("admission", "waiting", OTHER)
+WAITING, BEGUN = "waiting", "begun"
+EXPIRED, CANCELLED, FAILED, ABANDONED = "expired", "cancelled", "failed", "abandoned"
+CANCELLED_CAUSES = (WAITING, BEGUN)
+SAMPLE_FAILURES = (EXPIRED, CANCELLED, FAILED)
+WASTE_CAUSES = (*SAMPLE_FAILURES, ABANDONED)
 
 
-class Counter:
-    """Numbers that only grow, by label values."""
+class ModelMeter:
+    """Counts what happens to one load of a version."""
 
-    def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
-        self.name, self.about, self.labels = name, about, tuple(labels)
-        self._cells: dict[Labels, Cell] = {}
-
-    @property
-    def values(self) -> dict[Labels, float]:
-        """Return the counts by label values."""
-        return {labels: cell.value for labels, cell in self._cells.items()}
-
-    def cell(self, *labels: str) -> Cell:
-        """Return the cell of these label values, creating it at 0; keep it to count without a look-up."""
-        cell = self._cells.get(labels)
-        if cell is None:
-            cell = self._cells[labels] = Cell()
-        return cell
-
-    def cells(self, *pattern: str | None) -> dict[Labels, Cell]:
-        """Return the cells whose labels have these values; None stands for any."""
-        return {
-            labels: cell
-            for labels, cell in self._cells.items()
-            if all(wanted in {None, label} for wanted, label in zip(pattern, labels, strict=True))
+    def __init__(self, metrics: MetricDefinitions, manifest: Manifest, version_counts: VersionCounts) -> None:
+        model = self.model = manifest.family
+        self.statistics = Statistics()
+        self.version_counts = version_counts
+        self._metrics = metrics
+        self._labels = (model, manifest.version, NO_BUCKET)
+        places = [("embed", 0), ("read", 0), *(("trunk", bucket) for bucket in manifest.buckets)]
+        self._places = {
+            (stage, bucket): (
+                metrics.batch_size.series(model, stage, str(bucket)),
+                metrics.execution.series(model, stage, str(bucket)),
+                metrics.prediction.series(model, stage),
+                metrics.prediction_error.series(model, stage),
+                metrics.executed_flops.cell(model, stage, str(bucket)),
+            )
+            for stage, bucket in places
         }
+        self._admitted, self._shadow_flops, self._wasted_flops = (
+            metrics.admitted.cell(model),
+            metrics.flops.cell(model, "shadow"),
+            metrics.flops.cell(model, "wasted"),
+        )
+        self._ok = {protocol: cell for (_, protocol, _), cell in metrics.requests.cells(model, None, "ok").items()}
+        self._met, self._late = (metrics.slo_answers.cell(model, result) for result in ("met", "late"))
+        self._declare()
 
-    def add(self, amount: float, *labels: str) -> None:
-        self.cell(*labels).value += amount
+    def _declare(self) -> None:
+        metrics, model = self._metrics, self.model
+        metrics.rollbacks.declare([(model,)])
+        metrics.controller_moves.declare((model, direction) for direction in ("up", "down"))
+        metrics.shed.declare((model, cause) for cause in SHED_CAUSES)
+        metrics.expired.declare((model, cause) for cause in EXPIRED_CAUSES)
+        metrics.cancelled.declare((model, cause) for cause in CANCELLED_CAUSES)
+        metrics.wasted.declare((model, cause) for cause in WASTE_CAUSES)
+        for outcome in SAMPLE_FAILURES:
+            metrics.sample.series(*self._labels, outcome)
+            metrics.executed.series(*self._labels, outcome)
 
-    def declare(self, combinations: Iterable[Labels]) -> None:
-        """Show these label values as 0 until they are counted, so that rates exist from the start."""
-        for labels in combinations:
-            self.cell(*labels)
+    def asked(self, caps: Sequence[int]) -> None:
+        """Count the samples of a request under these caps, before it is admitted or refused."""
+        counts = self.version_counts.asked_counts
+        for cap in caps:
+            counts[cap] += 1
 
-    def collect(self) -> Metric:
-        family = CounterMetricFamily(self.name, self.about, labels=self.labels)
-        for labels, value in self.values.items():
-            family.add_metric(labels, value)
-        return family
+    def admitted(self) -> None:
+        """Count an admitted request; `answered` or `failed` follows, exactly once."""
+        self._admitted.value += 1
 
+    def executed(self, stage: str, bucket: int, num_samples: int, seconds: float, sample_flops: int) -> None:
+        """Count one execution."""
+        batch_size, execution, _, _, flops = self._places[stage, bucket]
+        batch_size.observe(num_samples)
+        execution.observe(seconds)
+        flops.value += sample_flops * num_samples
+        if stage == "trunk":
+            self.statistics.executed(num_samples, seconds)
 
-class Gauge:
-    """A current value, read by a callback when scraped."""
+    def predicted(self, stage: str, bucket: int, predicted_s: float, taken_s: float) -> None:
+        """Compare how long an execution kept its instance with the prediction."""
+        _, _, prediction, error, _ = self._places[stage, bucket]
+        prediction.observe(taken_s / predicted_s)
+        error.observe(predicted_s - taken_s)
 
-    def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
-        self.name, self.about, self.labels = name, about, tuple(labels)
-        self._reads: dict[Labels, Callable[[], float]] = {}
+    def moved(self, *, is_up: bool) -> None:
+        """Count a change of the controller's cap."""
+        self._metrics.controller_moves.add(1, self.model, "up" if is_up else "down")
 
-    def watch(self, read: Callable[[], float], *labels: str) -> None:
-        self._reads[labels] = read
+    def measured(self, *, is_met: bool) -> None:
+        """Count an answer for which the service level holds."""
+        (self._met if is_met else self._late).value += 1
 
-    def forget(self, read: Callable[[], float], *labels: str) -> None:
-        """Show these label values no more, unless someone else has taken them over."""
-        if self._reads.get(labels) is read:
-            del self._reads[labels]
+    def compared(self, cap: int, *, is_same: bool) -> None:
+        """Count a capped answer that was compared with full tape."""
+        self._metrics.shadows.add(1, self.model, str(cap), "same" if is_same else "different")
 
-    def collect(self) -> Metric:
-        family = GaugeMetricFamily(self.name, self.about, labels=self.labels)
-        for labels, read in self._reads.items():
-            family.add_metric(labels, read())
-        return family
+    def shadowed(self, flops: int) -> None:
+        """Count FLOPs that ran only for a comparison."""
+        self._shadow_flops.value += flops
 
+    def answered(self, protocol: str, answer: InferAnswer, prepare_s: float, trace_id: str = "") -> None:
+        """Count an answered request by its receipts; `prepare_s` passed between its arrival and its admission."""
+        self.statistics.answered(answer, prepare_s)
+        self._ok[protocol].value += 1
+        self.version_counts.add(protocol, answer, trace_id)
 
-class Series:
-    """The observations of one combination of label values."""
+    def refused(self, protocol: str, error: ServeError, total_s: float) -> None:
+        """Count a request that was not admitted, after `total_s`."""
+        self._count_error(protocol, error, total_s)
+        if isinstance(error, Overloaded):
+            self._metrics.shed.add(1, self.model, _known(error.cause, SHED_CAUSES))
+        elif isinstance(error, DeadlineExceeded):
+            self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
 
-    __slots__ = ("_counts", "_edges", "_owners", "total")
+    def failed(self, protocol: str, error: ServeError, spent_flops: Sequence[int], total_s: float) -> None:
+        """Count an admitted request that got an error after `total_s`, and the FLOPs spent on each sample."""
+        self._count_error(protocol, error, total_s)
+        outcome = self._to_outcome(error, sum(spent_flops))
+        sample, executed = (h.series(*self._labels, outcome) for h in (self._metrics.sample, self._metrics.executed))
+        sample.add(total_s, len(spent_flops))
+        executed.observe_all(spent_flops)
+        self.wasted(sum(spent_flops), outcome)
 
-    def __init__(self, edges: Sequence[float]) -> None:
-        self._edges = edges
-        self._counts = [0] * (len(edges) + 1)
-        self._owners: dict[int, tuple[float, Owner]] = {}
-        self.total: float = 0
+    def wasted(self, flops: int, cause: str = ABANDONED) -> None:
+        """Count FLOPs that ran for a request that is not, or no longer, to be answered."""
+        self._wasted_flops.value += flops
+        self._metrics.wasted.add(flops, self.model, cause)
 
-    def observe(self, value: float) -> None:
-        """Count one value; integers keep `total` an exact integer."""
-        self._counts[bisect_left(self._edges, value)] += 1
-        self.total += value
+    def _count_error(self, protocol: str, error: ServeError, total_s: float) -> None:
+        self.statistics.fail.add(total_s)
+        self._metrics.refused(error, protocol=protocol, model=self.model)
 
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count many values, each for a fraction of what `observe` takes."""
-        counts = self._counts
-        for place in map(bisect_left, repeat(self._edges), values):
-            counts[place] += 1
-        self.total += sum(values)
-
-    def add(self, value: float, count: int) -> None:
-        """Count one value `count` times."""
-        self._counts[bisect_left(self._edges, value)] += count
-        self.total += value * count
-
-    def show(self, values: Sequence[float], owners: Sequence[Owner]) -> None:
-        """Name whose values these are, which are counted already; the latest of each bucket is shown."""
-        places = map(bisect_left, repeat(self._edges), values)
-        self._owners.update(zip(places, zip(values, owners, strict=True), strict=False))
-
-    @property
-    def count(self) -> int:
-        return sum(self._counts)
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return cumulative counts by upper edge, as Prometheus wants them."""
-        edges = [*map(floatToGoString, self._edges), "+Inf"]
-        return list(zip(edges, accumulate(self._counts), strict=True))
-
-    def collect(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
-        """Return the buckets, with their exemplars where they have any."""
-        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [*self.buckets()]
-        for place, (value, owner) in self._owners.items():
-            edge, count = buckets[place][:2]
-            buckets[place] = (edge, count, Exemplar(dict([owner]), value))
-        return buckets
-
-
-class Histogram:
-    """A distribution, by label values, over fixed edges unless a series brings its own.
-
-    Where an edge is below 0 values may be too, and no sum is shown: Prometheus takes sums to grow.
-    """
-
-    def __init__(self, name: str, about: str, edges: Sequence[float], labels: Sequence[str] = ()) -> None:
-        self.name, self.about, self.labels = name, about, tuple(labels)
-        self._edges = tuple(edges)
-        self._series: dict[Labels, Series] = {}
-
-    def series(self, *labels: str, edges: Sequence[float] | None = None) -> Series:
-        """Return the series of these label values, creating it empty; keep it to observe without a look-up."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = Series(self._edges if edges is None else tuple(edges))
-        return series
-
-    def forget(self, *first: str) -> None:
-        """Show no longer the series whose first label values are these."""
-        self._series = {labels: series for labels, series in self._series.items() if labels[: len(first)] != first}
-
-    def collect(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.about, labels=self.labels)
-        is_signed = min(self._edges, default=0.0) < 0
-        for labels, series in self._series.items():
-            family.add_metric(labels, series.collect(), None if is_signed else series.total)
-        return family
+    def _to_outcome(self, error: ServeError, flops: int) -> str:
+        """Return the outcome of each sample, and count its cause if it has one."""
+        if isinstance(error, DeadlineExceeded):
+            self._metrics.expired.add(1, self.model, _known(error.cause, EXPIRED_CAUSES))
+            return EXPIRED
+        if isinstance(error, Cancelled):
+            self._metrics.cancelled.add(1, self.model, BEGUN if flops else WAITING)
+            return CANCELLED
+        return FAILED
 
 
-def geometric(first: float, last: float, per_decade: int) -> tuple[float, ...]:
-    """Return edges from `first` to at least `last`, evenly spaced in the logarithm, to 3 significant digits."""
-    edges = [first]
-    while edges[-1] < last * 0.999:
-        edges.append(float(f"{first * 10 ** (len(edges) / per_decade):.3g}"))
-    return tuple(edges)
+class TenantMeter:
+    """Counts the requests of one tenant. Tenants come from a file, so their names are safe as labels."""
+
+    def __init__(self, metrics: MetricDefinitions, tenant: str) -> None:
+        self._metrics = metrics
+        self._tenant = tenant
+        self._ok = metrics.tenant_requests.cell(tenant, "ok")
+        self._useful, self._padding, self._wasted = (
+            metrics.tenant_flops.cell(tenant, kind) for kind in ("useful", "padding", "wasted")
+        )
+        self._most, self._less, self._unread = (
+            metrics.tenant_wants.cell(tenant, want) for want in ("maximum", "less", "unread")
+        )
+
+    def answered(self, receipts: Sequence[Receipt], tape_capacity: int, useful_flops: int, executed_flops: int) -> None:
+        """Count an answered request, and the tape lengths that its samples wanted."""
+        self._ok.value += 1
+        self._useful.value += useful_flops
+        self._padding.value += executed_flops - useful_flops
+        for receipt in receipts:
+            wanted = receipt.tape_length_wanted
+            cell = self._unread if wanted is None else self._most if wanted >= tape_capacity else self._less
+            cell.value += 1
+
+    def refused(self, error: ServeError) -> None:
+        """Count a request that got an error."""
+        self._metrics.tenant_requests.add(1, self._tenant, error.reason)
+
+    def wasted(self, flops: int) -> None:
+        """Count FLOPs that ran without an answer."""
+        self._wasted.value += flops
+
+    def watch_quota(self, left: Callable[[], float], burst: Callable[[], float]) -> None:
+        """Show what is left of a quota, and its burst."""
+        self._metrics.tenant_quota.watch(left, self._tenant)
+        self._metrics.tenant_quota_limit.watch(burst, self._tenant)
 
 
-def to_signed(edges: Sequence[float]) -> tuple[float, ...]:
-    """Return the edges with their negatives and 0."""
-    return (*(-edge for edge in reversed(edges)), 0.0, *edges)
-
-
-def to_tape_edges(capacity: int, most: int = 24) -> tuple[int, ...]:
-    """Return edges for tape lengths: each length up to a capacity, or evenly spaced ones where those are too many."""
-    step = -(-(capacity + 1) // most)
-    return (*range(0, capacity, step), capacity)
+def _known(cause: str, causes: Sequence[str]) -> str:
+    return cause if cause in causes else OTHER

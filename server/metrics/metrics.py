@@ -1,4 +1,4 @@
-"""The registry of all metrics, the events that belong to no family, and the exposition."""
+"""The registry of all metrics, and their text for a scrape."""
 
 import platform
 from collections.abc import Iterator
@@ -9,21 +9,20 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from server import __version__
-from server.errors import ServeError, all_errors
-from server.metrics.declared import Declared
+from server.errors import all_errors
+from server.metrics.definitions import NO_MODEL, MetricDefinitions
 from server.metrics.gpu import GpuCollector
-from server.metrics.meters import Counter, Gauge, Histogram
-from server.metrics.model import ModelMeter
-from server.metrics.tallies import VersionCountsRegistry
+from server.metrics.meters import ModelMeter
+from server.metrics.metric_types import Counter, Gauge, Histogram
+from server.metrics.version_counts import VersionCountsRegistry
 from server.models.manifest import Manifest
 
 PROTOCOLS = ("classify", "oip", "oip_grpc")
 REASONS = tuple(sorted({error.reason for error in all_errors()}))
-NO_MODEL = "none"
 
 
-class Metrics(Declared, Collector):
-    """Everything `/metrics` shows, on a registry of its own.
+class Metrics(MetricDefinitions, Collector):
+    """All that `/metrics` shows, on a registry of its own.
 
     `Engine.infer` counts the requests that reach it; a surface counts those that it refuses itself with `refused`.
     With a service level, `slo_s`, every histogram of latencies has an edge there. All methods but `Snapshot.render`
@@ -32,7 +31,7 @@ class Metrics(Declared, Collector):
 
     def __init__(self, slo_s: float | None = None) -> None:
         super().__init__(slo_s)
-        self._tallies = VersionCountsRegistry(self)
+        self._version_counts = VersionCountsRegistry(self)
         self.build = Gauge("adatape_build_info", "This server", ("version", "python"))
         self.build.watch(lambda: 1, __version__, platform.python_version())
         self._meters = [meter for meter in vars(self).values() if isinstance(meter, Counter | Gauge | Histogram)]
@@ -48,20 +47,12 @@ class Metrics(Declared, Collector):
         return self._meters
 
     def collect(self) -> Iterator[Metric]:
-        for tally in self._tallies:
-            tally.settle()
+        for counts in self._version_counts:
+            counts.flush()
         return (meter.collect() for meter in self._meters)
 
-    def refused(self, error: ServeError, *, protocol: str, model: str = NO_MODEL) -> None:
-        """Count a request that was refused before it was let in (bad image, unknown path, overload, ...).
-
-        `model` is a family that exists, never a caller's own words: they would make labels without bound.
-        """
-        self.requests.add(1, model, protocol, error.reason)
-        self.errors.add(1, error.reason)
-
     def snapshot(self) -> "Snapshot":
-        """Return all that there is to show now; any thread may render it."""
+        """Return the current values; any thread may render them."""
         return Snapshot(list(self.collect()), self._others)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
@@ -69,20 +60,20 @@ class Metrics(Declared, Collector):
         return self.snapshot().render(accept)
 
     def meter(self, manifest: Manifest) -> ModelMeter:
-        """Return a load's own handle, with every label combination that it can show at 0; in the end, `retire` it."""
+        """Return a meter for one load of a version, with all its label combinations at 0; `retire` it in the end."""
         self._declare_outcomes(manifest.family)
-        return ModelMeter(self, manifest, self._tallies.open(manifest))
+        return ModelMeter(self, manifest, self._version_counts.open(manifest))
 
     def retire(self, manifest: Manifest) -> None:
-        """Note that one load of a version is over: its own series are shown for a few versions more, then no longer."""
-        self._tallies.close(manifest)
+        """Note that one load of a version is over. Its series are dropped after a few more versions of the family."""
+        self._version_counts.close(manifest)
 
     def _declare_outcomes(self, model: str) -> None:
         self.requests.declare((model, protocol, outcome) for protocol in PROTOCOLS for outcome in ("ok", *REASONS))
 
 
 class Snapshot(Collector):
-    """What the metrics were at one moment. Process and GPU figures are those of its rendering."""
+    """The values of all metrics at one moment. Process and GPU figures are read when it is rendered."""
 
     def __init__(self, families: list[Metric], others: list[Collector]) -> None:
         self._families = families

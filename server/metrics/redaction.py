@@ -1,6 +1,6 @@
-"""Text without the secrets that it may quote: for every line of the log, and every error about a setting.
+"""Removes secrets from text: from every line of the log, and from every error about a setting.
 
-Passwords stand in addresses, and addresses stand in the errors of libraries; this is the one place that takes them out.
+Addresses may hold passwords, and the errors of libraries quote addresses; only this module removes them.
 """
 
 import re

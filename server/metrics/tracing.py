@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of requests, made after the fact from the times that a request carries anyway.
+"""OpenTelemetry traces of requests, made when a request ends from the times that it carries anyway.
 
 Off unless `--otlp-endpoint` names a collector: then, and only then, the SDK and its exporter are imported. Their own
 OTEL_* environment variables hold, OTEL_TRACES_SAMPLER among them.
@@ -23,7 +23,7 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a request. Units: seconds on the server's monotonic clock."""
+    """A part of a request's time. Units: seconds on the server's monotonic clock."""
 
     name: str
     start_s: float
@@ -85,6 +85,6 @@ class Tracer:
         )
 
     def _to_unix_ns(self) -> Callable[[float], int]:
-        """Return what turns a monotonic time into the wall clock's."""
+        """Return a function from monotonic seconds to Unix nanoseconds."""
         wall_ns, now_s = time.time_ns(), self._clock()
         return lambda at_s: wall_ns - round((now_s - at_s) * _NS)

@@ -1,1 +1,1 @@
-"""Model families on disk: their manifest, the repository that holds them, and whether a version is whole."""
+"""Model families on disk: their manifests, the repository that holds them, and whether a version is complete."""

@@ -1,4 +1,4 @@
-"""Whether a version on disk is whole: its manifest, and the size and hash of every file that it names."""
+"""Whether a version on disk is complete: its manifest, and the size and hash of every file that it names."""
 
 import os
 from pathlib import Path
@@ -8,15 +8,13 @@ from pydantic import ValidationError
 from server.host import files
 from server.models.manifest import GraphFile, Manifest
 
-Identity = tuple[int, int, int, int, int]
-"""What changes when a file is written or replaced: device, inode, size, and both times in nanoseconds."""
+FileIdentity = tuple[int, int, int, int, int]
+"""Values that change when a file is written or replaced: device, inode, size, and both times in nanoseconds."""
+Hashes = dict[Path, tuple[FileIdentity, str]]
 
 
-Hashes = dict[Path, tuple[Identity, str]]
-
-
-class Disk:
-    """Reads versions, once each; a file that has not changed since `known` was found is not hashed again."""
+class VersionReader:
+    """Reads versions from disk, once each. It does not hash a file again that is as it was when `known` was filled."""
 
     def __init__(self, known: Hashes | None = None) -> None:
         self.hashes: Hashes = {}
@@ -32,7 +30,7 @@ class Disk:
         except ValidationError as error:
             raise ValueError(first_error(error)) from error
         except OSError as error:
-            raise ValueError(f"manifest.json; got {os_error_text(error)}; expected a readable file") from error
+            raise ValueError(f"manifest.json; got {files.os_error_text(error)}; expected a readable file") from error
         _check_place(manifest, path)
         for file in {file.path: file for graph in manifest.graphs() for file in graph.files}.values():
             self._check_file(path.parents[2], file)
@@ -48,7 +46,7 @@ class Disk:
         except FileNotFoundError:
             raise ValueError(f"{file.path}; got no such file; expected {file.size_bytes} bytes") from None
         except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError of pathlib's
-            raise ValueError(f"{file.path}; got {os_error_text(error)}; expected a readable file") from error
+            raise ValueError(f"{file.path}; got {files.os_error_text(error)}; expected a readable file") from error
         if digest != file.sha256:
             raise ValueError(f"{file.path}; got sha256 {digest}; expected {file.sha256}")
 
@@ -67,7 +65,7 @@ def _find(root: Path, file: GraphFile) -> Path:
     Raises: ValueError outside the repository; OSError.
     """
     place = root / file.path
-    path, top = files.within(files.READ_S, ("resolve", place), lambda: (place.resolve(), root.resolve()))
+    path, top = files.run_within(files.READ_S, ("resolve", place), lambda: (place.resolve(), root.resolve()))
     if not path.is_relative_to(top):
         raise ValueError(f"file path; got {file.path}; expected a path inside the model repository")
     return path
@@ -75,14 +73,9 @@ def _find(root: Path, file: GraphFile) -> Path:
 
 def first_error(error: ValidationError) -> str:
     """Return the first thing that is wrong with a document, and where."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "manifest.json"
-    return f"{where}; {fault['msg']}"
-
-
-def os_error_text(error: Exception) -> str:
-    """Return what the system said."""
-    return getattr(error, "strerror", None) or str(error)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "manifest.json"
+    return f"{where}; {first['msg']}"
 
 
 def _check_place(manifest: Manifest, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The model repository on disk: which families are whole, and why the others are not served.
+"""The model repository on disk: which families are complete, and why the others are not served.
 
     <root>/<family>/<version>/manifest.json
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import ModelNotReady, NotFound
 from server.host import files
-from server.models.integrity import Disk, Hashes, first_error, os_error_text
+from server.models.integrity import Hashes, VersionReader, first_error
 from server.models.manifest import Manifest
 
 VERDICT = "verdict.json"
@@ -32,8 +32,8 @@ class Labels(BaseModel):
     """Share of the requests without a version that the canary answers."""
 
 
-class VersionStatus(BaseModel):
-    """Why a canary was sent back: `verdict.json` in its family's folder, beside the labels that it answered by."""
+class CanaryVerdict(BaseModel):
+    """Why a canary was rolled back: `verdict.json` in its family's folder, with the labels that it answered under."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,12 +43,12 @@ class VersionStatus(BaseModel):
     reason: str
 
     @classmethod
-    def on(cls, manifest: Manifest, labels: Labels, reason: str) -> "VersionStatus":
+    def on(cls, manifest: Manifest, labels: Labels, reason: str) -> "CanaryVerdict":
         """Return a verdict on the version of a manifest."""
         return cls(version=manifest.version, manifest_sha256=_digest(manifest), labels=labels, reason=reason)
 
     def holds(self, manifest: Manifest, labels: Labels) -> bool:
-        """Say whether it is about this very version, and nobody has asked for another trial by changing the labels."""
+        """Say whether it is about exactly this version and these labels: changed labels ask for another trial."""
         return self.labels == labels and self.manifest_sha256 == _digest(manifest)
 
 
@@ -64,29 +64,29 @@ class Repository:
         self._versions: dict[str, dict[str, Manifest]] = {}
         self._broken: dict[str, str] = {}
         self._labels: dict[str, Labels | str] = {}
-        self._verdicts: dict[str, VersionStatus] = {}
+        self._verdicts: dict[str, CanaryVerdict] = {}
         self._hashes: Hashes = {}
         self.scan()
 
     def scan(self) -> None:
-        """Look at the disk again: reads every manifest and hashes what it names, but what has not changed since.
+        """Read the disk again: every manifest, and the hash of every file that it names and that has changed since.
 
-        Raises: ValueError if there is no such folder, or the disk does not give it; then all is as before.
+        Raises: ValueError if the folder is missing or cannot be read; then everything stays as it was.
         """
         versions: dict[str, dict[str, Manifest]] = {}
         broken: dict[str, str] = {}
-        disk = Disk(self._hashes)
+        reader = VersionReader(self._hashes)
         for manifest in self._builtin:
             versions.setdefault(manifest.family, {})[manifest.version] = manifest
         for path in self._find("*/*/manifest.json"):
             try:
-                manifest = disk.read(path)
+                manifest = reader.read(path)
             except ValueError as error:
                 broken[f"{path.parent.parent.name}/{path.parent.name}"] = str(error)
             else:
                 versions.setdefault(manifest.family, {})[manifest.version] = manifest
         labels, verdicts = dict(self._read_labels()), dict(self._read_verdicts())
-        self._hashes = disk.hashes
+        self._hashes = reader.hashes
         self._versions, self._broken, self._labels, self._verdicts = versions, broken, labels, verdicts
 
     def families(self) -> list[str]:
@@ -101,7 +101,7 @@ class Repository:
         return sorted(self._family(model), key=int)
 
     def broken(self) -> dict[str, str]:
-        """Return the reason for each `family/version` that is on disk but not whole."""
+        """Return the reason for each `family/version` that is on disk but not complete."""
         return dict(self._broken)
 
     def labels(self, model: str) -> Labels:
@@ -115,7 +115,7 @@ class Repository:
         return labels
 
     def stable(self, model: str) -> Manifest:
-        """Return the manifest of the version to answer: the one labelled stable, else the newest that is no canary.
+        """Return the manifest of the version that answers: the one labelled stable, else the newest that is no canary.
 
         Raises: NotFound; ModelNotReady if the labels cannot be read.
         """
@@ -123,20 +123,20 @@ class Repository:
         others = [version for version in self.versions(model) if version != labels.canary]
         return self.get(model, labels.stable or (others[-1] if others else None))
 
-    def verdict(self, model: str) -> VersionStatus | None:
+    def verdict(self, model: str) -> CanaryVerdict | None:
         """Return the last verdict on a canary of a family that was found or kept."""
         return self._verdicts.get(model)
 
-    def keep_verdict(self, model: str, verdict: VersionStatus) -> None:
-        """Write a verdict beside the labels, so that it outlives a restart; blocks.
+    def keep_verdict(self, model: str, verdict: CanaryVerdict) -> None:
+        """Write a verdict beside the labels, so that it is known after a restart; blocks.
 
-        Raises: OSError if the disk does not take it.
+        Raises: OSError if it cannot be written.
         """
         self._verdicts[model] = verdict
         if self.root is not None:
             path = self.root / model / VERDICT
             partial = path.with_suffix(".partial")
-            partial.unlink(missing_ok=True)  # whatever it is: a FIFO would take nothing
+            partial.unlink(missing_ok=True)  # whatever it is: writing to a FIFO would wait for a reader
             partial.write_text(verdict.model_dump_json(indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
 
@@ -169,13 +169,13 @@ class Repository:
             except ValidationError as error:
                 yield path.parent.name, first_error(error)
             except OSError as error:
-                yield path.parent.name, os_error_text(error)
+                yield path.parent.name, files.os_error_text(error)
 
-    def _read_verdicts(self) -> Iterator[tuple[str, VersionStatus]]:
-        """Give each family's verdict; one that cannot be read is none, for a trial finds out again."""
+    def _read_verdicts(self) -> Iterator[tuple[str, CanaryVerdict]]:
+        """Give each family's verdict. One that cannot be read is ignored: another trial decides again."""
         for path in self._find(f"*/{VERDICT}"):
             with suppress(ValidationError, OSError):
-                yield path.parent.name, VersionStatus.model_validate_json(files.read(path))
+                yield path.parent.name, CanaryVerdict.model_validate_json(files.read(path))
 
     def _family(self, model: str) -> dict[str, Manifest]:
         if model not in self._versions:
@@ -183,17 +183,17 @@ class Repository:
         return self._versions[model]
 
     def _find(self, pattern: str) -> list[Path]:
-        """Return the paths of this form.
+        """Return the paths that match a pattern.
 
-        Raises: ValueError if there is no such folder, or the disk does not give it.
+        Raises: ValueError if the folder is missing or cannot be read.
         """
         if (root := self.root) is None:
             return []
         try:
-            return files.within(files.READ_S, ("find", self.root, pattern), lambda: _glob(root, pattern))
+            return files.run_within(files.READ_S, ("find", self.root, pattern), lambda: _glob(root, pattern))
         except OSError as error:
             raise ValueError(
-                f"model repository; got {os_error_text(error)}; expected a folder that can be read"
+                f"model repository; got {files.os_error_text(error)}; expected a folder that can be read"
             ) from error
 
 

@@ -1,5 +1,5 @@
 """The Open Inference Protocol over HTTP: everything below `/v2`."""
 
-from server.oip.surface import Oip
+from server.oip.routes import Oip
 
 __all__ = ["Oip"]

@@ -1,28 +1,27 @@
-"""Who may call which RPC."""
+"""Checks over gRPC whether the caller, by the key in an RPC's metadata, may make it."""
 
 import grpc
 
 from server.errors import Forbidden, Unauthenticated
 from server.settings import Settings
-from server.tenancy import Caller, Tenancy, check_admin
+from server.tenancy import Caller, Tenancy, check_admin, read_key
 
 _OPEN = frozenset({"ServerLive", "ServerReady"})
 _ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 _QUOTA = ("x-compute-remaining-flops", "x-compute-limit-flops")
 Metadata = tuple[tuple[str, str], ...]
-_BEARER = "bearer "
 
 
 class GrpcAccess:
-    """Judges an RPC by its metadata."""
+    """Finds each RPC's caller from its metadata, and checks the caller's rights."""
 
     def __init__(self, tenancy: Tenancy, settings: Settings) -> None:
         self._tenancy = tenancy
-        self._access = tenancy.access
+        self._access = tenancy.authenticator
         self._has_admin_port = settings.admin_port is not None
 
-    def admit(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
-        """Return who makes an RPC; None for those that need no key.
+    def authorize(self, rpc: str, context: grpc.aio.ServicerContext) -> Caller | None:
+        """Return who makes an RPC; None for an RPC that needs no key.
 
         Raises: Unauthenticated; Forbidden.
         """
@@ -36,7 +35,7 @@ class GrpcAccess:
         return caller
 
     def quota_metadata(self, context: grpc.aio.ServicerContext) -> Metadata:
-        """Return what an RPC's end says of its caller's quota, as HTTP does in its headers; nothing without one."""
+        """Return the metadata that states the caller's quota, like HTTP's headers; none where there is no quota."""
         try:
             left = self._tenancy.quota_of(self._access.identify(_key_of(context)).tenant)
         except Unauthenticated:
@@ -45,16 +44,12 @@ class GrpcAccess:
 
 
 def _key_of(context: grpc.aio.ServicerContext) -> str | None:
-    """Return the key that an RPC shows in its metadata, as HTTP does in its headers.
+    """Return the key that an RPC brings in its metadata, as HTTP does in its headers.
 
-    Raises: Unauthenticated for two, for nobody can tell which one is meant.
+    Raises: Unauthenticated for two.
     """
     metadata = context.invocation_metadata() or ()
-    keys, credentials = ([value for name, value in metadata if name == each] for each in ("x-api-key", "authorization"))
-    if len(keys) > 1 or len(credentials) > 1:
-        raise Unauthenticated("API key", "an entry of it twice", "each entry once")
-    if keys:
-        return str(keys[0])
-    if credentials and credentials[0][: len(_BEARER)].lower() == _BEARER:
-        return str(credentials[0][len(_BEARER) :].strip())
-    return None
+    api_keys, authorizations = (
+        [str(value) for name, value in metadata if name == each] for each in ("x-api-key", "authorization")
+    )
+    return read_key(api_keys, authorizations)

@@ -1,7 +1,8 @@
-"""How many gRPC connections each client holds; what one holds beyond its limit is closed.
+"""Limits the gRPC connections of each client, and closes those beyond the limit.
 
-gRPC bounds its connections all together and tells nobody of them, so this looks at the sockets of the process. Each is
-looked at through a copy of its descriptor: what is judged is then what is closed, whatever the number comes to mean.
+gRPC limits all connections together, and has no event for a new one, so this reads the sockets of the process. It reads
+each through a copy of its descriptor: then the socket that is checked is the one that is closed, even if its number is
+reused meanwhile.
 """
 
 import asyncio
@@ -14,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 SWEEP_S = 0.5
-"""How often, and so how long one connection too many may stay."""
+"""How often sockets are checked, and so how long a connection beyond the limit may stay."""
 _DESCRIPTORS = Path("/proc/self/fd")
 Peer = tuple[Any, ...]
-"""A client's address and port, and what else its family has."""
+"""A client's address and port, and the other fields of its address family."""
 
 
 class ConnectionCounter:
-    """Counts the connections to one port of this process."""
+    """Counts the connections to one port of this process, and closes those beyond the limit."""
 
     def __init__(self, port: int, max_per_client: float) -> None:
         self._port = port
         self._max_per_client = max_per_client
         self._known: list[Peer] = []
-        """By when they were first seen: who comes last goes first."""
+        """In the order in which they were first seen: the last ones are closed first."""
 
-    async def look(self, ended: Callable[[int], object]) -> None:
-        """Look once, in a thread, and say how many were closed."""
+    async def sweep_in_thread(self, ended: Callable[[int], object]) -> None:
+        """Run `sweep` once in a thread, and report how many connections it closed."""
         ended(await asyncio.to_thread(self.sweep))
 
     def sweep(self) -> int:
-        """Close the connections that are too many; return their number."""
+        """Close the connections beyond the limit; return their number."""
         found = {peer for _, peer in _connections(self._port)}
         known = [peer for peer in self._known if peer in found]
         self._known = known + sorted(found.difference(known))
@@ -58,7 +59,7 @@ class ConnectionCounter:
 
 
 def _connections(port: int) -> Iterator[tuple[socket.socket, Peer]]:
-    """Give each connection to a port of ours, valid until the next one, and who is at its other end."""
+    """Yield each connection to a port of ours, valid until the next one, and its peer."""
     for place in list(_DESCRIPTORS.iterdir()):
         with suppress(OSError), closing(_copy(int(place.name))) as copy:  # no socket, not connected, or gone meanwhile
             if copy.family in {socket.AF_INET, socket.AF_INET6} and copy.getsockname()[1] == port:

@@ -1,4 +1,4 @@
-"""A failure as gRPC tells it: a status code, our message, and when to come back."""
+"""Renders a failure in gRPC's form: a status code, our message, and when to try again."""
 
 import logging
 import math
@@ -51,7 +51,7 @@ def code_of(error: ServeError) -> grpc.StatusCode:
 
 
 def to_serve_error(error: Exception, rpc: str) -> ServeError:
-    """Return any failure as one of ours; an unexpected one is logged here, with its traceback."""
+    """Return any failure as a ServeError; an unexpected one is logged here, with its traceback."""
     if isinstance(error, ServeError):
         return error
     _log.error("unexpected_failure rpc=%s", rpc, exc_info=error)
@@ -59,9 +59,9 @@ def to_serve_error(error: Exception, rpc: str) -> ServeError:
 
 
 def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple[tuple[str, str], ...] = ()) -> None:
-    """Say what an RPC ends with, and what else there is to say; it ends when its handler returns.
+    """Set the status and the trailing metadata of an RPC that fails; it ends when its handler returns.
 
-    `context.abort` would leave a cycle of exception, frames and call behind, and with it all that they hold.
+    `context.abort` would leave a reference cycle of exception, frames and RPC, with all that they hold.
     """
     retry = () if error.retry_after_s is None else (("retry-after", str(max(1, math.ceil(error.retry_after_s)))),)
     context.set_code(code_of(error))
@@ -70,13 +70,13 @@ def refuse(context: grpc.aio.ServicerContext, error: ServeError, trailers: tuple
     forget_frames(error)
 
 
-def guarded(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return a unary RPC whose every failure is told in our form."""
+def render_errors(rpc: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a unary RPC that ends with one of our status codes whenever `answer` fails."""
 
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await answer(request)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the caller gets an answer
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             refuse(context, to_serve_error(error, rpc))
             return None
 

@@ -1,4 +1,4 @@
-"""What every RPC passes before its method: its key is judged, then its requests are read, in time and counted."""
+"""What every RPC does before its method: its caller is authorized, then its requests are read in time and counted."""
 
 import asyncio
 import inspect
@@ -14,7 +14,7 @@ from server.errors import ServeError
 from server.metrics import Metrics
 from server.oip_grpc.errors import refuse
 from server.oip_grpc.message_reader import MessageReader
-from server.oip_grpc.messages import PROTOCOL
+from server.oip_grpc.protobuf import PROTOCOL
 from server.oip_grpc.rpc_timeouts import RpcTimeouts, StreamRequests
 
 if TYPE_CHECKING:
@@ -22,101 +22,101 @@ if TYPE_CHECKING:
 
 Behaviour = Callable[[Any, Any], Any]
 Answer = Callable[[Any], Any]
-Admit = Callable[[Any], object]
-"""Returns if an RPC may go on. Raises: Unauthenticated; Forbidden."""
+Authorize = Callable[[Any], object]
+"""Returns if the caller may make an RPC. Raises: Unauthenticated; Forbidden."""
 Opened = Callable[[bytes], AbstractAsyncContextManager[Any]]
 
 
-class GuardedHandlers:
+class AuthorizedHandlers:
     """Every method of every service, by its full name. Generated code adds services to it as to a server.
 
-    `access`, where there is any, judges those of the service `guarded`.
+    `access`, where there is any, checks the callers of the service `authorized`.
     """
 
     def __init__(
         self,
-        pace: RpcTimeouts,
+        timeouts: RpcTimeouts,
         metrics: Metrics,
-        make_intake: Callable[[Any], MessageReader],
-        guarded: str,
+        make_reader: Callable[[Any], MessageReader],
+        authorized: str,
         access: "GrpcAccess | None",
     ) -> None:
-        self._pace = pace
+        self._timeouts = timeouts
         self._metrics = metrics
-        self._make_intake = make_intake
-        self._access = {guarded: access}
+        self._make_reader = make_reader
+        self._access = {authorized: access}
         self.methods: dict[str, grpc.RpcMethodHandler] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
-        """Add the methods of a service. Each names its requests with a message's own `FromString`."""
+        """Add the methods of a service. Each has its message's own `FromString` as deserializer."""
         for name, handler in handlers.items():
             access = self._access.get(service)
-            admit: Admit = (lambda _: None) if access is None else partial(access.admit, name)
-            self.methods[f"/{service}/{name}"] = self._guarded(handler, admit)
+            authorize: Authorize = (lambda _: None) if access is None else partial(access.authorize, name)
+            self.methods[f"/{service}/{name}"] = self._to_handler(handler, authorize)
 
     def add_generic_rpc_handlers(self, _: Any) -> None:
         """Do nothing: generated code adds the same methods by their names as well."""
 
-    def _guarded(self, handler: grpc.RpcMethodHandler, admit: Admit) -> grpc.RpcMethodHandler:
+    def _to_handler(self, handler: grpc.RpcMethodHandler, authorize: Authorize) -> grpc.RpcMethodHandler:
         """Return a handler that takes its requests as bytes."""
-        opened = self._make_intake(handler.request_deserializer.__self__).opened
+        opened = self._make_reader(handler.request_deserializer.__self__).opened
         forms = {"request_deserializer": None, "response_serializer": handler.response_serializer}
         if handler.request_streaming:
-            answer = _stream(self._pace, opened, handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(self._guard(admit, answer), **forms)
+            answer = _stream(self._timeouts, opened, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(self._authorized(authorize, answer), **forms)
         if handler.response_streaming:
-            answer = _unary(self._pace, opened, handler.unary_stream)
-            return grpc.stream_stream_rpc_method_handler(self._guard(admit, answer), **forms)
-        answer = self._inside(_unary(self._pace, opened, handler.unary_unary))
-        return grpc.stream_unary_rpc_method_handler(self._guard(admit, answer), **forms)
+            answer = _unary(self._timeouts, opened, handler.unary_stream)
+            return grpc.stream_stream_rpc_method_handler(self._authorized(authorize, answer), **forms)
+        answer = self._counted(_unary(self._timeouts, opened, handler.unary_unary))
+        return grpc.stream_unary_rpc_method_handler(self._authorized(authorize, answer), **forms)
 
-    def _guard(self, admit: Admit, answer: Answer) -> Behaviour:
-        """Return an RPC that reads nothing from whom it does not know, and tells what its method never saw."""
+    def _authorized(self, authorize: Authorize, answer: Answer) -> Behaviour:
+        """Return an RPC that authorizes its caller before it reads, and renders the errors of both steps."""
 
-        async def guarded(_: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def authorized(_: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
-                admit(context)
+                authorize(context)
                 return await answer(context)
             except ServeError as error:
                 self._metrics.refused(error, protocol=PROTOCOL)
                 refuse(context, error)
                 return None
 
-        return guarded
+        return authorized
 
-    def _inside(self, answer: Answer) -> Answer:
-        """Return a unary method whose calls the server waits for when it drains, and which are told that time is up."""
-        doors = self._pace.doors
+    def _counted(self, answer: Answer) -> Answer:
+        """Return a unary method that the drain gate counts; it fails as Draining if it outlasts the drain."""
+        drain_gate = self._timeouts.drain_gate
 
-        async def waited_for(context: grpc.aio.ServicerContext) -> Any:
-            inside = doors.enter(time.monotonic())
+        async def counted(context: grpc.aio.ServicerContext) -> Any:
+            inside = drain_gate.enter(time.monotonic())
             try:
                 return await answer(context)
             except asyncio.CancelledError as error:
-                refuse(context, doors.refusal(error))
+                refuse(context, drain_gate.refusal(error))
                 return None
             finally:
-                doors.leave(inside)
+                drain_gate.leave(inside)
 
-        return waited_for
+        return counted
 
 
-def _unary(pace: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
+def _unary(timeouts: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
     async def answer(context: grpc.aio.ServicerContext) -> Any:
-        async with opened(await pace.read(context)) as request:
+        async with opened(await timeouts.read(context)) as request:
             return await behaviour(request, context)
 
     return answer
 
 
-def _stream(pace: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
-    """Return a method of streams; one that sends its answers, instead of giving them, opens its requests itself."""
-    gives = inspect.isasyncgenfunction(behaviour)
+def _stream(timeouts: RpcTimeouts, opened: Opened, behaviour: Behaviour) -> Answer:
+    """Return a method of streams. A generator gets parsed requests; a method that writes its answers gets bytes."""
+    is_generator = inspect.isasyncgenfunction(behaviour)
 
     async def answer(context: grpc.aio.ServicerContext) -> None:
-        requests = StreamRequests(context, pace)
-        if gives:
-            write = pace.writer(context)
+        requests = StreamRequests(context, timeouts)
+        if is_generator:
+            write = timeouts.writer(context)
             async for message in behaviour(_each(requests, opened), context):
                 await write(message)
         else:

@@ -1,4 +1,4 @@
-"""The standard health service; it follows the engine."""
+"""gRPC's standard health service. Its answers follow the engine's state."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class GrpcHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
-    """Says whether the server, one of its services or one of its models can be asked."""
+    """Says whether the server, one of its services or one of its models is ready."""
 
     def __init__(self, plane: DataPlane, services: tuple[str, ...]) -> None:
         self._plane = plane
@@ -24,7 +24,7 @@ class GrpcHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gener
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Say that nothing is served any more, and let the watchers go."""
+        """Report NOT_SERVING from now on, and end the watches."""
         self._stopping.set()
 
     async def Check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
@@ -35,12 +35,12 @@ class GrpcHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gener
         return _Status(status=status)
 
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> None:  # noqa: N802 - gRPC's name
-        told = None
+        last_status = None
         while True:
             is_last, status = self._stopping.is_set(), self._status(request.service)
-            if status != told:
+            if status != last_status:
                 await context.write(_Status(status=status))
-                told = status
+                last_status = status
             if is_last:
                 return
             with contextlib.suppress(TimeoutError):

@@ -1,12 +1,12 @@
-"""gRPC's own asyncio server, less one way to end it.
+"""gRPC's own asyncio server, without a fault that lets one RPC end it.
 
-It reads the name of every method that is not registered as UTF-8, in the loop that accepts calls: one call whose name
-has the byte 255 ends that loop, and the port with it, while everything else goes on. So here all methods are
-registered, which the library tells apart by their bytes, and what is left is refused without its name being read. Each
-method accepts its own calls, too: the library's loop would look at all methods again for every call of one.
+The library's loop that accepts RPCs decodes the name of every unregistered method as UTF-8: one RPC whose name has the
+byte 255 ends that loop, and the port with it, while the rest of the process goes on. So here all methods are
+registered, which the library compares as bytes, and others are refused without decoding their names. Each method
+also accepts its own RPCs, because the library's loop would visit all methods again for every RPC of one.
 
-Metadata that is no UTF-8 ends nothing, but each is logged with a traceback and in full, be it a key: that is left out.
-So is the traceback for an error that could not be sent because its client had gone.
+Metadata that is no UTF-8 ends nothing, but the library logs each with a traceback and in full, even if it is a key.
+That log line is dropped, and so is the traceback for an error that could not be sent because its client had gone.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 _UNKNOWN = "unknown method"
-_LEFT_OUT = ("Invalid encoding on", "Failed sending error status from server")
-"""How the library's lines begin that show what a client's metadata holds, or that a client did not wait."""
+_DROPPED = ("Invalid encoding on", "Failed sending error status from server")
+"""How the library's log lines about undecodable metadata begin, and those about clients that have gone."""
 
 
 class Listener(_server.Server):  # type: ignore[misc]  # grpc has no types
-    """A `grpc.aio.server` of these methods, by their full names; it has so many calls open at most."""
+    """A `grpc.aio.server` of these methods, by their full names, with at most `max_open` RPCs open."""
 
     def __init__(
         self, methods: Mapping[str, grpc.RpcMethodHandler], options: list[tuple[str, int]], max_open: float
@@ -44,36 +44,36 @@ class _Core(cygrpc.AioServer):  # type: ignore[misc]
     def __init__(self, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
         super().__init__(loop, *rest)
         self._own_loop = loop
-        self._calls: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._num_open = 0
 
     def _make_request_call_future(self, method: bytes | None) -> "asyncio.Future[Any]":
-        """Return what the library takes for the next call of a method, or of others; it ends with the server."""
+        """Return the future that the library expects for the next RPC of a method; it ends with the server."""
         return self._own_loop.create_task(self._accept(method))
 
     async def _accept(self, method: bytes | None) -> None:
-        """Answer the calls of a method until the server stops: what is awaited raises then, as the library expects."""
+        """Answer the RPCs of a method until the server stops: the await then raises, as the library expects."""
         name = _UNKNOWN if method is None else method.decode()
         resolver = _Resolver(self.handlers.get(name))
         while True:
             accepting = self._request_call() if method is None else self._request_registered_call(method)
             call = await accepting
             has_room = self._num_open < self.max_open
-            answering = cygrpc._handle_rpc(name, resolver, (), call, self._own_loop, not has_room)  # noqa: SLF001
+            rpc = cygrpc._handle_rpc(name, resolver, (), call, self._own_loop, not has_room)  # noqa: SLF001
             task = self._own_loop.create_task(
-                cygrpc._schedule_rpc_coro(answering, call, self._own_loop, name)  # noqa: SLF001
+                cygrpc._schedule_rpc_coro(rpc, call, self._own_loop, name)  # noqa: SLF001
             )
-            self._calls.add(task)
+            self._tasks.add(task)
             self._num_open += has_room
-            task.add_done_callback(self._left if has_room else self._calls.discard)
+            task.add_done_callback(self._close if has_room else self._tasks.discard)
 
-    def _left(self, task: "asyncio.Task[None]") -> None:
+    def _close(self, task: "asyncio.Task[None]") -> None:
         self._num_open -= 1
-        self._calls.discard(task)
+        self._tasks.discard(task)
 
 
 class _Resolver:
-    """Finds one handler, or none, whatever is asked for."""
+    """Returns one handler, or None, for every name."""
 
     def __init__(self, handler: grpc.RpcMethodHandler | None) -> None:
         self._handler = handler
@@ -83,4 +83,4 @@ class _Resolver:
 
 
 def _is_kept(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_LEFT_OUT)
+    return not str(record.msg).startswith(_DROPPED)

@@ -1,9 +1,9 @@
-"""A bound on the metadata of one RPC, where gRPC's own does not hold.
+"""Limits the metadata of one RPC, where gRPC's own limit does not hold.
 
-gRPC holds its limit against each frame of a head, not against the whole: a stranger can send any number of entries in
-frames of their own, and building 200,000 of them in Python takes the event loop a quarter of a second before any
-handler sees the RPC. So this counts them as they are built, and stops. gRPC ends the RPC as UNKNOWN then, with our
-message, and would log a traceback each time.
+gRPC checks its limit for each frame of a head, not for the whole. So a client can send any number of entries in
+separate frames, and building 200,000 of them in Python takes the event loop a quarter of a second before any handler
+runs. This module counts the entries as they are built, and raises at the limit. gRPC then ends the RPC as UNKNOWN with
+our message, and would log a traceback each time: that log line is dropped.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from grpc._cython import cygrpc
 from server.errors import HeadTooLarge
 
 ENTRY_BYTES = 32
-"""What an entry counts as beside its text, as HTTP/2 has it."""
-_PLACE = "_Metadatum"
+"""What an entry counts beside its text, as in HTTP/2."""
+_ENTRY_CLASS = "_Metadatum"
 
 
 class MetadataLimit:
-    """Makes the entries of metadata, of one head at a time: a task builds all of it without a pause."""
+    """Builds the entries of metadata, and counts those of one head: a task builds a whole head without a pause."""
 
     def __init__(self, max_entries: int, make: Callable[[str, str | bytes], Any]) -> None:
         self._max_entries = max_entries
@@ -53,15 +53,15 @@ class MetadataLimit:
 
 
 def limit_metadata(max_header_bytes: int) -> None:
-    """Let no RPC of this process bring more entries than fit into a head of a size."""
-    made = getattr(cygrpc, _PLACE)
+    """Limit the metadata of every RPC of this process to the entries that fit into a head of this size."""
+    made = getattr(cygrpc, _ENTRY_CLASS)
     make = made.make if isinstance(made, MetadataLimit) else made
-    setattr(cygrpc, _PLACE, MetadataLimit(max_header_bytes // ENTRY_BYTES, make))
-    logging.getLogger(cygrpc.__name__).addFilter(_is_news)
+    setattr(cygrpc, _ENTRY_CLASS, MetadataLimit(max_header_bytes // ENTRY_BYTES, make))
+    logging.getLogger(cygrpc.__name__).addFilter(_is_other_failure)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a line is about anything but heads too large, or what becomes of their streams."""
+def _is_other_failure(record: logging.LogRecord) -> bool:
+    """Say whether a log line is about anything but a head that is too large."""
     error = record.exc_info[1] if record.exc_info else None
     while error is not None and not isinstance(error, HeadTooLarge):
         error = error.__context__

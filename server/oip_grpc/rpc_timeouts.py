@@ -1,7 +1,8 @@
-"""How long callers may take: to send a request, to send a stream's next one, to take an answer.
+"""Limits how long a client may take to send a request, to send a stream's next request, and to read an answer.
 
-gRPC gives a unary method its request once that is whole, and lets nobody end the RPC before. So every method is served
-as one that takes a stream of requests, which is the same on the wire, and `doors` reads them against the clock.
+gRPC passes a request to a unary method only once it is complete, and offers no way to end the RPC before. So every
+method is registered as one that takes a stream of requests, which is the same on the wire, and `RpcTimeouts` reads
+the requests with a time limit.
 """
 
 import asyncio
@@ -18,21 +19,21 @@ from server.settings import Settings
 
 SLOW_BODY, SLOW_REPLY, IDLE = "slow_body", "slow_reply", "idle"
 REASONS = (SLOW_BODY, SLOW_REPLY, IDLE, TooManyConnections.reason)
-"""Why RPCs and connections are ended, in the words of HTTP's connections."""
+"""Why RPCs and connections are ended, in the same words as for HTTP."""
 
 
 class RpcTimeouts:
-    """The time limits, the count of what they ended, and the doors that close when the server drains."""
+    """Reads requests and writes answers within the time limits, and counts the RPCs that exceed them."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, doors: DrainGate) -> None:
-        self.doors = doors
+    def __init__(self, settings: Settings, metrics: Metrics, drain_gate: DrainGate) -> None:
+        self.drain_gate = drain_gate
         self.stream_s = settings.stream_timeout_s
         self._body_s = settings.body_timeout_s
         self._metrics = metrics
         metrics.rpcs_ended.declare((reason,) for reason in REASONS)
 
-    def ended(self, reason: str, count: int = 1) -> None:
-        """Count what was ended over a limit."""
+    def count_ended(self, reason: str, count: int = 1) -> None:
+        """Count RPCs or connections that were ended at a limit."""
         self._metrics.rpcs_ended.add(count, reason)
 
     async def read(self, context: grpc.aio.ServicerContext) -> bytes:
@@ -44,18 +45,18 @@ class RpcTimeouts:
             async with _within(self._body_s):
                 data = await context.read()
         except TimeoutError:
-            self.ended(SLOW_BODY)
+            self.count_ended(SLOW_BODY)
             raise _too_slow("the request", "end of it", self._body_s) from None
         except asyncio.CancelledError as error:
-            raise self.doors.refusal(error) from None
+            raise self.drain_gate.refusal(error) from None
         if data is grpc.aio.EOF:
             raise BadRequest("request", "no message", "one")
         return bytes(data)
 
     def writer(self, context: grpc.aio.ServicerContext) -> Callable[[Any], Awaitable[None]]:
-        """Return what sends the answers of a stream, and ends the running task, its server, if its client takes none.
+        """Return a function that sends the answers of a stream, and cancels the running task if the client reads none.
 
-        Such a client would not take a status either: what gRPC still holds for it goes with its connection.
+        Such a client would not read a status either. What gRPC holds for it is freed with its connection.
         """
         task = asyncio.current_task()
         assert task is not None, "A stream is served in a task. This is a bug."
@@ -65,20 +66,20 @@ class RpcTimeouts:
                 async with _within(self._body_s):
                     await context.write(answer)
             except TimeoutError:
-                self.ended(SLOW_REPLY)
+                self.count_ended(SLOW_REPLY)
                 task.cancel()
-            except grpc.aio.InternalError:  # the client has gone, and took the call with it
+            except grpc.aio.InternalError:  # the client has disconnected
                 task.cancel()
 
         return write
 
 
 class StreamRequests:
-    """The bytes of a stream's requests, in turn. They end early where `refusal` says why."""
+    """Iterates over the bytes of a stream's requests. It ends early at a time limit; then `refusal` says why."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, pace: RpcTimeouts) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext, timeouts: RpcTimeouts) -> None:
         self._context = context
-        self._pace = pace
+        self._timeouts = timeouts
         self.refusal: ServeError | None = None
 
     def __aiter__(self) -> "StreamRequests":
@@ -86,11 +87,11 @@ class StreamRequests:
 
     async def __anext__(self) -> bytes:
         try:
-            async with _within(self._pace.stream_s):
+            async with _within(self._timeouts.stream_s):
                 data = await self._context.read()
         except TimeoutError:
-            self._pace.ended(IDLE)
-            self.refusal = _too_slow("the stream", "whole request", self._pace.stream_s)
+            self._timeouts.count_ended(IDLE)
+            self.refusal = _too_slow("the stream", "whole request", self._timeouts.stream_s)
             raise StopAsyncIteration from None
         if data is grpc.aio.EOF:
             raise StopAsyncIteration

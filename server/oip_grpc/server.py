@@ -1,4 +1,4 @@
-"""The gRPC server: its port, its services, its end."""
+"""The gRPC server: opens its port, adds its services, and stops."""
 
 import contextlib
 import socket
@@ -13,7 +13,7 @@ from server.dataplane import DataPlane
 from server.errors import TooManyConnections
 from server.metrics import Metrics
 from server.oip_grpc.connection_limit import SWEEP_S, ConnectionCounter
-from server.oip_grpc.handlers import GuardedHandlers
+from server.oip_grpc.handlers import AuthorizedHandlers
 from server.oip_grpc.health import GrpcHealth
 from server.oip_grpc.inference import Inference
 from server.oip_grpc.listener import Listener
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from server.oip_grpc.access import GrpcAccess
 
 _PING_MS = 10_000
-"""Clients may ask whether we are alive as often as this."""
+"""The shortest interval at which clients may send pings."""
 _NO_LIMIT = 2**31 - 1
 
 
@@ -44,28 +44,28 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: Listener | None = None
-        self._census: BackgroundTask | None = None
+        self._connection_sweep: BackgroundTask | None = None
 
     async def start(self) -> str:
-        """Begin to serve; return the address, its port resolved.
+        """Start to serve; return the address with its real port.
 
-        Raises: RuntimeError if the address cannot be had.
+        Raises: RuntimeError if the address is not free.
         """
         limit_metadata(self._settings.max_header_bytes)
         access = _build_access(self._plane, self._settings)
-        pace = RpcTimeouts(self._settings, self._metrics, self._plane.engine.doors)
-        make_intake = partial(build_message_reader, plane=self._plane, settings=self._settings)
-        self._inference = Inference(self._plane, self._metrics, pace, make_intake, access)
+        timeouts = RpcTimeouts(self._settings, self._metrics, self._plane.engine.drain_gate)
+        make_reader = partial(build_message_reader, plane=self._plane, settings=self._settings)
+        self._inference = Inference(self._plane, self._metrics, timeouts, make_reader, access)
         self._health = GrpcHealth(self._plane, (SERVICE,))
-        handlers = self._handlers(GuardedHandlers(pace, self._metrics, make_intake, SERVICE, access))
+        handlers = self._handlers(AuthorizedHandlers(timeouts, self._metrics, make_reader, SERVICE, access))
         self._server = server = Listener(handlers.methods, _options(self._settings), self._settings.max_connections)
         port = self._add_port(server)
         await server.start()
         if _finite(self._settings.max_connections_per_client) is not None:
-            census = ConnectionCounter(port, self._settings.max_connections_per_client)
-            look = partial(census.look, partial(pace.ended, TooManyConnections.reason))
-            self._census = BackgroundTask("census", look, SWEEP_S, self._metrics)
-            self._census.start()
+            counter = ConnectionCounter(port, self._settings.max_connections_per_client)
+            sweep = partial(counter.sweep_in_thread, partial(timeouts.count_ended, TooManyConnections.reason))
+            self._connection_sweep = BackgroundTask("grpc_connections", sweep, SWEEP_S, self._metrics)
+            self._connection_sweep.start()
         return _to_address(self._settings.host, port)
 
     def _add_port(self, server: Listener) -> int:
@@ -75,32 +75,32 @@ class GrpcServer:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, self._certificates.credentials()))
 
-    def _handlers(self, handlers: GuardedHandlers) -> GuardedHandlers:
+    def _handlers(self, handlers: AuthorizedHandlers) -> AuthorizedHandlers:
         """Add every service."""
         handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        health_service = health_pb2.DESCRIPTOR.services_by_name["GrpcHealth"].full_name
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (SERVICE, health_service, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
         return handlers
 
     def close(self) -> None:
-        """Say that nothing is served any more, and read nothing more from any stream; the port answers as before."""
+        """Report NOT_SERVING and stop reading from streams; the port stays open."""
         if self._server is not None:
             self._health.stop()
             self._inference.stop()
 
     async def stop(self, timeout_s: float) -> None:
-        """Close the port; RPCs still open at the timeout are cut off."""
+        """Close the port; RPCs that are still open at the timeout are ended."""
         self.close()
-        if self._census is not None:
-            await self._census.stop()
+        if self._connection_sweep is not None:
+            await self._connection_sweep.stop()
         if self._server is not None:
             await self._server.stop(timeout_s)
 
 
 def check_address(settings: Settings) -> None:
-    """Find out whether the gRPC address can be had, long before it is needed.
+    """Check that the gRPC address is free, before any model is loaded.
 
     Raises: OSError.
     """
@@ -113,7 +113,7 @@ def check_address(settings: Settings) -> None:
 
 
 def _build_access(plane: DataPlane, settings: Settings) -> "GrpcAccess | None":
-    """Return who decides on callers; None where nobody asks."""
+    """Return what checks callers; None where there is no tenancy."""
     if plane.engine.tenancy is None:
         return None
     from server.oip_grpc.access import GrpcAccess
@@ -125,21 +125,24 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     most = _finite(settings.max_connections)
     return [
         ("grpc.max_receive_message_length", settings.largest_message_bytes),
-        ("grpc.per_message_decompression", 0),  # it knows no bound: `intake` does it, and off the event loop
+        ("grpc.per_message_decompression", 0),  # it has no limit of bytes: `MessageReader` decompresses, in a thread
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", settings.max_header_bytes),
-        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),  # else chance decides a little above the limit
+        (
+            "grpc.absolute_max_metadata_size",
+            settings.max_header_bytes,
+        ),  # else gRPC refuses at random just above the limit
         ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.server_handshake_timeout_ms", _to_ms(settings.header_timeout_s)),
-        # Counted from the last whole head: a connection whose heads never end is idle, too.
+        # Counted from the last complete head: a connection whose heads never end is idle, too.
         ("grpc.max_connection_idle_ms", _to_ms(settings.idle_timeout_s)),
         ("grpc.max_connection_age_ms", _to_ms(settings.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _to_ms(settings.body_timeout_s)),
-        # A client that no longer answers pings, or takes nothing from its socket, is gone.
+        # A client that does not answer pings, or does not read its socket, has disconnected.
         ("grpc.keepalive_time_ms", _to_ms(settings.idle_timeout_s)),
         ("grpc.keepalive_timeout_ms", _to_ms(settings.body_timeout_s)),
         ("grpc.http2.ping_timeout_ms", _to_ms(settings.body_timeout_s)),
-        ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
+        ("grpc.so_reuseport", 0),  # else a second server could share the port without an error
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
         *([] if most is None else [("grpc.max_allowed_incoming_connections", most)]),
@@ -147,7 +150,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _to_ms(seconds: float) -> int:
-    """Return a time as gRPC has it, whose largest number stands for no limit."""
+    """Return a time in milliseconds, as gRPC has it: its largest number means no limit."""
     return max(1, round(min(seconds * 1000, _NO_LIMIT)))
 
 

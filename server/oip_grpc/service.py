@@ -1,4 +1,4 @@
-"""The RPCs of `inference.GRPCInferenceService`, by name."""
+"""The RPCs of `inference.GRPCInferenceService`, by name; those of inference are in `inference`."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.dataplane import DataPlane
 from server.errors import MethodNotAllowed, NotFound, ServeError
-from server.oip_grpc.errors import guarded
+from server.oip_grpc.errors import render_errors
 from server.oip_grpc.inference import Inference
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -74,7 +74,7 @@ class Service:
 
 
 def build_handlers(service: Service, inference: Inference) -> dict[str, grpc.RpcMethodHandler]:
-    """Return the handler of every RPC of the service, by name; those of extensions that we lack say so."""
+    """Return the handler of every RPC of the service, by name; RPCs of missing extensions are refused."""
     return {method.name: _to_handler(method, service, inference) for method in _DESCRIPTOR.methods}
 
 
@@ -88,7 +88,7 @@ def _to_handler(method: Any, service: Service, inference: Inference) -> grpc.Rpc
     if method.name == "ModelInfer":
         return grpc.unary_unary_rpc_method_handler(inference.infer, **messages)
     answer = service.unary.get(method.name) or partial(_refuse, method.name)
-    return grpc.unary_unary_rpc_method_handler(guarded(method.name, answer), **messages)
+    return grpc.unary_unary_rpc_method_handler(render_errors(method.name, answer), **messages)
 
 
 async def _refuse(name: str, _: Any) -> Any:
@@ -96,7 +96,7 @@ async def _refuse(name: str, _: Any) -> Any:
 
 
 def _passes(check: Callable[[], None]) -> bool:
-    """Say whether a check raises nothing; what does not exist is an error all the same."""
+    """Say whether a check passes. A model that does not exist is still an error."""
     try:
         check()
     except NotFound:

@@ -1,4 +1,4 @@
-"""The parameters of a request, parsed, documented and named once."""
+"""The parameters of a request: one table that names, parses and documents them, for every surface."""
 
 from server.params.reading import Options, read_fields, read_headers, read_query, to_ask, to_options
 from server.params.table import BUDGET, BY_NAME, PARAMETERS, Parameter, to_natural

@@ -1,4 +1,4 @@
-"""Parameters as they come with a call, in its query, its headers or its body, parsed and merged."""
+"""Parses and merges the parameters in a request's query, headers and body."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _DEFAULT_TOP_K = 5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one call asked for, every parameter in its place."""
+    """All parameters of one request, parsed and merged."""
 
     model: str | None
     version: str | None
@@ -28,14 +28,14 @@ class Options:
     ask: Ask
 
 
-def read_query(call: HttpRequest, known: Known = BY_NAME) -> Values:
+def read_query(request: HttpRequest, known: Known = BY_NAME) -> Values:
     """Parse the query's parameters.
 
     Raises: BadRequest for an unknown name, a name given twice, or a wrong value.
     """
-    if not call.scope["query_string"]:
+    if not request.scope["query_string"]:
         return {}
-    pairs = parse_qsl(call.query_string, keep_blank_values=True)
+    pairs = parse_qsl(request.query_string, keep_blank_values=True)
     fields = dict(pairs)
     if len(fields) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
@@ -43,11 +43,11 @@ def read_query(call: HttpRequest, known: Known = BY_NAME) -> Values:
     return read_fields(fields, "query", known)
 
 
-def read_headers(call: HttpRequest, known: Known = BY_NAME) -> Values:
-    """Parse the parameters that came as headers; other headers are not ours to judge."""
-    if call.has_none_of(_HEADER_NAMES):
+def read_headers(request: HttpRequest, known: Known = BY_NAME) -> Values:
+    """Parse the parameters that came as headers; other headers are ignored."""
+    if request.has_none_of(_HEADER_NAMES):
         return {}
-    found = ((parameter, call.header(_HEADERS[name])) for name, parameter in known.items())
+    found = ((parameter, request.header(_HEADERS[name])) for name, parameter in known.items())
     return {
         parameter.name: parameter.read(value, f"header {parameter.header}")
         for parameter, value in found

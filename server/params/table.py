@@ -1,8 +1,8 @@
-"""The parameters of a request: one table that parses, documents and names them for every surface.
+"""The table of request parameters: it parses, documents and names them for every surface.
 
-On `/v1` each may come in the query, in the body (a JSON field or a form field) or in a header
-(`max_tape` as `X-Max-Tape`). Where it comes more than once the query wins over the body, and
-the body over the header: the nearer to what a person typed for this one call, the stronger.
+On `/v1` each may come in the query, in the body (a JSON field or a form field) or in a header (`max_tape` as
+`X-Max-Tape`). Where a parameter comes more than once, the query wins over the body, and the body over the header: the
+closest to what a person typed for this one request wins.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""What keeps the process running: supervisor, event-loop watchdog, background tasks, TLS, logs."""
+"""The server's process: its supervisor, event-loop watchdog, background tasks, TLS certificates and logs."""

@@ -1,9 +1,9 @@
-"""What the server does again and again beside requests, and what becomes of it when that fails.
+"""Work that the server repeats beside requests, and how it counts and logs the attempts that fail.
 
-    wait ──> do ──> wait …        as long as the server runs, whatever an attempt comes to
-              └── fails ──> told once, counted each time ──> the next attempt ──> "back", told once
+    wait ──> attempt ──> wait ──> …                  until the server stops, whatever an attempt raises
+                └── fails ──> counted each time; logged once ──> the next success: logged as recovered
 
-None of it can die unseen: an attempt that raises, or comes to no end in time, is a failed attempt and no more.
+An attempt that raises, or does not end in time, is a failed attempt. It never ends the repetition.
 """
 
 import asyncio
@@ -14,37 +14,39 @@ from collections.abc import Awaitable, Callable
 
 from server.metrics import Metrics
 
-_log = logging.getLogger("adatape.chores")
+_log = logging.getLogger("adatape.background_tasks")
 
 LIMIT_S = 30.0
-"""How long one attempt may take; what it waits for is left alone then."""
+"""How long one attempt may take; it is cancelled then."""
 
 
-class Failures:
-    """Tells of the failures of one kind of work: each is counted, the first of several in a row is logged."""
+class FailureLog:
+    """Records the failures of one task: counts each one, and logs the first of several in a row."""
 
-    def __init__(self, chore: str, metrics: Metrics) -> None:
-        self._chore = chore
-        self._count = metrics.chore_failures
-        self._count.declare([(chore,)])
+    def __init__(self, task: str, metrics: Metrics) -> None:
+        self._task = task
+        self._count = metrics.background_task_failures
+        self._count.declare([(task,)])
         self._is_failing = False
 
     def failed(self, error: BaseException) -> None:
-        """Note a failure."""
-        self._count.add(1, self._chore)
+        """Record a failed attempt."""
+        self._count.add(1, self._task)
         if not self._is_failing:
-            _log.error("chore_failed chore=%s reason=%r", self._chore, str(error) or repr(error), exc_info=error)
+            _log.error(
+                "background_task_failed task=%s reason=%r", self._task, str(error) or repr(error), exc_info=error
+            )
         self._is_failing = True
 
     def succeeded(self) -> None:
-        """Note an end without one."""
+        """Record a successful attempt."""
         if self._is_failing:
-            _log.warning("chore_back chore=%s", self._chore)
+            _log.warning("background_task_recovered task=%s", self._task)
         self._is_failing = False
 
 
 class BackgroundTask:
-    """One piece of work, done every `every_s` on the event loop that starts it. Lifetime: `start`, `stop`."""
+    """Runs some work every `every_s` seconds on the event loop that starts it. Lifetime: `start`, `stop`."""
 
     def __init__(
         self,
@@ -59,50 +61,50 @@ class BackgroundTask:
         self._name = name
         self._every_s = every_s
         self._limit_s = limit_s
-        self._failures = Failures(name, metrics)
-        self._soon = asyncio.Event()
+        self._failures = FailureLog(name, metrics)
+        self._is_due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._keep_on(), name=self._name)
+        """Begin to repeat the work."""
+        self._task = asyncio.create_task(self._repeat(), name=self._name)
 
-    def soon(self) -> None:
-        """Do it now, and not only when its time comes."""
-        self._soon.set()
+    def run_soon(self) -> None:
+        """Begin the next attempt now instead of waiting for its time."""
+        self._is_due.set()
 
     async def stop(self) -> None:
-        """Do it no more; an attempt that runs is cut off."""
+        """Stop repeating the work; cancel an attempt that runs."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _keep_on(self) -> None:
+    async def _repeat(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s):
-                    await self._soon.wait()
-            self._soon.clear()
+                    await self._is_due.wait()
+            self._is_due.clear()
             await self.attempt()
 
     async def attempt(self) -> None:
-        """Do it once; a failure is noted, never raised."""
+        """Run the work once. A failure is recorded and never raised."""
         try:
             async with asyncio.timeout(self._limit_s):
                 await self._work()
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the next attempt comes
+        except Exception as error:  # noqa: BLE001 - the edge: the next attempt follows whatever this one raised
             self._failures.failed(error)
         else:
             self._failures.succeeded()
 
 
-def keep_on(stopping: threading.Event, every_s: float, work: Callable[[], object], failures: Failures) -> None:
-    """Do some work again and again on the running thread, until it is told to stop; whatever fails, it goes on."""
+def run_repeatedly(stopping: threading.Event, every_s: float, work: Callable[[], object], failures: FailureLog) -> None:
+    """Repeat some work on the current thread until `stopping` is set, whatever an attempt raises."""
     while not stopping.wait(every_s):
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - the edge: whatever happened, the next attempt comes
+        except Exception as error:  # noqa: BLE001 - the edge: the next attempt follows whatever this one raised
             failures.failed(error)
         else:
             failures.succeeded()

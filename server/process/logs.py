@@ -1,4 +1,4 @@
-"""How the log looks: lines for people, or one JSON object a line for machines. Neither holds a payload or a secret.
+"""The format of the log: lines for people, or one JSON object a line for machines. Neither has payloads or secrets.
 
 A call such as `_log.info("cap_moved model=%s to=%d", name, cap)` becomes
 `{"time": "...", "level": "info", "logger": "adatape.controller", "event": "cap_moved", "model": "...", "to": 4}`.
@@ -25,9 +25,9 @@ _OWN = ("time", "level", "logger", "event", "message", "exception")
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send the log to standard error, our lines at the level and all in the format that the settings name.
+    """Send the log to standard error, in the format and with the level of the settings.
 
-    Of libraries only warnings are heard: what they say below that quotes what they are given, images and addresses.
+    Libraries log warnings and above only: their lower levels may quote their input, such as images and addresses.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter(_TEXT))
@@ -39,14 +39,14 @@ def set_up_logs(settings: Settings) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Renders a line for people."""
+    """Formats a line for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """Renders a line as one JSON object; what our own lines name as `key=%s` becomes a field of that name."""
+    """Formats a line as one JSON object; `key=%s` in our own lines becomes a field named `key`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -61,7 +61,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _read_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return event and fields of a line of ours, or the message of anybody else's."""
+    """Return the event and fields of one of our own lines, or the message of a library's."""
     template, values = str(record.msg), record.args
     fields = _FIELD.findall(template)
     event = template.split(" ", 1)[0]
@@ -75,7 +75,7 @@ def _read_fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _to_plain(form: str, rest: Iterator[object]) -> object:
-    """Return what JSON has for a field: a number as it is, infinity and what stands inside other text as text."""
+    """Return the JSON value of a field: finite numbers stay numbers; all else becomes text."""
     if _PLACEHOLDER.search(form) is None:
         return _printable(form)
     value = next(rest)
@@ -91,5 +91,5 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _printable(text: str) -> str:
-    """Drop secrets, and lone surrogates, which UTF-8 cannot carry."""
+    """Remove secrets, and lone surrogates, which UTF-8 cannot encode."""
     return redact(text).encode("utf-8", "replace").decode("utf-8")

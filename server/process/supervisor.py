@@ -1,13 +1,13 @@
-"""`--supervise`: a parent that starts the server anew when it crashes, or no longer says that it lives.
+"""`--supervise`: a parent process that restarts the server when it crashes, or when its `/healthz` fails.
 
-The server is forked from a parent that has imported everything and runs nothing, so that the next one serves at once.
+The server is forked from a parent that has imported everything already, so that a restarted one serves at once.
 
-    start ──> serving ── crash, "not live" twice, or three probes in vain ──> start again, after a pause that doubles
+    start ──> serving ── crash, "not live" twice, or three probes without answer ──> restart, after a growing pause
                 │
-                └── stop signal ──> passed on; its exit status is ours
+                └── stop signal ──> passed on; the server's exit status is ours
 
-A server that ends before it has ever served would only end again, so its status is returned at once. It never outlives
-its supervisor: what kills the one, and cannot be passed on, kills the other.
+A server that ends before it has ever served is not restarted, because it would only end again: its status is returned.
+The server never outlives its supervisor: if the supervisor is killed, the kernel kills the server.
 """
 
 import ctypes
@@ -33,42 +33,42 @@ from server.settings import Settings
 _log = logging.getLogger("adatape.supervisor")
 
 FIRST_PROBES_S = 0.2
-"""How often it is asked until it serves: what crashes before that is not started again."""
+"""How often the server is probed until it serves: one that crashes before that is not restarted."""
 PROBE_TIMEOUT_S = 1.0
 MAX_DOUBT = 3
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 STEADY_S = 30.0
-"""After so long without a crash the pause begins anew."""
+"""After so long without a crash the pause is short again."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-READ_AGAIN = signal.SIGHUP
-_OTHERS = (signal.SIGUSR1, signal.SIGUSR2)
-"""They would end a process that does not know them; log rotation, for one, sends them out of habit."""
+RELOAD_SIGNAL = signal.SIGHUP
+_IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""They end a process without a handler for them; log rotation, for example, often sends them."""
 _SPARE_S = 10.0
-"""How much longer than it may drain a server may take to end."""
+"""How much longer than its drain a server may take to end."""
 _SIGNALLED = 128
-_DIE_WITH_PARENT = 1
+_END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartInfo:
-    """What a supervised server knows: another takes its place if it ends, and it may have taken another's.
+    """Given to a server that a supervisor restarts when it ends, and that may itself be such a restart.
 
-    Units: `down_since_s` is when, on the monotonic clock, the one before it was of no use any more.
+    Units: `down_since_s` is since when, on the monotonic clock, the server before it no longer served.
     """
 
     down_since_s: float | None = None
 
 
 class ProbeResult(Enum):
-    """What a probe hears: how soon to ask again, and how much it adds to the doubt."""
+    """The result of a probe: how soon to probe again, and how much it adds to the doubt."""
 
     LIVE = (0.25, 0)
     NOT_LIVE = (0.1, 2)
-    """It says so itself; it may have recovered by the next word."""
+    """The server says so itself; it may have recovered by the next probe."""
     SILENT = (0.25, 1)
-    """It may only be slow."""
+    """No answer: the server may only be slow."""
 
     def __init__(self, again_s: float, doubt: int) -> None:
         self.again_s = again_s
@@ -86,7 +86,7 @@ class Worker(Protocol):
 
 
 class Supervisor:
-    """Keeps one worker running. `start` starts it; `probe` asks it; `pause` waits; it may take `stop_s` to end."""
+    """Keeps one worker running. `start` starts it; `probe` checks it; `pause` waits; it may take `stop_s` to end."""
 
     def __init__(
         self,
@@ -107,18 +107,18 @@ class Supervisor:
         self._stopped_s = inf
 
     def stop(self, number: int) -> None:
-        """Pass a stop signal on, and start nothing more."""
+        """Pass a stop signal on, and restart nothing from now on."""
         self._stopped_s = min(self._stopped_s, self._clock())
         self._stopping.set()
         self.pass_on(number)
 
     def pass_on(self, number: int) -> None:
-        """Pass a signal on; a worker that is only being started reads all there is to read anyway."""
+        """Pass a signal on; a worker that is still being started reads its files anyway."""
         if self._worker is not None:
             self._worker.send_signal(number)
 
     def run(self) -> int:
-        """Keep a worker running until it is told to stop; return its exit status."""
+        """Keep a worker running until a stop signal; return its exit status."""
         pause_s, has_served, down_since_s = FIRST_PAUSE_S, False, None
         while True:
             started_s = self._clock()
@@ -139,22 +139,22 @@ class Supervisor:
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     def _watch(self, worker: Worker) -> tuple[int, bool, float]:
-        """Return a worker's exit status, whether it ever served, and since when it did not; kill one that is stuck."""
-        has_served, doubt, word, since_s = False, 0, ProbeResult.LIVE, 0.0
+        """Return a worker's exit status, whether it ever served, and since when it did not; kill one that hangs."""
+        has_served, doubt, result, since_s = False, 0, ProbeResult.LIVE, 0.0
         while True:
-            status = worker.wait(word.again_s if has_served else FIRST_PROBES_S)
+            status = worker.wait(result.again_s if has_served else FIRST_PROBES_S)
             asked_s = self._clock()
             if status is not None:
                 return status, has_served, since_s if doubt else asked_s
-            word = self._probe()
-            has_served = has_served or word is ProbeResult.LIVE
+            result = self._probe()
+            has_served = has_served or result is ProbeResult.LIVE
             since_s = since_s if doubt else asked_s
-            doubt = doubt + word.doubt if word.doubt and has_served and not self._stopping.is_set() else 0
+            doubt = doubt + result.doubt if result.doubt and has_served and not self._stopping.is_set() else 0
             if asked_s - self._stopped_s > self._stop_s:
                 _log.error("worker_not_stopped pid=%d seconds=%g", worker.pid, self._stop_s)
                 worker.send_signal(signal.SIGKILL)
-            if doubt >= MAX_DOUBT > doubt - word.doubt:
-                _log.error("worker_not_live pid=%d word=%s", worker.pid, word.name.lower())
+            if doubt >= MAX_DOUBT > doubt - result.doubt:
+                _log.error("worker_not_live pid=%d word=%s", worker.pid, result.name.lower())
                 worker.send_signal(signal.SIGKILL)
 
 
@@ -162,10 +162,12 @@ class Fork:
     """A worker that this process has forked to run a function."""
 
     def __init__(self, run: Callable[[], None]) -> None:
-        # A stop signal that came before the child has let go of our handlers would be lost.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, READ_AGAIN))
+        # A stop signal that arrived before the child has replaced our handlers would be lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, RELOAD_SIGNAL))
         try:
-            self._process = multiprocessing.get_context("fork").Process(target=_become, args=(run, mask, os.getpid()))
+            self._process = multiprocessing.get_context("fork").Process(
+                target=_run_in_child, args=(run, mask, os.getpid())
+            )
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -184,62 +186,62 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def _become(run: Callable[[], None], mask: set[int], parent: int) -> None:
-    """Run a function in a process that has just been forked, as if nobody had handled signals before."""
-    os.setpgid(0, 0)  # else a terminal's Ctrl-C, which is passed on, would come twice and cut the drain short
-    _die_with(parent)
+def _run_in_child(run: Callable[[], None], mask: set[int], parent: int) -> None:
+    """Run a function in a process that has just been forked, with the default handlers of signals."""
+    os.setpgid(0, 0)  # else Ctrl-C in a terminal, which is passed on, would arrive twice and end the drain
+    _end_with(parent)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(READ_AGAIN, signal.SIG_IGN)
+    signal.signal(RELOAD_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     run()
 
 
-def _die_with(parent: int) -> None:
+def _end_with(parent: int) -> None:
     """Have the system kill this process when its parent ends, however that ends."""
-    if sys.platform == "linux":  # elsewhere nothing tells a process of it
-        ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if sys.platform == "linux":  # other systems have nothing like it
+        ctypes.CDLL(None, use_errno=True).prctl(_END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended before that
         os._exit(os.EX_UNAVAILABLE)
 
 
-def ignore_others() -> None:
-    """Let signals that mean nothing to a server, or nothing yet, not end it."""
-    for number in (READ_AGAIN, *_OTHERS):
+def ignore_signals() -> None:
+    """Ignore the signals that would otherwise end a server without a handler for them."""
+    for number in (RELOAD_SIGNAL, *_IGNORED_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
 
 
 def supervise(settings: Settings, serve: Callable[[RestartInfo], None]) -> int:
     """Run a server under a supervisor until a stop signal; return the exit status, as a shell has it."""
     stop_s = settings.drain_delay_s + settings.drain_s + _SPARE_S
-    supervisor = Supervisor(lambda succession: Fork(partial(serve, succession)), Probe(settings), stop_s=stop_s)
+    supervisor = Supervisor(lambda restart_info: Fork(partial(serve, restart_info)), Probe(settings), stop_s=stop_s)
     for number in STOP_SIGNALS:
         signal.signal(number, lambda received, _: supervisor.stop(received))
-    signal.signal(READ_AGAIN, lambda received, _: supervisor.pass_on(received))
+    signal.signal(RELOAD_SIGNAL, lambda received, _: supervisor.pass_on(received))
     status = supervisor.run()
     return status if status >= 0 else _SIGNALLED - status
 
 
 class Probe:
-    """Asks the worker whether it lives; one that picks its own port, or wants a certificate of us, is believed."""
+    """Asks the worker's `/healthz`. A worker on a free port, or that demands client certificates, counts as live."""
 
     def __init__(self, settings: Settings) -> None:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # nosec B104
         place = f"[{host}]" if ":" in host else host
         scheme = "https" if settings.tls_cert is not None else "http"
-        is_asked = settings.port != 0 and settings.tls_client_ca is None
-        self._url = f"{scheme}://{place}:{settings.port}/healthz" if is_asked else None
+        can_ask = settings.port != 0 and settings.tls_client_ca is None
+        self._url = f"{scheme}://{place}:{settings.port}/healthz" if can_ask else None
         self._context = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001  # nosec B323
 
     def __call__(self) -> ProbeResult:
-        """Return what the worker says of itself."""
+        """Return whether the worker says that it is live."""
         if self._url is None:
             return ProbeResult.LIVE
         try:
             with urllib.request.urlopen(self._url, timeout=PROBE_TIMEOUT_S, context=self._context):  # noqa: S310  # nosec B310
                 return ProbeResult.LIVE
         except urllib.error.HTTPError as error:
-            # Whoever is refused for want of a connection is told when to come again, and the server is well.
+            # A refusal with Retry-After means too many connections: the server is live.
             return ProbeResult.LIVE if "Retry-After" in error.headers else ProbeResult.NOT_LIVE
         except OSError:
             return ProbeResult.SILENT

@@ -1,6 +1,6 @@
-"""The certificate of both ports, and the one that takes its place: files that change count for new connections.
+"""The TLS certificate of the HTTP and gRPC ports. When its files change, new connections use the new certificate.
 
-What is read is tried before it is used, so a chain without its key, or half of either, changes nothing.
+New files are tried before they are used, so a chain without its key, or an incomplete file, changes nothing.
 """
 
 import asyncio
@@ -16,29 +16,32 @@ from server.metrics import Metrics
 from server.process.background_tasks import BackgroundTask
 from server.settings import Settings
 
-LOOK_S = 1.0
+CHECK_EVERY_S = 1.0
 PEM_BYTES = 1024 * 1024
 _log = logging.getLogger("adatape.tls")
 
 
 class CertificateFiles(NamedTuple):
-    """Where the certificate chain, its key and the clients' authorities lie; the last may be missing."""
+    """The paths of the certificate chain, its key and the clients' authorities; the last may be None."""
 
     chain: Path
     key: Path
     authorities: Path | None
 
-    def read(self) -> "Identity":
-        """Raise OSError if one cannot be read."""
+    def read(self) -> "CertificateContents":
+        """Read all files.
+
+        Raises: OSError.
+        """
         authorities = None if self.authorities is None else files.read(self.authorities, PEM_BYTES)
-        return Identity(files.read(self.chain, PEM_BYTES), files.read(self.key, PEM_BYTES), authorities)
+        return CertificateContents(files.read(self.chain, PEM_BYTES), files.read(self.key, PEM_BYTES), authorities)
 
     def build(self) -> ssl.SSLContext:
-        """Return what HTTPS needs; to be called once they could be read, for OpenSSL opens whatever is there.
+        """Return the context for HTTPS. Call `read` first, which refuses other than regular files.
 
-        Raises: OSError; ssl.SSLError; ValueError for a key that wants a pass phrase.
+        Raises: OSError; ssl.SSLError; ValueError for a key that needs a pass phrase.
         """
-        return files.within(files.READ_S, ("build", self), self._build)
+        return files.run_within(files.READ_S, ("build", self), self._build)
 
     def _build(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -50,8 +53,8 @@ class CertificateFiles(NamedTuple):
         return context
 
 
-class Identity(NamedTuple):
-    """What the files hold, as PEM."""
+class CertificateContents(NamedTuple):
+    """The contents of the certificate files, as PEM."""
 
     chain: bytes
     key: bytes
@@ -62,42 +65,42 @@ class Identity(NamedTuple):
 
 
 class Certificates:
-    """The newest identity that is whole. `context` is for HTTPS and hands each new connection over to it."""
+    """The newest certificate files that are valid. `context` is for HTTPS and gives each new connection the newest."""
 
     def __init__(self, places: CertificateFiles, metrics: Metrics) -> None:
         """Read the files.
 
-        Raises: ValueError where they are of no use.
+        Raises: ValueError if they are invalid.
         """
         self._files = places
         self._reads = metrics.tls_reads
         self._reads.declare((result,) for result in ("ok", "refused"))
         try:
-            self.identity = places.read()
+            self.contents = places.read()
             self.context = self._newest = places.build()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             got = f"{places.chain} and {places.key}: {error}"
             raise ValueError(f"TLS files; got {got}; expected a PEM certificate and its own key") from error
-        self._seen: Identity | str = self.identity
-        metrics.tls_last_read_ok.watch(lambda: float(self._seen == self.identity))
-        self.context.sni_callback = self._hand_over
-        self._watch = BackgroundTask("certificates", self.refresh, LOOK_S, metrics)
+        self._seen: CertificateContents | str = self.contents
+        metrics.tls_last_read_ok.watch(lambda: float(self._seen == self.contents))
+        self.context.sni_callback = self._use_newest
+        self._watch = BackgroundTask("certificates", self.refresh, CHECK_EVERY_S, metrics)
 
     def start(self) -> None:
-        """Look for changes from now on."""
+        """Begin to check the files for changes."""
         self._watch.start()
 
-    def read_again(self) -> None:
-        """Look for changes now."""
-        self._watch.soon()
+    def reload(self) -> None:
+        """Check the files for changes now."""
+        self._watch.run_soon()
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop checking the files."""
         await self._watch.stop()
 
     async def refresh(self) -> None:
-        """Take on what the files hold if they have changed; what is of no use changes nothing and is logged once."""
-        found = await asyncio.to_thread(self._look)
+        """Use the files if they have changed. Invalid files change nothing, and are logged once."""
+        found = await asyncio.to_thread(self._check)
         if found is None:
             return
         self._seen, outcome = found
@@ -105,26 +108,26 @@ class Certificates:
             self._reads.add(1, "refused")
             _log.error("tls_refused reason=%r", outcome)
             return
-        self.identity, self._newest = self._seen, outcome
+        self.contents, self._newest = self._seen, outcome
         self._reads.add(1, "ok")
         _log.info("tls_read chain=%s", self._files.chain)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what gRPC needs; it asks at each handshake whether there is something new."""
-        told = self.identity
+        """Return the credentials for gRPC, which asks at each handshake whether there is a new certificate."""
+        current = self.contents
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:
-            nonlocal told
-            if self.identity == told:
+            nonlocal current
+            if self.contents == current:
                 return None
-            told = self.identity
-            return told.for_grpc()
+            current = self.contents
+            return current.for_grpc()
 
         is_mutual = self._files.authorities is not None
-        return grpc.dynamic_ssl_server_credentials(told.for_grpc(), fetch, require_client_authentication=is_mutual)
+        return grpc.dynamic_ssl_server_credentials(current.for_grpc(), fetch, require_client_authentication=is_mutual)
 
-    def _look(self) -> tuple[Identity | str, ssl.SSLContext | str] | None:
-        """Return what the files hold now and what comes of it; None where they are as they were, or being written."""
+    def _check(self) -> tuple[CertificateContents | str, ssl.SSLContext | str] | None:
+        """Return the new contents and their context, or what is wrong; None if they are unchanged or being written."""
         seen = self._read()
         if seen == self._seen:
             return None
@@ -135,22 +138,22 @@ class Certificates:
             outcome = str(error)
         return (seen, outcome) if self._read() == seen else None
 
-    def _read(self) -> Identity | str:
-        """Return what the files hold, or why they cannot be read."""
+    def _read(self) -> CertificateContents | str:
+        """Return the contents of the files, or why they cannot be read."""
         try:
             return self._files.read()
         except OSError as error:
             return str(error)
 
-    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Let a connection that begins use the newest context; it is called whether it names a server or not."""
+    def _use_newest(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Let a new connection use the newest context; called for each one, with or without a server name."""
         connection.context = self._newest
 
 
 def read_certificates(settings: Settings, metrics: Metrics) -> Certificates | None:
     """Return the certificates that the settings name, None for plain ports.
 
-    Raises: ValueError where they are of no use.
+    Raises: ValueError if they are invalid.
     """
     if settings.tls_cert is None or settings.tls_key is None:
         return None

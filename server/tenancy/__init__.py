@@ -1,15 +1,15 @@
-"""Who the callers are, what each may spend, and what each has spent."""
+"""Tenants: their keys, their quotas, and the stores that keep their usage across restarts."""
 
-from server.tenancy.access import Access, Caller, check_admin
 from server.tenancy.accounts import Account, Bill
+from server.tenancy.authentication import Authenticator, Caller, check_admin, read_key
 from server.tenancy.keys import KeyHash, KeyRing, make_key
 from server.tenancy.tenancy import Tenancy
 from server.tenancy.tenants_file import ANONYMOUS, TenantPolicy, TenantsFile, read_tenants_file
 
 __all__ = [
     "ANONYMOUS",
-    "Access",
     "Account",
+    "Authenticator",
     "Bill",
     "Caller",
     "KeyHash",
@@ -19,5 +19,6 @@ __all__ = [
     "TenantsFile",
     "check_admin",
     "make_key",
+    "read_key",
     "read_tenants_file",
 ]

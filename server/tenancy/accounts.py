@@ -1,6 +1,6 @@
-"""What each tenant is allowed and has had, while the server runs: everything that the request path touches.
+"""What each tenant may spend and has spent while the server runs: all of tenancy that the request path touches.
 
-Plain arithmetic on the event loop's thread; the caller brings the clock, and `Ledgers` are taken away to a store.
+Plain arithmetic on the event loop's thread. The caller passes the time, and `StoreSync` sends the changes to a store.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from server.tenancy.store import Spend, Usage
 from server.tenancy.tenants_file import TenantPolicy
 
 RETRY_PENDING_S = 1.0
-"""When to come back after too many pending samples: about when some of them are answered."""
+"""When to try again after too many pending samples: about when some of them are answered."""
 
 
 @dataclass(slots=True)
-class OpenBill:
-    """What a tenant has had of one model and has not been sent to the store. Units: FLOPs."""
+class UnsentUsage:
+    """What a tenant used of one model since the last batch to the store. Units: FLOPs."""
 
     num_requests: int = 0
     num_samples: int = 0
@@ -31,7 +31,7 @@ class OpenBill:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One tenant. Units: `moved_flops` has gone out of its quota since the last sync, on balance."""
+    """One tenant. Units: `moved_flops` is what it spent of its quota since the last sync, less what was paid back."""
 
     name: str
     policy: TenantPolicy
@@ -39,10 +39,10 @@ class Account:
     bucket: TokenBucket | None = None
     num_pending: int = 0
     moved_flops: float = 0.0
-    tabs: dict[str, OpenBill] = field(default_factory=dict)
+    unsent: dict[str, UnsentUsage] = field(default_factory=dict)
 
-    def adopt(self, policy: TenantPolicy, now: float) -> None:
-        """Take on a policy; what is left of the quota stays."""
+    def set_policy(self, policy: TenantPolicy, now: float) -> None:
+        """Use another policy from now on; what is left of the quota stays."""
         self.policy = policy
         if policy.flops_per_s is None:
             self.bucket = None
@@ -93,45 +93,45 @@ class Account:
             self.bucket.spend(flops, now)
             self.moved_flops += flops
 
-    def tab(self, model: str) -> OpenBill:
-        tab = self.tabs.get(model)
-        if tab is None:
-            tab = self.tabs[model] = OpenBill()
-        return tab
+    def unsent_usage(self, model: str) -> UnsentUsage:
+        usage = self.unsent.get(model)
+        if usage is None:
+            usage = self.unsent[model] = UnsentUsage()
+        return usage
 
-    def settle_with(self, level: float, now: float) -> None:
-        """Take on what the store says is left; what has moved since it was asked is not in there yet."""
+    def set_level(self, level: float, now: float) -> None:
+        """Set what is left of the quota as the store returned it, less what was spent since the store was asked."""
         if self.bucket is not None:
             self.bucket.left(now)
             self.bucket.level = min(self.bucket.burst, level) - self.moved_flops
 
     def take_spend(self) -> Spend | None:
-        """Return what has moved since last time, and begin anew; None without a quota."""
+        """Return what was spent since the last call, and start again at 0; None without a quota."""
         if self.bucket is None:
             return None
         flops, self.moved_flops = self.moved_flops, 0.0
         return Spend(self.name, flops, self.bucket.rate, self.bucket.burst)
 
     def take_usages(self, day: str) -> list[Usage]:
-        """Return what has been had since last time, as had on that day, and begin anew."""
-        tabs, self.tabs = self.tabs, {}
+        """Return what was used since the last call, dated on that day, and start again at 0."""
+        unsent, self.unsent = self.unsent, {}
         return [
             Usage(
                 self.name,
                 model,
                 day,
-                tab.num_requests,
-                tab.num_samples,
-                tab.useful_flops,
-                tab.executed_flops,
-                tab.wasted_flops,
+                usage.num_requests,
+                usage.num_samples,
+                usage.useful_flops,
+                usage.executed_flops,
+                usage.wasted_flops,
             )
-            for model, tab in tabs.items()
+            for model, usage in unsent.items()
         ]
 
 
 class Bill:
-    """What one request owes: `reserved_flops` from when it is let in until it is settled, then what it did cost."""
+    """The charge of one request: `reserved_flops` from its admission until it is settled, then what it really cost."""
 
     __slots__ = ("account", "model", "num_samples", "reserved_flops", "tape_capacity")
 
@@ -143,7 +143,7 @@ class Bill:
         self.tape_capacity = tape_capacity
 
     def open(self, now: float) -> None:
-        """Let the request in."""
+        """Admit the request: reserve its FLOPs."""
         self.account.num_pending += self.num_samples
         self.account.pay(self.reserved_flops, now)
 
@@ -151,16 +151,16 @@ class Bill:
         """Charge what the receipts say."""
         receipts = [sample.receipt for sample in answer.samples]
         useful, executed = sum(r.useful_flops for r in receipts), sum(r.executed_flops for r in receipts)
-        tab = self.account.tab(self.model)
-        tab.num_requests += 1
-        tab.num_samples += len(receipts)
-        tab.useful_flops += useful
-        tab.executed_flops += executed
+        usage = self.account.unsent_usage(self.model)
+        usage.num_requests += 1
+        usage.num_samples += len(receipts)
+        usage.useful_flops += useful
+        usage.executed_flops += executed
         self._close(useful, now)
         self.account.meter.answered(receipts, self.tape_capacity, useful, executed)
 
     def failed(self, error: ServeError, spent_flops: int, now: float) -> None:
-        """Charge what ran in vain: whoever sends and leaves pays all the same."""
+        """Charge what ran without an answer: a caller who disconnects pays for it, too."""
         self._close(0, now)
         self.account.meter.refused(error)
         self.wasted(spent_flops, now)
@@ -168,7 +168,7 @@ class Bill:
     def wasted(self, flops: int, now: float) -> None:
         """Charge FLOPs that ran for a request that is not, or no longer, to be answered."""
         if flops:
-            self.account.tab(self.model).wasted_flops += flops
+            self.account.unsent_usage(self.model).wasted_flops += flops
             self.account.pay(flops, now)
             self.account.meter.wasted(flops)
 

@@ -1,4 +1,4 @@
-"""API keys: how one looks, what is kept of it, and whose one is that somebody shows.
+"""API keys: their form, the hash that the server keeps, and the owner of each.
 
 A key is `adk_<id>_<secret>`. The id is public and names the key where it is listed or logged; the secret has 256 random
 bits, so a plain SHA-256 is as hard to turn back as the key is to guess, and cheap enough to compute for each call.
@@ -25,7 +25,7 @@ _NOBODY = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class KeyHash:
-    """What is kept of a key."""
+    """What the server keeps of a key."""
 
     id: str
     digest: bytes
@@ -59,7 +59,7 @@ class KeyHash:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class KeyOwner:
     """Whose a key is, and whether it is an admin's."""
 
     tenant: str
@@ -68,27 +68,27 @@ class Owner:
 
 
 class KeyRing:
-    """All keys that are known."""
+    """All keys that the server knows."""
 
     def __init__(self, keys: Iterable[tuple[str, KeyHash]] = ()) -> None:
-        """Take tenants with their keys.
+        """Take pairs of a tenant and a key hash.
 
         Raises: ValueError if two keys share an id.
         """
-        self._keys: dict[str, tuple[bytes, Owner]] = {}
+        self._keys: dict[str, tuple[bytes, KeyOwner]] = {}
         for tenant, key in keys:
             if key.id in self._keys:
                 raise ValueError(f"key ids; got {key.id} twice; expected each once: make another key")
-            self._keys[key.id] = (key.digest, Owner(tenant, key.is_admin, key.id))
+            self._keys[key.id] = (key.digest, KeyOwner(tenant, key.is_admin, key.id))
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @property
-    def owners(self) -> list[Owner]:
+    def owners(self) -> list[KeyOwner]:
         return [owner for _, owner in self._keys.values()]
 
-    def find(self, key: str) -> Owner | None:
+    def find(self, key: str) -> KeyOwner | None:
         """Return the owner of a key, None if it is not known.
 
         How long this takes tells at most whether the id is known, which is no secret: digests are compared in constant

@@ -1,6 +1,6 @@
-"""How much a tenant may still spend, and which cap that allows: pure arithmetic, the caller brings the clock.
+"""How much a tenant may still spend, and which cap that allows: pure arithmetic, the caller passes the time.
 
-Quotas count useful FLOPs: what a tenant's own samples needed, whatever batch or bucket the server put them in.
+Quotas count useful FLOPs: what a tenant's own samples needed, whatever batch or bucket the server chose for them.
 """
 
 from bisect import bisect_right
@@ -13,8 +13,8 @@ from math import inf
 class TokenBucket:
     """A token bucket of FLOPs; it starts full.
 
-    A request pays the most that it can cost when it comes in and is paid back the rest when it is settled, so what is
-    spent in any t seconds is at most `burst + rate * t`. The level falls below 0 only by work that ran for nothing.
+    A request is charged the most that it can cost when it is admitted, and paid back the rest when it is settled. So at
+    most `burst + rate * t` is spent in any t seconds. Only work that ran without an answer takes the level below 0.
     Units: `rate` is FLOPs a second; `burst` and `level` are FLOPs; `at_s` is when `level` was true, on any clock.
     """
 
@@ -45,7 +45,7 @@ class TokenBucket:
         return max(0.0, (flops - self.left(now)) / self.rate)
 
     def reshape(self, rate: float, burst: float, now: float) -> None:
-        """Take on another rate and burst; what is left stays, as far as it fits."""
+        """Use another rate and burst; what is left stays, up to the new burst."""
         self.level = min(burst, self.left(now))
         self.rate, self.burst = rate, burst
 

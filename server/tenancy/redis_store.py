@@ -1,4 +1,4 @@
-"""The store of several servers: one Redis, and one script, so that nobody sees half of a batch."""
+"""The store that several servers share: one Redis, and one script that applies a batch as a whole."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import redis
 
 from server.errors import Unavailable
-from server.tenancy.store import COUNTS, Moment, Usage, UsageBatch
+from server.tenancy.store import COUNTS, Timestamp, Usage, UsageBatch
 
 _PREFIX = "{adatape}:"
 """The braces put all keys into one slot of a cluster, as one script needs."""
@@ -57,7 +57,7 @@ class RedisStore:
         Raises: Unavailable.
         """
         self._place = "an address that cannot be read"
-        with self._explained():
+        with self._errors_as_unavailable():
             self._redis: Any = redis.Redis.from_url(
                 url, socket_timeout=_WAIT_S, socket_connect_timeout=_WAIT_S, decode_responses=True
             )
@@ -67,7 +67,7 @@ class RedisStore:
             self._sync = self._redis.register_script(_SYNC)
             self._redis.ping()
 
-    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
+    def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
         spends = [part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst)]
         usages = [
             part
@@ -76,13 +76,13 @@ class RedisStore:
             for part in (f"{usage.tenant}|{usage.day}|{name}|{usage.model}", getattr(usage, name))
         ]
         keys = [_PREFIX + "quotas", f"{_PREFIX}writer:{batch.writer}", _PREFIX + "usage"]
-        with self._explained():
+        with self._errors_as_unavailable():
             levels = self._sync(keys, [batch.number, _WRITER_S, len(batch.spends), *spends, *usages])
         return {spend.tenant: float(level) for spend, level in zip(batch.spends, levels, strict=True)}
 
     def usage(self, tenants: Sequence[str] | None, since: str) -> list[Usage]:
         counts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-        with self._explained():
+        with self._errors_as_unavailable():
             for field, value in self._redis.hscan_iter(_PREFIX + "usage", count=1000):
                 tenant, day, name, model = field.split("|", 3)
                 if day >= since and (tenants is None or tenant in tenants):
@@ -93,7 +93,7 @@ class RedisStore:
         self._redis.close()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _errors_as_unavailable(self) -> Iterator[None]:
         try:
             yield
         except (redis.RedisError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The store of one machine: a file, and the standard library."""
+"""The store of one machine: an SQLite file."""
 
 import errno
 import logging
@@ -9,8 +9,7 @@ from pathlib import Path
 
 from server.errors import Unavailable
 from server.host import files
-from server.models.integrity import os_error_text
-from server.tenancy.store import COUNTS, Moment, Spend, Usage, UsageBatch, refilled
+from server.tenancy.store import COUNTS, Spend, Timestamp, Usage, UsageBatch, refilled
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS levels (
@@ -48,19 +47,19 @@ class SqliteStore:
         self._path = path
         self._is_file = path != _MEMORY
         self._kept: sqlite3.Connection | None = None
-        """What a file held that was removed, until there is one again."""
+        """A copy of a removed file in memory, until the file exists again."""
         self._open()
 
     def _open(self) -> None:
-        with self._explained():
-            self._look()
+        with self._errors_as_unavailable():
+            self._file_identity()
             self._db = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
-            self._seen, self._log_inode = self._look(), _inode(self._beside("-wal"))
+            self._seen, self._log_inode = self._file_identity(), _inode(self._sibling("-wal"))
 
-    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:
+    def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:
         self._check_place()
         with self._transaction():
             if self._is_new(batch, now.wall_s):
@@ -71,18 +70,18 @@ class SqliteStore:
 
     def usage(self, tenants: Sequence[str] | None, since: str) -> list[Usage]:
         self._check_place()
-        with self._explained():
+        with self._errors_as_unavailable():
             rows = self._db.execute("SELECT * FROM usage WHERE day >= ? ORDER BY tenant, model, day", (since,))
             return [Usage(*row) for row in rows if tenants is None or row[0] in tenants]
 
     def close(self) -> None:
-        with self._explained():
+        with self._errors_as_unavailable():
             self._db.close()
             if self._kept is not None:
                 self._kept.close()
 
-    def _look(self) -> tuple[int, int, int] | None:
-        """Return what tells the file from others, and its size; None where there is none."""
+    def _file_identity(self) -> tuple[int, int, int] | None:
+        """Return the device, inode and size of the file; None where there is none."""
         if not self._is_file:
             return None
         try:
@@ -92,53 +91,53 @@ class SqliteStore:
         return (found.st_dev, found.st_ino, found.st_size)
 
     def _check_place(self) -> None:
-        """Return if what is written goes to the file that is there: SQLite itself does not look.
+        """Check that writes go to the file at our path: SQLite itself never checks.
 
-        A file that was removed comes back with all that it held; where another took its place that one counts from now
-        on, as after a restart. One that was cut short is of no use, and is told as long as it is there.
+        A file that was removed is written again with all its content. If another file replaced it, that one is used
+        from now on, as after a restart. A file that was truncated is refused for as long as it exists.
         Raises: Unavailable.
         """
-        with self._explained():
-            found, seen = self._look(), self._seen
+        with self._errors_as_unavailable():
+            found, seen = self._file_identity(), self._seen
             if self._kept is not None or (found is None and self._is_file):
-                self._come_back()
+                self._restore()
             elif found is None or found == seen:
                 return
             elif seen is None or found[:2] != seen[:2]:
                 _log.error("quota_store_replaced path=%s", self._path)
-                self._let_go()
+                self._close_removed()
                 self._open()
             elif found[2] < seen[2]:
                 raise OSError(errno.EIO, f"cut from {seen[2]} to {found[2]} bytes")
             else:
                 self._seen = found
 
-    def _beside(self, suffix: str) -> Path:
+    def _sibling(self, suffix: str) -> Path:
         return Path(self._path + suffix)
 
-    def _let_go(self) -> None:
-        """Close a file that is no longer there, and take its log away, which would be played onto the next one.
+    def _close_removed(self) -> None:
+        """Close a file that no longer exists, and delete its log, which SQLite would apply to the next file.
 
-        SQLite leaves it; where it is another server's by now, who has opened the next file already, so do we.
+        A log that belongs to another server by now, which has opened the next file already, stays.
         """
         self._db.close()
-        if _inode(self._beside("-wal")) == self._log_inode:
+        if _inode(self._sibling("-wal")) == self._log_inode:
             for suffix in ("-wal", "-shm"):
-                self._beside(suffix).unlink(missing_ok=True)
+                self._sibling(suffix).unlink(missing_ok=True)
 
-    def _come_back(self) -> None:
-        """Write all of a file that was removed anew: its last owner still has it."""
+    def _restore(self) -> None:
+        """Write a removed file again: the open connection still has its content."""
         if self._kept is None:
             _log.error("quota_store_removed path=%s", self._path)
             kept = sqlite3.connect(_MEMORY, check_same_thread=False)
             self._db.backup(kept)
-            self._let_go()
+            self._close_removed()
             self._kept = kept
         self._open()
         self._kept.backup(self._db)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._kept.close()
-        self._kept, self._seen = None, self._look()
+        self._kept, self._seen = None, self._file_identity()
 
     def _is_new(self, batch: UsageBatch, now_s: float) -> bool:
         self._db.execute("DELETE FROM writers WHERE at_s < ?", (now_s - _WRITER_DAYS * 86_400,))
@@ -146,22 +145,22 @@ class SqliteStore:
         self._db.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", (batch.writer, batch.number, now_s))
         return found is None or found[0] < batch.number
 
-    def _pay(self, spend: Spend, now: Moment) -> float:
+    def _pay(self, spend: Spend, now: Timestamp) -> float:
         level, since = self._level(spend, now)
         level = refilled(level, now.since_s(since), spend)
         row = (spend.tenant, level, now.wall_s, now.steady_s, now.boot)
         self._db.execute("INSERT OR REPLACE INTO levels VALUES (?, ?, ?, ?, ?)", row)
         return level
 
-    def _level(self, spend: Spend, now: Moment) -> tuple[float, Moment]:
+    def _level(self, spend: Spend, now: Timestamp) -> tuple[float, Timestamp]:
         """Return what was left of a quota, and when."""
         query = "SELECT level, wall_s, steady_s, boot FROM levels WHERE tenant = ?"
         found = self._db.execute(query, (spend.tenant,)).fetchone()
-        return (spend.burst, now) if found is None else (found[0], Moment(*found[1:]))
+        return (spend.burst, now) if found is None else (found[0], Timestamp(*found[1:]))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._explained():
+        with self._errors_as_unavailable():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -172,12 +171,12 @@ class SqliteStore:
                 raise
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _errors_as_unavailable(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             expected = "a file that can be written: see quota_store"
-            raise Unavailable("quota store", f"{self._path}: {os_error_text(error)}", expected) from error
+            raise Unavailable("quota store", f"{self._path}: {files.os_error_text(error)}", expected) from error
 
 
 def _inode(path: Path) -> int | None:

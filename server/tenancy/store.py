@@ -1,6 +1,6 @@
-"""Where usage and quotas outlive a restart: one small interface, and what it carries.
+"""The interface of a store, which keeps usage and quotas across restarts, and the records it takes and returns.
 
-All methods block, so they are called from a thread of their own, never on the event loop.
+All methods block, so they are called on a thread of their own, never on the event loop.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant has had of one model on one day (UTC): sums over receipts, and what ran without an answer.
+    """What a tenant used of one model on one day (UTC): sums over receipts, and FLOPs that ran without an answer.
 
     Units: FLOPs.
     """
@@ -33,7 +33,7 @@ COUNTS = ("num_requests", "num_samples", "useful_flops", "executed_flops", "wast
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What has gone out of a tenant's quota since the last sync, and how the quota refills; may be below 0."""
+    """What a tenant spent of its quota since the last sync, below 0 if more was paid back; and how it refills."""
 
     tenant: str
     flops: float
@@ -43,7 +43,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
-    """What one server sends at once. A batch that comes again, after an answer was lost, counts once."""
+    """What one server sends in one call. A batch that is sent again, after its answer was lost, counts once."""
 
     writer: str
     number: int
@@ -52,39 +52,39 @@ class UsageBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A time on two clocks: the wall's, which may step, and one that only counts since the machine's start `boot`.
+class Timestamp:
+    """A time on two clocks: the wall clock, which may step, and a monotonic one, which counts since the boot `boot`.
 
-    Units: Unix seconds; seconds since any one moment that all processes of the machine share.
+    Units: `wall_s` is Unix seconds; `steady_s` counts from one moment that all processes of the machine share.
     """
 
     wall_s: float
     steady_s: float
     boot: str
 
-    def since_s(self, other: "Moment") -> float:
-        """Return the seconds since another moment; the wall clock is asked only across a start of the machine."""
+    def since_s(self, other: "Timestamp") -> float:
+        """Return the seconds since another timestamp; the wall clock counts only across a reboot of the machine."""
         if self.boot == other.boot and self.steady_s >= other.steady_s:
             return self.steady_s - other.steady_s
         return max(0.0, self.wall_s - other.wall_s)
 
 
 def read_boot() -> str:
-    """Return what tells this start of the machine from others; empty where the system does not say."""
+    """Return the identifier of this boot of the machine; empty where the system has none."""
     return _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
 
 
 class Store(Protocol):
-    """Remembers; several servers may share one.
+    """Keeps usage and quotas; several servers may share one.
 
     Raises: Unavailable where it cannot be reached or written.
     """
 
-    def sync(self, batch: UsageBatch, now: Moment) -> dict[str, float]:
-        """Take a batch in, all of it or nothing; return what is left of each quota that it names.
+    def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:
+        """Apply a batch, all of it or nothing; return what is left of each quota that it names.
 
-        A quota pays, then refills, so it holds no less than its server promised; one that is new is full. `now` is for
-        stores without a clock of their own.
+        A quota is charged first, then refilled, so it holds no less than its server promised; a new one is full. `now` is
+        for stores without a clock of their own.
         """
         ...
 
@@ -96,28 +96,9 @@ class Store(Protocol):
 
 
 def refilled(level: float, seconds: float, spend: Spend) -> float:
-    """Return what is left of a quota after it paid and refilled for some seconds.
+    """Return what is left of a quota after it was charged and refilled for some seconds.
 
-    When in that time it paid is not known. Refilling first would lose what a full quota could not hold, and with it
-    what its server promised: a retry at the time told would be refused.
+    When in that time it was charged is not known. Refilling first would lose what a full quota cannot hold, and a
+    caller who retries at the time it was given would be refused.
     """
     return min(spend.burst, level - spend.flops + spend.rate * seconds)
-
-
-def open_store(url: str) -> Store:
-    """Open the store that a `quota_store` setting names.
-
-    Raises: Unavailable where it cannot be opened.
-    """
-    kind, _, place = url.partition(":")
-    if kind == "memory":
-        from server.tenancy.sqlite_store import SqliteStore
-
-        return SqliteStore(":memory:")
-    if kind == "sqlite":
-        from server.tenancy.sqlite_store import SqliteStore
-
-        return SqliteStore(place)
-    from server.tenancy.redis_store import RedisStore
-
-    return RedisStore(url)

@@ -1,7 +1,7 @@
-"""Keeps accounts and a store in step: written behind the requests, never in their way.
+"""Synchronizes accounts with a store, in the background.
 
-A batch is cut on the event loop and written by a thread. One that could not be written is sent again before the next
-is cut, so nothing is lost while the server lives, and the store counts it once.
+The event loop makes a batch of what has changed, and a thread writes it. A batch that could not be written is sent
+again before the next one is made, so nothing is lost while the server runs, and the store counts each batch once.
 """
 
 import asyncio
@@ -18,17 +18,18 @@ from server.errors import Unavailable
 from server.host import files
 from server.metrics import Metrics
 from server.tenancy.accounts import Account
-from server.tenancy.store import Moment, Store, Usage, UsageBatch, open_store, read_boot
+from server.tenancy.sqlite_store import SqliteStore
+from server.tenancy.store import Store, Timestamp, Usage, UsageBatch, read_boot
 
 _log = logging.getLogger("adatape.tenancy")
 T = TypeVar("T")
 
 ANSWER_S = 10.0
-"""How long the store may take; one that waits for another server's transaction gives up earlier by itself."""
+"""How long the store may take for one call. Waiting for another server's transaction times out earlier by itself."""
 
 
 class StoreSync:
-    """Sends what accounts have moved, and takes back what is left of each quota. Lifetime: `open`, `close`."""
+    """Sends the changes of all accounts to the store, and reads what each quota has left. Lifetime: `open`, `close`."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class StoreSync:
         self._store = None
 
     async def sync(self) -> None:
-        """Write and read; a store that cannot be reached is logged once, and its turn comes again."""
+        """Exchange with the store. A failure is logged once, and the next call tries again."""
         try:
             await self._exchange()
         except Unavailable as error:
@@ -105,18 +106,18 @@ class StoreSync:
                 raise Unavailable("quota store", "a server that stops", "one that runs")
             while True:
                 is_retry = self._unsent is not None
-                batch = self._unsent = self._unsent or self._cut()
-                moment = Moment(self._wall_clock(), self._clock(), self._boot)
-                levels = await self._run(self._store.sync, batch, moment)
+                batch = self._unsent = self._unsent or self._make_batch()
+                timestamp = Timestamp(self._wall_clock(), self._clock(), self._boot)
+                levels = await self._run(self._store.sync, batch, timestamp)
                 self._unsent = None
                 if not is_retry:
                     break
         self._metrics.quota_syncs.add(1, "ok")
         now = self._clock()
         for tenant, level in levels.items():
-            self._accounts[tenant].settle_with(level, now)
+            self._accounts[tenant].set_level(level, now)
 
-    def _cut(self) -> UsageBatch:
+    def _make_batch(self) -> UsageBatch:
         self._number += 1
         day = datetime.fromtimestamp(self._wall_clock(), UTC).date().isoformat()
         accounts = list(self._accounts.values())
@@ -126,12 +127,27 @@ class StoreSync:
         )
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Have the store's thread do something.
+        """Run a call of the store on its thread.
 
-        Raises: Unavailable where it does not come back: a disk elsewhere may be gone.
+        Raises: Unavailable where it does not return in time: a network disk may be gone.
         """
-        whole = partial(files.within, ANSWER_S, ("store", id(self)), partial(work, *arguments))
+        bounded = partial(files.run_within, ANSWER_S, ("store", id(self)), partial(work, *arguments))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, whole)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, bounded)
         except TimeoutError as error:
             raise Unavailable("quota store", error.strerror, "one that answers: see quota_store") from error
+
+
+def open_store(url: str) -> Store:
+    """Open the store that a `quota_store` setting names.
+
+    Raises: Unavailable where it cannot be opened.
+    """
+    kind, _, place = url.partition(":")
+    if kind == "memory":
+        return SqliteStore(":memory:")
+    if kind == "sqlite":
+        return SqliteStore(place)
+    from server.tenancy.redis_store import RedisStore
+
+    return RedisStore(url)

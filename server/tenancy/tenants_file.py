@@ -13,11 +13,11 @@ from server.records import Priority
 from server.tenancy.keys import KeyHash, KeyRing
 
 ANONYMOUS = "anonymous"
-"""The tenant of callers without a key, where they may ask at all."""
+"""The tenant of callers without a key, where they may call at all."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _BURST_S = 10.0
 MAX_BYTES = 4 * 1024 * 1024
-"""More than a file of ten thousand tenants has."""
+"""A file of ten thousand tenants is smaller."""
 _MAX_DOTS = 64
 _MOST = 2**31 - 1
 
@@ -82,7 +82,7 @@ class TenantPolicy(BaseModel):
 
 
 class TenantsFile(BaseModel):
-    """All of a tenants file."""
+    """The content of a tenants file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,9 +110,9 @@ def read_tenants_file(path: Path | None, api_keys: str | None) -> tuple[TenantsF
 
     Raises: ValueError, naming the place that is wrong and never what stands there, for it might be a key.
     """
-    roster = TenantsFile() if path is None else _read_file(path)
-    known = [(name, key) for name, policy in roster.tenants.items() for key in policy.keys]
-    return roster, KeyRing([*known, *_read_keys(api_keys or "", roster if path else None)])
+    tenants_file = TenantsFile() if path is None else _read_file(path)
+    known = [(name, key) for name, policy in tenants_file.tenants.items() for key in policy.keys]
+    return tenants_file, KeyRing([*known, *_read_keys(api_keys or "", tenants_file if path else None)])
 
 
 def _read_file(path: Path) -> TenantsFile:
@@ -154,12 +154,12 @@ def _place(error: Exception) -> str:
     return f" {match.group()}" if match else ""
 
 
-def _read_keys(text: str, roster: TenantsFile | None) -> Iterator[tuple[str, KeyHash]]:
+def _read_keys(text: str, tenants_file: TenantsFile | None) -> Iterator[tuple[str, KeyHash]]:
     """Read TENANT=LINE,TENANT=LINE; where there is a tenants file it must name them."""
     for number, item in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         tenant, equals, line = item.partition("=")
         if not equals or not _NAME.fullmatch(tenant) or tenant == ANONYMOUS:
             raise ValueError(f"api_keys, item {number}; got something else; expected TENANT=LINE")
-        if roster is not None and tenant not in roster.tenants:
+        if tenants_file is not None and tenant not in tenants_file.tenants:
             raise ValueError(f"api_keys, item {number}; got tenant {tenant}; expected one of the tenants file")
         yield tenant, KeyHash.parse(line)

@@ -10,7 +10,7 @@ from benchmarks.unmetered import Unmetered
 from server.backends.fake import FAMILY, fake_manifest
 from server.errors import Overloaded
 from server.metrics import Metrics
-from server.metrics.model import ModelMeter
+from server.metrics.meters import ModelMeter
 from server.records import BudgetReason, InferAnswer, Receipt, Sample
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_an_unmetered_family_counts_nothing_of_what_a_metered_one_counts():
     shown = []
     for kind in (ModelMeter, Unmetered):
         metrics = Metrics()
-        meter = kind(metrics, fake_manifest(), metrics.meter(fake_manifest()).tally)
+        meter = kind(metrics, fake_manifest(), metrics.meter(fake_manifest()).version_counts)
         before = metrics.render()[0]
         meter.asked([8])
         meter.admitted()

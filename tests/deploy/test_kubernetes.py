@@ -13,9 +13,8 @@ import pytest
 
 from server import __version__
 from server.__main__ import CommandLine
-from server.limit_settings import bodies_share
 from server.metrics import Metrics
-from server.settings import ENV_PREFIX, Settings
+from server.settings import ENV_PREFIX, Settings, bodies_share
 from tests.deploy.manifests import KUBERNETES, OVERLAYS, Manifest, built, kustomizations, of_kind, pods, title, written
 
 DIGEST = f"sha256:{'ab' * 32}"

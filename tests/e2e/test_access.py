@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from server.backends.fake import FAMILY
 from server.tenancy import make_key
 from tests.e2e.booting import booted
-from tests.server.certificates import write_pair
+from tests.server.process.certificates import write_pair
 from tests.server.surface import photo
 from tests.server.tenancy.tenants import ACME, ACME_HASH, ADMIN, STRANGER, bearer, write_tenants
 from tests.server.test_main import start

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.limit_settings import MIB
+from server.settings import MIB
 from server.tenancy.keys import make_key
 from tests.e2e.booting import booted
 from tests.e2e.browsing import expect, launched, picture, served, upload, visiting

@@ -19,8 +19,8 @@ from loadtest.chaos.ground import MARK, MARKS
 from loadtest.chaos.ground import picture as marked
 from tests.e2e.booting import Running, booted
 from tests.e2e.test_classify import picture
-from tests.server.test_oip_grpc import BODY
-from tests.server.test_oip_grpc import request as infer_request
+from tests.server.oip_grpc.calls import BODY
+from tests.server.oip_grpc.calls import request as infer_request
 
 NUM_CLIENTS = 8
 STUCK = ("--backend", "fake", "--fake-faults", "hang", "--hang-timeout-s", "60")
@@ -169,5 +169,5 @@ def test_signals_that_do_not_stop_it_cost_no_request():
             assert httpx.post(f"{running.url}/v1/classify", content=picture()).status_code == 200
         running.process.send_signal(signal.SIGQUIT)
         assert running.ended() == 0
-    assert "reading_again signal=SIGHUP" in running.log
+    assert "reloading signal=SIGHUP" in running.log
     assert "abandoned=0" in running.log

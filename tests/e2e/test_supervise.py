@@ -54,7 +54,7 @@ def until(is_so: Callable[[], bool]) -> None:
 def test_a_hangup_is_passed_on_and_ends_nobody():
     with supervised() as running:
         running.process.send_signal(signal.SIGHUP)
-        until(lambda: "reading_again signal=SIGHUP" in running.log)
+        until(lambda: "reloading signal=SIGHUP" in running.log)
         assert httpx.get(f"{running.url}/readyz").status_code == 200
         running.process.send_signal(signal.SIGUSR1)
         running.process.send_signal(signal.SIGQUIT)

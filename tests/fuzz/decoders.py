@@ -12,14 +12,14 @@ import atheris
 
 with atheris.instrument_imports(include=["server", "PIL", "python_multipart"]):
     from server.backends.fake import fake_manifest
-    from server.classify.bodies import read_body
+    from server.classify.body import read_body
     from server.dataplane import tensors
     from server.dataplane.signature import Signature
     from server.errors import ServeError
     from server.http.compression import decompress
     from server.images import decode
-    from server.limit_settings import JsonLimits
-    from server.oip.requests import read_header_length, read_message
+    from server.oip.infer_body import read_header_length, read_infer_body
+    from server.settings import JsonLimits
 
 from tests.fuzz import shapes
 
@@ -50,7 +50,7 @@ def tensor(data: bytes) -> None:
     """Read an infer message, whose first bytes say where its JSON ends, and check it against a signature."""
     length, _, message = data.partition(b";")
     header = length.decode("latin-1") if length else None
-    inputs = read_message(message, read_header_length(header, len(message)), JSON_LIMITS).inputs
+    inputs = read_infer_body(message, read_header_length(header, len(message)), JSON_LIMITS).inputs
     _SIGNATURE.arrange(inputs).decode(inputs)
 
 

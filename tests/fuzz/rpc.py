@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz import shapes
 from tests.fuzz.tally import Tally
-from tests.server.raw_http2 import raw_field
+from tests.server.oip_grpc.raw_http2 import raw_field
 
 SERVICE = "/inference.GRPCInferenceService/"
 METHODS = (

@@ -17,8 +17,8 @@ from server.errors import BackendFailed, BadRequest, ModelNotReady
 from server.metrics import Metrics
 from server.models.repository import VERDICT, Repository
 from server.settings import Settings
+from tests.server.models.test_repository import edit_manifest, write_family
 from tests.server.simulation import SimulatedInstances, World, images, simulate
-from tests.server.test_repository import edit_manifest, write_family
 
 
 class Failing(FakeModel):

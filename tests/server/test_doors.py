@@ -14,21 +14,21 @@ class Scene:
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()
-        self.doors = DrainGate(self.loop.time)
+        self.drain_gate = DrainGate(self.loop.time)
 
     def call(self, seconds, *, reply_s=0.0):
         return asyncio.create_task(self._call(seconds, reply_s))
 
     async def _call(self, seconds, reply_s):
-        inside = self.doors.enter(self.loop.time())
+        inside = self.drain_gate.enter(self.loop.time())
         try:
             await asyncio.sleep(seconds)
             outcome = "answered" if inside else "late"
         except asyncio.CancelledError as error:
-            outcome = str(self.doors.refusal(error))
-        self.doors.reply(inside)
+            outcome = str(self.drain_gate.refusal(error))
+        self.drain_gate.reply(inside)
         await asyncio.sleep(reply_s)
-        self.doors.leave(inside)
+        self.drain_gate.leave(inside)
         return outcome
 
 
@@ -43,12 +43,12 @@ def test_closed_doors_wait_for_those_inside_and_for_nobody_else():
     async def scenario(scene):
         calls = [scene.call(1), scene.call(2, reply_s=1)]
         await asyncio.sleep(0)
-        scene.doors.close()
+        scene.drain_gate.close()
         calls.append(scene.call(9))
         started_s = scene.loop.time()
-        await scene.doors.wait_empty(30)
+        await scene.drain_gate.wait_empty(30)
         assert scene.loop.time() - started_s == pytest.approx(3)
-        assert await scene.doors.abandon() == 0
+        assert await scene.drain_gate.abandon() == 0
         assert [await call for call in calls] == ["answered", "answered", "late"]
 
     play(scenario)
@@ -58,12 +58,12 @@ def test_when_the_time_is_up_each_is_told_once_and_who_has_an_answer_is_left_alo
     async def scenario(scene):
         calls = [scene.call(1), scene.call(60), scene.call(60), scene.call(4, reply_s=3)]
         await asyncio.sleep(0)
-        scene.doors.close()
-        await scene.doors.wait_empty(5)
-        assert await scene.doors.abandon() == 2
+        scene.drain_gate.close()
+        await scene.drain_gate.wait_empty(5)
+        assert await scene.drain_gate.abandon() == 2
         told = "request; got unfinished after 5 s; expected to finish in time"
         assert [await call for call in calls] == ["answered", told, told, "answered"]
-        assert await scene.doors.abandon() == 0
+        assert await scene.drain_gate.abandon() == 0
 
     play(scenario)
 
@@ -71,7 +71,7 @@ def test_when_the_time_is_up_each_is_told_once_and_who_has_an_answer_is_left_alo
 def test_who_does_not_go_when_told_keeps_nobody_for_long():
     async def scenario(scene):
         async def stubborn():
-            scene.doors.enter(scene.loop.time())
+            scene.drain_gate.enter(scene.loop.time())
             while True:
                 try:
                     await asyncio.sleep(60)
@@ -82,10 +82,10 @@ def test_who_does_not_go_when_told_keeps_nobody_for_long():
         is_over = False
         call = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        scene.doors.close()
-        await scene.doors.wait_empty(1)
+        scene.drain_gate.close()
+        await scene.drain_gate.wait_empty(1)
         started_s = scene.loop.time()
-        assert await scene.doors.abandon() == 1
+        assert await scene.drain_gate.abandon() == 1
         assert scene.loop.time() - started_s == pytest.approx(LAST_WORDS_S)
         is_over = True
         call.cancel()
@@ -97,12 +97,12 @@ def test_a_hurry_ends_the_wait():
     async def scenario(scene):
         call = scene.call(60)
         await asyncio.sleep(0)
-        scene.doors.close()
-        scene.loop.call_later(2, scene.doors.hurry)
+        scene.drain_gate.close()
+        scene.loop.call_later(2, scene.drain_gate.hurry)
         started_s = scene.loop.time()
-        await scene.doors.wait_empty(30)
+        await scene.drain_gate.wait_empty(30)
         assert scene.loop.time() - started_s == pytest.approx(2)
-        await scene.doors.abandon()
+        await scene.drain_gate.abandon()
         assert "stopped at once" in await call
 
     play(scenario)
@@ -121,11 +121,11 @@ def test_a_caller_that_leaves_is_not_told_of_the_doors():
 
 def test_who_comes_late_is_refused_with_a_time_to_try_elsewhere():
     async def scenario(scene):
-        scene.doors.check(scene.loop.time())
-        scene.doors.close()
-        scene.doors.check(scene.loop.time() - 1)
+        scene.drain_gate.check(scene.loop.time())
+        scene.drain_gate.close()
+        scene.drain_gate.check(scene.loop.time() - 1)
         with pytest.raises(Draining, match="server; got draining; expected ready") as refusal:
-            scene.doors.check(scene.loop.time())
+            scene.drain_gate.check(scene.loop.time())
         assert refusal.value.retry_after_s
 
     play(scenario)

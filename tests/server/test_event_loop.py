@@ -20,15 +20,15 @@ import uvloop
 from PIL import Image
 from uvicorn.server import ServerState
 
-from server.http.arrivals import Arrivals
+from server.http.arrivals import ArrivalEstimator
 from server.http.bounded_json import TEXT_BYTES
 from server.http.connection_limits import ConnectionLimiter
 from server.http.protocol import Protocol
 from server.metrics import Metrics
 from server.settings import Settings
+from tests.server.images.test_decode import chunk
+from tests.server.images.test_files import again_and_again, photo, segment, with_segments
 from tests.server.surface import make_app
-from tests.server.test_image_files import again_and_again, photo, segment, with_segments
-from tests.server.test_images import chunk
 
 MAX_HOLD_S = 0.05
 BEAT_S = 0.001
@@ -191,8 +191,8 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     await app.engine.start()
     config = uvicorn.Config(app, log_config=None)
     config.load()
-    doorkeeper, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
-    make = lambda: Protocol(config, state, {}, doorkeeper=doorkeeper, arrivals=Arrivals())  # noqa: E731
+    connection_limiter, loop = ConnectionLimiter(settings, Metrics()), asyncio.get_running_loop()
+    make = lambda: Protocol(config, state, {}, connection_limiter=connection_limiter, arrivals=ArrivalEstimator())  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()
     server.close()

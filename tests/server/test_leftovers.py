@@ -14,10 +14,10 @@ from server.engine.jobs import Job
 from server.errors import NotFound, ServeError, forget_frames
 from server.http.exchange import HttpRequest
 from server.records import InferRequest
+from tests.server.oip_grpc.calls import request
+from tests.server.oip_grpc.calls import serving as serving_grpc
 from tests.server.surface import make_app, photo
 from tests.server.surface import serving as serving_http
-from tests.server.test_oip_grpc import request
-from tests.server.test_oip_grpc import serving as serving_grpc
 
 KINDS = (ServeError, InferRequest, Job, HttpRequest)
 INFER = f"/v2/models/{FAMILY}/infer"

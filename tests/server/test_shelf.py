@@ -16,8 +16,8 @@ from server.errors import BackendFailed, ModelNotReady, NotFound, Unavailable
 from server.metrics import Metrics
 from server.models.repository import Repository
 from server.settings import Settings
+from tests.server.models.test_repository import write_family
 from tests.server.simulation import SimulatedInstances, World, images, simulate
-from tests.server.test_repository import write_family
 
 READY, UNAVAILABLE = Standing.READY, Standing.UNAVAILABLE
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.backends.base import COLD_S, PATIENCE_S, is_out_of_memory
+from server.backends.base import COLD_EXECUTION_S, EXECUTION_TIMEOUT_S, is_out_of_memory
 from server.backends.fake import FAMILY, FakeModel, fake_manifest
 from server.engine import Engine
 from server.engine.watchdog import DOUBT_S, HANG_TIMES, MAX_HANGS, MAX_STALL_S, TICK_S, Watchdog
@@ -132,7 +132,9 @@ def test_what_was_predicted_to_be_slow_is_not_given_up_for_being_slow():
 
 def test_what_has_never_run_gets_the_time_that_a_first_run_may_take():
     cold = {(Stage.READ, 0)}
-    assert given_up_after_s([Ran(cold=cold), Ran(cold=cold)]) == pytest.approx([COLD_S, COLD_S], abs=2 * TICK_S)
+    assert given_up_after_s([Ran(cold=cold), Ran(cold=cold)]) == pytest.approx(
+        [COLD_EXECUTION_S, COLD_EXECUTION_S], abs=2 * TICK_S
+    )
     watchdog, run = Watchdog(1.5, Metrics(), lambda: 0.0), Ran(cold=cold)
     watchdog.ended(run)
     assert run.family.cold == set()
@@ -150,7 +152,7 @@ def test_a_backend_is_told_how_long_it_may_take():
 
     class Asking(FakeModel):
         def read(self, image_BHWC, max_tape_B1):
-            told.append(PATIENCE_S.get())
+            told.append(EXECUTION_TIMEOUT_S.get())
             return super().read(image_BHWC, max_tape_B1)
 
     async def scenario() -> None:
@@ -160,7 +162,7 @@ def test_a_backend_is_told_how_long_it_may_take():
 
     asyncio.run(scenario())
     assert told[-1] == 7
-    assert set(told[:-1]) == {COLD_S}, "warming runs everything for the first time"
+    assert set(told[:-1]) == {COLD_EXECUTION_S}, "warming runs everything for the first time"
 
 
 def test_work_that_nothing_runs_is_a_stall():

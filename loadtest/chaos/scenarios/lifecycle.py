@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, ask, load_on, to_call, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.machine import free_ports, has_ended
 from loadtest.serving import Served, total
 from loadtest.tenants import FRUGAL, Tenants, make_tenants
@@ -83,7 +84,7 @@ async def a_hangup_under_a_supervisor(ground: Ground) -> str:
         worker = served.pid
         async with load_on(served) as load:
             served.process.send_signal(signal.SIGHUP)
-            await asyncio.to_thread(served.wait, "reading_again signal=SIGHUP", MAX_WAIT_S)
+            await asyncio.to_thread(served.wait, "reloading signal=SIGHUP", MAX_WAIT_S)
             await until_answered(served)
         promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
         promise(served.pid == worker, served.pid, "the same process")
@@ -115,8 +116,8 @@ async def a_watch_that_meets_rubbish(ground: Ground) -> str:
             await _withdraw(served, tenants)
             seconds = await _until_refused(served, tenants)
             promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", "a withdrawn key to be refused soon")
-            failures = total(served.counts(), "adatape_chore_failures_total")
-            promise(failures == 0, failures, "no chore to fail over it")
+            failures = total(served.counts(), "adatape_background_task_failures_total")
+            promise(failures == 0, failures, "no background task to fail over it")
             tenants.path.with_name("quota.sqlite3").unlink()
             await asyncio.to_thread(served.wait, "quota_store_removed", MAX_WAIT_S)
     return f"three kinds of rubbish, each ended by a good file; a key withdrawn after them refused in {seconds:.2f} s"

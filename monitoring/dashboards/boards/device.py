@@ -83,11 +83,11 @@ CONNECTIONS = (
     ),
     _by_instance(
         "Faults",
-        "Failed, hung or lacked memory, once the next execution had ended well; canaries sent back; failed chores.",
+        "Failed, hung or lacked memory, once the next execution had ended well; canaries sent back; failing tasks.",
         "ops",
         Query(rate("adatape_recovery_seconds_count", JOB, "fault"), "{{fault}}"),
         Query(rate("adatape_canary_rollbacks_total", JOB, "model"), "canary of {{model}}"),
-        Query(rate("adatape_chore_failures_total", JOB, "chore"), "chore {{chore}}"),
+        Query(rate("adatape_background_task_failures_total", JOB, "task"), "task {{task}}"),
         width=6,
     ),
 )

@@ -18,9 +18,9 @@ from typing import Any
 
 import onnxruntime
 
-from server.backends.base import Backend, Hidden, Model, Reading
+from server.backends.base import Backend, Hidden, Model, ReaderOutput
 from server.backends.cuda.devices import PROVIDERS, Device, DeviceMissing, Devices
-from server.backends.cuda.trunks import Trunk
+from server.backends.cuda.trunks import CudaTrunk
 from server.backends.ort import (
     LOAD_FAULTS,
     READER_OUTPUTS,
@@ -38,11 +38,11 @@ _log = logging.getLogger("adatape.cuda")
 
 
 @dataclass(frozen=True, slots=True)
-class Graphs:
+class DeviceSessions:
     """A family's sessions on one device."""
 
     reader: Any
-    trunks: Mapping[int, Trunk]
+    trunks: Mapping[int, CudaTrunk]
 
 
 class CudaModel:
@@ -50,21 +50,21 @@ class CudaModel:
 
     is_ready = True
 
-    def __init__(self, devices: "Devices", graphs: Sequence[Graphs], input_name: str) -> None:
+    def __init__(self, devices: "Devices", graphs: Sequence[DeviceSessions], input_name: str) -> None:
         self.device = PROVIDERS[devices.kind]
         self._devices = devices
         self._graphs = graphs
         self._input = input_name
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
         feeds = {self._input: inputs_BX, "max_tape": max_tape_B1}
-        with self._devices.taken() as (index, device):
+        with self._devices.least_loaded() as (index, device):
             reader = self._graphs[index].reader
-            return Reading(*device.run(lambda: reader.run(READER_OUTPUTS, feeds)))
+            return ReaderOutput(*device.run(lambda: reader.run(READER_OUTPUTS, feeds)))
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
         feeds = {"hidden": hidden_BSD, "tape": tape_BTD, "tape_length": tape_length_B1}
-        with self._devices.taken() as (index, device):
+        with self._devices.least_loaded() as (index, device):
             trunk = self._graphs[index].trunks[tape_BTD.shape[1]]
             return device.run(lambda: trunk.run(feeds))
 
@@ -91,21 +91,21 @@ class CudaBackend:
         _log.info("cuda_loaded family=%s devices=%d cuda_graphs=%s", manifest.family, len(graphs), self._records)
         return CudaModel(self._devices, graphs, manifest.input.name)
 
-    def _load(self, device: Device, manifest: Manifest) -> Graphs:
+    def _load(self, device: Device, manifest: Manifest) -> DeviceSessions:
         reader = self._open(device, manifest.reader, [manifest.input.name, "max_tape"], READER_OUTPUTS, records=False)
         trunks = {}
         for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True):
             inputs = TRUNK_INPUTS if bucket > 0 else TRUNK_INPUTS[:1]
             session = self._open(device, spec, inputs, TRUNK_OUTPUTS, records=self._records)
-            trunks[bucket] = Trunk(device, session, manifest, bucket)
+            trunks[bucket] = CudaTrunk(device, session, manifest, bucket)
         if self._records:
             _record(manifest, trunks)
-        return Graphs(reader, trunks)
+        return DeviceSessions(reader, trunks)
 
     def _open(
         self, device: Device, graph: GraphSpec, inputs: list[str], outputs: list[str], *, records: bool
     ) -> onnxruntime.InferenceSession:
-        """Open a graph on a device, where it then stays: onnxruntime would go on elsewhere after a failure."""
+        """Open a graph on a device and keep it there: onnxruntime would fall back to the CPU after a failure."""
         providers = device.providers(records=records)
         session = open_session(self._root, graph, self._options, providers, inputs, outputs)
         device.check(session)
@@ -113,7 +113,7 @@ class CudaBackend:
         return session
 
 
-def _record(manifest: Manifest, trunks: Mapping[int, Trunk]) -> None:
+def _record(manifest: Manifest, trunks: Mapping[int, CudaTrunk]) -> None:
     for bucket, trunk in trunks.items():
         try:
             trunk.record()
@@ -122,8 +122,8 @@ def _record(manifest: Manifest, trunks: Mapping[int, Trunk]) -> None:
             raise BackendFailed(what, got, "one that can be recorded, or the setting cuda_graphs off") from error
 
 
-class CudaElseCpu:
-    """Loads onto a GPU where onnxruntime can really use one, else onto the CPU, and says so."""
+class CudaOrCpuBackend:
+    """Loads onto a GPU where onnxruntime can really use one, else onto the CPU, and logs that."""
 
     def __init__(self, cuda: Backend, cpu: Backend) -> None:
         self._cuda = cuda

@@ -1,4 +1,4 @@
-"""GPUs: what runs on each, and how busy it is."""
+"""GPUs: the thread of each, and how many calls run on it."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,28 +13,28 @@ from onnxruntime.capi import onnxruntime_pybind11_state as status
 from server.errors import BackendFailed, OutOfMemory
 
 T = TypeVar("T")
-Kind = Literal["cuda", "cpu"]
-PROVIDERS: Mapping[Kind, str] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+DeviceKind = Literal["cuda", "cpu"]
+PROVIDERS: Mapping[DeviceKind, str] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _OUT_OF_MEMORY = ("out of memory", "failed to allocate memory")
 
 
 class DeviceMissing(BackendFailed):
-    """The provider that was asked for is not the one that runs, or runs elsewhere."""
+    """The session runs with another provider, or on another device, than was asked for."""
 
 
 class Device:
     """One GPU, and the thread that all its work runs on. `kind` cpu is for tests: the same calls without a GPU."""
 
-    def __init__(self, number: int, kind: Kind = "cuda") -> None:
+    def __init__(self, number: int, kind: DeviceKind = "cuda") -> None:
         self.number = number
-        self.kind: Kind = kind
+        self.kind: DeviceKind = kind
         self.num_running = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{kind}-{number}")
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run some work on the device's thread and return what comes of it.
+        """Run some work on the device's thread and return its result.
 
-        Raises: OutOfMemory where onnxruntime says so, in one of its many ways.
+        Raises: OutOfMemory if the message of onnxruntime's error says so.
         """
         try:
             return self._thread.submit(work).result()
@@ -49,7 +49,7 @@ class Device:
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self.kind, self.number)
 
     def providers(self, *, records: bool) -> list[Any]:
-        """Return what to ask onnxruntime for; fp32 means fp32, not the shorter TF32."""
+        """Return the providers to ask onnxruntime for; fp32 means fp32, not the shorter TF32."""
         if self.kind == "cpu":
             return [PROVIDERS["cpu"]]
         options = {
@@ -76,14 +76,14 @@ class Device:
 class Devices:
     """The devices of one server, and how busy each is; all its families share them."""
 
-    def __init__(self, numbers: Sequence[int], kind: Kind = "cuda") -> None:
-        self.kind: Kind = kind
+    def __init__(self, numbers: Sequence[int], kind: DeviceKind = "cuda") -> None:
+        self.kind: DeviceKind = kind
         self.all = [Device(number, kind) for number in numbers]
         self._lock = threading.Lock()
 
     @contextmanager
-    def taken(self) -> Iterator[tuple[int, Device]]:
-        """Lend the least loaded device, with its place in the list."""
+    def least_loaded(self) -> Iterator[tuple[int, Device]]:
+        """Give the least loaded device with its index, counted as one call busier until the context ends."""
         with self._lock:
             index = min(range(len(self.all)), key=lambda place: self.all[place].num_running)
             device = self.all[index]

@@ -22,7 +22,7 @@ def sizes_up_to(max_batch_size: int) -> list[int]:
     return [*(size for size in powers if size < max_batch_size), max_batch_size]
 
 
-class Slot:
+class TrunkSlot:
     """The bound buffers of one batch size of one trunk on one device. Only for the device's thread."""
 
     def __init__(self, device: Device, session: Any, inputs: Mapping[str, Any], num_classes: int, size: int) -> None:
@@ -47,7 +47,7 @@ class Slot:
         return logits_BC
 
 
-class Trunk:
+class CudaTrunk:
     """One bucket's trunk on one device. Only for the device's thread."""
 
     def __init__(self, device: Device, session: Any, manifest: Manifest, bucket: int) -> None:
@@ -58,8 +58,8 @@ class Trunk:
             "tape_length": ((1,), np.int32),
         }
         self._inputs = {node.name: shapes[node.name] for node in session.get_inputs()}
-        self._new_slot = partial(Slot, device, session, self._inputs, len(manifest.labels))
-        self._slots: dict[int, Slot] = {}
+        self._new_slot = partial(TrunkSlot, device, session, self._inputs, len(manifest.labels))
+        self._slots: dict[int, TrunkSlot] = {}
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Floats:
         """Return logits_BC."""

@@ -1,4 +1,4 @@
-"""The gateway's backend: Triton Inference Servers run the graphs of the same model repository."""
+"""The backend of a gateway: Triton Inference Servers run the graphs of the same model repository."""
 
 from server.backends.triton.backend import TritonBackend
 

@@ -1,17 +1,17 @@
-"""Families whose graphs Tritons run; budgets, batches and receipts stay with the engine."""
+"""The backend whose graphs run on Triton Inference Servers; budgets, batches and receipts stay with the engine."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from server.backends.base import Hidden, Reading
-from server.backends.triton.address import Address, Arrays
-from server.backends.triton.pool import Pool
+from server.backends.base import Hidden, ReaderOutput
+from server.backends.triton.address import Arrays, TritonAddress
+from server.backends.triton.pool import TritonPool
 from server.metrics import Metrics
 from server.models.manifest import Manifest
 from server.records import Floats, Inputs, Ints
 
-READING = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
+READER_OUTPUTS = ["hidden", "tape", "tape_length", "tape_length_wanted", "picks", "pick_weights"]
 
 
 class TritonModel:
@@ -19,7 +19,7 @@ class TritonModel:
 
     device = "triton"
 
-    def __init__(self, pool: Pool, manifest: Manifest) -> None:
+    def __init__(self, pool: TritonPool, manifest: Manifest) -> None:
         self._pool = pool
         self._reader = manifest.reader.name
         self._trunks = {bucket: spec.name for bucket, spec in zip(manifest.buckets, manifest.trunks, strict=True)}
@@ -30,9 +30,9 @@ class TritonModel:
     def is_ready(self) -> bool:
         return self._pool.is_up
 
-    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> Reading:
+    def read(self, inputs_BX: Inputs, max_tape_B1: Ints) -> ReaderOutput:
         feeds: Arrays = {self._input: inputs_BX, "max_tape": max_tape_B1}
-        return Reading(*self._pool.run(self._reader, self._version, feeds, READING))
+        return ReaderOutput(*self._pool.run(self._reader, self._version, feeds, READER_OUTPUTS))
 
     def run_trunk(self, hidden_BSD: Hidden, tape_BTD: Hidden, tape_length_B1: Ints) -> Floats:
         bucket = tape_BTD.shape[1]
@@ -44,14 +44,14 @@ class TritonModel:
 
 
 class TritonBackend:
-    """Hands the graphs of a model repository to Tritons that serve the same one."""
+    """Runs the graphs of a model repository on Tritons that serve the same repository."""
 
     def __init__(self, addresses: Sequence[str], *, timeout_s: float, metrics: Metrics | None = None) -> None:
-        self._pool = Pool([Address(name) for name in addresses], timeout_s, metrics=metrics)
+        self._pool = TritonPool([TritonAddress(name) for name in addresses], timeout_s, metrics=metrics)
 
     def load(self, manifest: Manifest) -> TritonModel:
         return TritonModel(self._pool, manifest)
 
     def close(self) -> None:
-        """Let go of the Tritons."""
+        """Close the connections to the Tritons."""
         self._pool.close()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from server.backends.fake import FAMILY, NUM_CLASSES, SIDE_PX, fake_manifest
-from server.classify.answers import patch_box, softmax, to_answer
+from server.classify.answers import patch_box, to_answer
 from server.classify.schemas import Answer
+from server.dataplane.outputs import softmax
 from server.images import Placement
 from server.records import BudgetReason, InferAnswer, Receipt, Sample
 from tests.server.surface import make_app, photo, result, serving

@@ -9,7 +9,7 @@ import pytest
 
 from server.backends.fake import BUCKETS, FAMILY, TAPE_CAPACITY, fake_manifest
 from server.errors import BadRequest
-from server.http.bodies import Bodies
+from server.http.body_memory import BodyMemory
 from server.http.exchange import HttpRequest
 from server.params import PARAMETERS, read_query
 from tests.server.surface import as_base64, error, make_app, photo, result, scope
@@ -120,7 +120,7 @@ async def test_nothing_is_decoded_for_a_call_that_is_refused_before(client, monk
     def never(*_, **__):
         raise AssertionError("This is a bug.")
 
-    monkeypatch.setattr("server.images.decoders.decode", never)
+    monkeypatch.setattr("server.images.decode_pool.decode", never)
     await error(client, 404, params={"model": "cat"}, content=photo())
     await error(client, 400, params={"max_tape": "-1"}, content=photo())
 
@@ -136,7 +136,7 @@ async def test_a_server_that_has_not_started_refuses():
 def test_a_query_of_many_names_costs_as_much_as_it_is_long():
     two = ["".join(pair) for pair in itertools.product(string.ascii_letters, repeat=2)]
     query = "&".join(f"{name}=1" for name in [*string.ascii_letters, *two, *two]).encode()
-    call = HttpRequest({**scope(), "query_string": query}, None, request_id="1", arrival_s=0, bodies=Bodies(1))
+    call = HttpRequest({**scope(), "query_string": query}, None, request_id="1", arrival_s=0, body_memory=BodyMemory(1))
     started_s = time.thread_time()
     with pytest.raises(BadRequest, match="query; got aa more than once"):
         read_query(call)

@@ -10,9 +10,9 @@ from server.engine import Engine
 from server.metrics import Metrics
 from server.models.repository import Repository
 from server.settings import Settings
+from tests.server.models.test_repository import write_family
 from tests.server.surface import photo, serving
 from tests.server.test_canary import label
-from tests.server.test_repository import write_family
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.backends.fake import FAMILY, SIDE_PX, FakeModel, fake_manifest
 from server.budget import BudgetTable
+from tests.server.oip_grpc.calls import serving as serving_grpc
 from tests.server.surface import make_app, photo, serving
 from tests.server.tenancy.tenants import ACME, ADMIN, ZETA, access, bearer
 from tests.server.tenancy.test_grpc_access import infer_request, shown
-from tests.server.test_oip_grpc import serving as serving_grpc
 
 MANIFEST = fake_manifest()
 WORST = BudgetTable(MANIFEST).worst_flops
@@ -225,14 +225,14 @@ async def test_quota_and_usage_outlive_a_restart(tmp_path, kind):
 async def test_a_store_that_fails_costs_no_request_and_no_receipt(tmp_path, monkeypatch, caplog):
     app = make_app(**access(tmp_path, limits={"acme": quota(1e9)}, quota_store=f"sqlite:{tmp_path}/q.sqlite3"))
     async with serving(app) as client:
-        store = app.engine.tenancy.ledger._store
+        store = app.engine.tenancy.store_sync._store
         with monkeypatch.context() as patch:
             patch.setattr(store, "_db", FailingDatabase(store._db))
             for _ in range(3):
                 assert (await ask(client, max_tape=0)).status_code == 200
-                await app.engine.tenancy.ledger.sync()
+                await app.engine.tenancy.store_sync.sync()
             assert (await client.get("/v1/usage", headers=bearer(ACME))).status_code == 503
-        await app.engine.tenancy.ledger.sync()
+        await app.engine.tenancy.store_sync.sync()
         (report,) = await usage(client)
     assert report["total"]["num_requests"] == 3
     assert report["quota"]["remaining_flops"] == pytest.approx(1e9 - report["total"]["useful_flops"], abs=1e-3)

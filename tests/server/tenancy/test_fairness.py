@@ -58,10 +58,10 @@ def test_a_small_tenant_hardly_feels_a_flood(tmp_path):
 def test_under_contention_flops_go_by_weight(tmp_path):
     async def scenario(world):
         tasks = [*await flood(world, "acme", 60, 8), *await flood(world, "zeta", 60, 8)]
-        meters = [world.engine.tenancy.account(name).tab("adatape_fake") for name in ("acme", "zeta")]
-        while not any(tab.num_requests >= 40 for tab in meters):  # noqa: ASYNC110 - fake time
+        meters = [world.engine.tenancy.account(name).unsent_usage("adatape_fake") for name in ("acme", "zeta")]
+        while not any(usage.num_requests >= 40 for usage in meters):  # noqa: ASYNC110 - fake time
             await asyncio.sleep(1e-4)
-        had = [tab.useful_flops for tab in meters]
+        had = [usage.useful_flops for usage in meters]
         await asyncio.gather(*tasks)
         return had
 

@@ -9,9 +9,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.backends.fake import FAMILY, SIDE_PX
 from server.tenancy import KeyRing
-from tests.server.oip_calls import pixels
+from tests.server.oip.calls import pixels
+from tests.server.oip_grpc.calls import serving
 from tests.server.tenancy.tenants import ACME, ADMIN, STRANGER, access
-from tests.server.test_oip_grpc import serving
 
 Code = grpc.StatusCode
 
@@ -67,7 +67,7 @@ async def test_a_withdrawn_key_ends_an_open_stream(world):
         for number in range(2):
             if number == 1:
                 await answered.wait()
-                world.engine.tenancy.access.ring = KeyRing()
+                world.engine.tenancy.authenticator.ring = KeyRing()
             yield infer_request()
 
     async for answer in world.stub.ModelStreamInfer(requests(), metadata=shown(ACME)):

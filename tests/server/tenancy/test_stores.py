@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from server.errors import Unavailable
 from server.tenancy.sqlite_store import SqliteStore
-from server.tenancy.store import Moment, Spend, Usage, UsageBatch, open_store, read_boot, refilled
+from server.tenancy.store import Spend, Timestamp, Usage, UsageBatch, read_boot, refilled
+from server.tenancy.store_sync import open_store
 
 DAY = "2026-11-24"
 SPEND = Spend("acme", 30.0, 10.0, 100.0)
 
 
-def at(steady_s: float, *, stepped_s: float = 0.0, boot: str = "boot") -> Moment:
+def at(steady_s: float, *, stepped_s: float = 0.0, boot: str = "boot") -> Timestamp:
     """Return a moment at which the wall clock has been stepped by so much."""
-    return Moment(1.7e9 + steady_s + stepped_s, steady_s, boot)
+    return Timestamp(1.7e9 + steady_s + stepped_s, steady_s, boot)
 
 
 def usage(tenant="acme", model="m", day=DAY, **counts):
