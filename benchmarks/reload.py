@@ -18,7 +18,7 @@ from benchmarks.ratios import Paired
 from benchmarks.report import Aim, Report
 from loadtest.arrivals import poisson
 from loadtest.load import Outcomes, run_open
-from loadtest.serving import Shelf
+from loadtest.repository import RepositoryCopy
 from loadtest.wire import Client
 
 MAX_RATIO = 1.10
@@ -55,7 +55,7 @@ class Window:
 class Reloads:
     """A server under steady traffic, of which new versions are published."""
 
-    def __init__(self, bench: Bench, served: Served, shelf: Shelf, seconds: float) -> None:
+    def __init__(self, bench: Bench, served: Served, shelf: RepositoryCopy, seconds: float) -> None:
         self._bench, self._served, self._shelf, self._seconds = bench, served, shelf, seconds
         self._requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
         self._rng = np.random.default_rng(SEED)
@@ -112,7 +112,7 @@ def measure(options: Options) -> Report:
     rounds, seconds = (2, 4.0) if options.quick else (options.rounds, SECONDS)
     bench = Bench(options, num_pictures=CONCURRENCY)
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(options.repository, options.family, Path(folder))
+        shelf = RepositoryCopy(options.repository, options.family, Path(folder))
         bench.repository = shelf.root
         with bench.served() as served:
             reloads = Reloads(bench, served, shelf, seconds)

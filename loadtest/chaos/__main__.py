@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
+
 from loadtest.chaos.ground import Ground
 from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
 from loadtest.load import raise_file_limit
 from loadtest.machine import describe
-from loadtest.serving import DEFAULT_SERVER
+from loadtest.process import DEFAULT_SERVER
 
 
 def main() -> int:
@@ -51,7 +53,7 @@ def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
         verdict, told = "PASS", asyncio.run(each.play(ground))
     except Skipped as reason:
         verdict, told = "SKIP", str(reason)
-    except (Broken, OSError, EOFError, SystemExit, ExceptionGroup) as error:
+    except (Broken, OSError, EOFError, httpx.HTTPError, SystemExit, ExceptionGroup) as error:
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from loadtest.serving import Served
+from loadtest.process import Server
 
 _CHUNK = b"x" * 4096
 _ENTER = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -38,7 +38,7 @@ class SmallDisk:
         mount = _MOUNT.format(size=self._size_bytes)
         return shlex.join([*_ENTER, "sh", "-c", mount, str(self.folder), str(self._source), *shlex.split(server)])
 
-    def reach(self, served: Served) -> Path:
+    def reach(self, served: Server) -> Path:
         """Return the disk's folder as it is reached from outside of the server."""
         self._root = Path(f"/proc/{served.pid}/root") / self.folder.relative_to("/")
         return self._root

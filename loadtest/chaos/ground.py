@@ -15,8 +15,10 @@ from PIL import Image
 
 from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.registry import Skipped, promise
-from loadtest.chaos.triton import Triton, running
-from loadtest.serving import Served, Shelf, serving, total
+from loadtest.metrics import total
+from loadtest.process import Server, start_server
+from loadtest.repository import RepositoryCopy
+from loadtest.triton import Triton, start_triton
 from loadtest.wire import Client, Reply, render
 
 SIDE_PX = 8
@@ -60,21 +62,21 @@ class Ground:
         self.repository, self.family = repository, family
 
     @contextmanager
-    def fake(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    def fake(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
         """Give a server of the fake backend."""
-        with serving("--backend", "fake", *arguments, server=self.server, environment=environment) as served:
+        with start_server("--backend", "fake", *arguments, server=self.server, variables=variables) as served:
             yield served
 
     @contextmanager
-    def real(self, *arguments: str) -> Iterator[tuple[Served, Shelf]]:
+    def real(self, *arguments: str) -> Iterator[tuple[Server, RepositoryCopy]]:
         """Give a server of a copy of the family, and the copy."""
         with tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(folder))
-            with serving("--model-repository", folder, *arguments, server=self.server) as served:
+            shelf = RepositoryCopy(self.repository, self.family, Path(folder))
+            with start_server("--model-repository", folder, *arguments, server=self.server) as served:
                 yield served, shelf
 
     @contextmanager
-    def gateway(self) -> Iterator[tuple[Served, Triton]]:
+    def gateway(self) -> Iterator[tuple[Server, Triton]]:
         """Give a gateway to a Triton of the family.
 
         Raises: Skipped where there is no Triton.
@@ -82,21 +84,21 @@ class Ground:
         if self._triton is None:
             raise Skipped("no Triton here: make triton-setup")
         with tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(folder))
-            with running(self._triton, shelf.root) as triton:
-                gateway = ["--backend", "triton", "--triton-url", triton.address, "--model-repository", folder]
-                with serving(*gateway, server=self.server) as served:
+            shelf = RepositoryCopy(self.repository, self.family, Path(folder))
+            with start_triton(self._triton, shelf.root) as triton:
+                gateway = ["--backend", "triton", "--triton-url", triton.grpc, "--model-repository", folder]
+                with start_server(*gateway, server=self.server) as served:
                     yield served, triton
 
     @contextmanager
-    def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Served, Shelf, SmallDisk]]:
+    def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Server, RepositoryCopy, SmallDisk]]:
         """Give a server whose copy of the family, and whatever else is there, lies on a small disk of its own."""
         with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(source))
+            shelf = RepositoryCopy(self.repository, self.family, Path(source))
             size_bytes = sum(path.stat().st_size for path in shelf.root.rglob("*")) + ROOM_BYTES
             disk = SmallDisk(Path(folder), shelf.root, size_bytes)
             places = [each.format(disk=folder) for each in arguments]
-            with serving("--model-repository", folder, *places, server=disk.command(self.server)) as served:
+            with start_server("--model-repository", folder, *places, server=disk.command(self.server)) as served:
                 shelf.root = disk.reach(served)
                 yield served, shelf, disk
 
@@ -117,7 +119,7 @@ def to_call(mark: str | None = None, *, query: str = "", key: str = "") -> bytes
     return render(f"/v1/classify{query}", picture(mark), {"Content-Type": "image/png", **known})
 
 
-async def until_restarted(served: Served, started_s: float) -> tuple[float, float]:
+async def until_restarted(served: Server, started_s: float) -> tuple[float, float]:
     """Wait until a supervisor has started a server anew and it answers.
 
     Return the seconds since `started_s`, and what the server's own metric says of the time without one.
@@ -126,12 +128,12 @@ async def until_restarted(served: Served, started_s: float) -> tuple[float, floa
     await until_answered(served)
     seconds = time.monotonic() - started_s
     promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", f"less than {MAX_RECOVERY_S:g} s")
-    metric_s = total(served.counts(), "adatape_recovery_seconds_sum", fault="process")
+    metric_s = total(served.metrics(), "adatape_recovery_seconds_sum", fault="process")
     promise(0 < metric_s < MAX_RECOVERY_S, f"{metric_s:.2f} s", f"a recovery of less than {MAX_RECOVERY_S:g} s")
     return seconds, metric_s
 
 
-async def ask(served: Served, mark: str | None = None) -> Reply:
+async def ask(served: Server, mark: str | None = None) -> Reply:
     """Classify one image over a connection of its own."""
     client = Client(served.url)
     try:
@@ -141,7 +143,7 @@ async def ask(served: Served, mark: str | None = None) -> Reply:
 
 
 @asynccontextmanager
-async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterator[Load]:
+async def load_on(served: Server, num_callers: int = NUM_CALLERS) -> AsyncIterator[Load]:
     """Keep callers with sound images busy."""
     load, client, call = Load(), Client(served.url), to_call()
 
@@ -164,7 +166,7 @@ async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterat
     await client.close()
 
 
-async def until_answered(served: Served, status: int = 200, limit_s: float = 30.0) -> float:
+async def until_answered(served: Server, status: int = 200, limit_s: float = 30.0) -> float:
     """Ask until a sound image gets this status; return the seconds that took.
 
     Raises: Broken, with what was said last, if it has not by the limit.

@@ -22,7 +22,7 @@ from loadtest.hostile.hold import Hold, Watch
 from loadtest.hostile.http2 import Exchange
 from loadtest.hostile.table import Aim, Message, all_messages
 from loadtest.machine import describe
-from loadtest.serving import DEFAULT_SERVER, Served, serving
+from loadtest.process import DEFAULT_SERVER, Server, start_server
 from loadtest.tenants import make_tenants
 
 MAX_HOLD_MS = 50.0
@@ -69,12 +69,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tenants = make_tenants(options.server, Path(folder))
         arguments = ["--model-repository", str(options.repository), "--require-auth", *tenants.arguments()]
-        with serving(*arguments, *options.arguments, server=options.server) as served:
+        with start_server(*arguments, *options.arguments, server=options.server) as served:
             aims = {STRANGER: Aim(options.family), ADMIN: Aim(options.family, tenants.admin_key)}
             for result in _send_all(served, chosen, aims, options.tries):
                 results.append(result)
                 print("  ".join(result.cells()), flush=True)
-            has_ended = served.process.poll() is not None
+            has_ended = not served.is_running
     summary = _judge(results, has_ended=has_ended)
     print(summary)
     if options.report is not None:
@@ -82,7 +82,7 @@ def main() -> int:
     return int("FAIL" in summary)
 
 
-def _send_all(served: Served, messages: list[Message], aims: dict[str, Aim], tries: int) -> Iterator[Result]:
+def _send_all(served: Server, messages: list[Message], aims: dict[str, Aim], tries: int) -> Iterator[Result]:
     http, grpc = _address(urlsplit(served.url).netloc), _address(served.grpc)
     for message in messages:
         for sender, aim in aims.items():

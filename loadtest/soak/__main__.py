@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loadtest.serving import DEFAULT_SERVER, Shelf, serving
+from loadtest.process import DEFAULT_SERVER, start_server
+from loadtest.repository import RepositoryCopy
 from loadtest.soak.book import compare
 from loadtest.soak.report import to_document, to_lines, write
 from loadtest.soak.run import Plan, read_usage, soak
@@ -37,12 +38,12 @@ def main() -> int:
         tuple(options.arguments),
     )
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(options.repository, options.family, Path(folder))
+        shelf = RepositoryCopy(options.repository, options.family, Path(folder))
         tenants = make_tenants(options.server, Path(folder))
         arguments = ["--model-repository", folder, *tenants.arguments(), *options.arguments]
-        with serving(*arguments, server=options.server) as served:
+        with start_server(*arguments, server=options.server) as served:
             run = asyncio.run(soak(served, shelf, tenants, plan))
-            counts, usage = served.counts(), read_usage(served, tenants.admin_key)
+            counts, usage = served.metrics(), read_usage(served, tenants.admin_key)
             growth = fit(run.times_s, run.looks, (run.resting, served.footprint()))
             complaints = [line.strip() for line in served.lines if any(mark in line for mark in COMPLAINTS)]
     sums = list(compare(run.book, counts, usage))

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from loadtest.serving import Counts, total
+from loadtest.metrics import Samples, total
 
 STATUS_OF = {
     "ok": 200, "bad_request": 400, "unauthenticated": 401, "forbidden": 403, "not_found": 404,
@@ -46,7 +46,7 @@ class Spent:
 
 @dataclass(slots=True)
 class Book:
-    """Counts calls by protocol and status. A *fickle* call leaves before its answer, so only its sum is known.
+    """Samples calls by protocol and status. A *fickle* call leaves before its answer, so only its sum is known.
 
     `fickle_flops` are the useful FLOPs of one fickle call if it is answered.
     """
@@ -103,7 +103,7 @@ class Book:
             self.faults.append(text)
 
 
-def compare(book: Book, counts: Counts, usage: Usage) -> Iterator[Sum]:
+def compare(book: Book, counts: Samples, usage: Usage) -> Iterator[Sum]:
     """Give each sum that has to agree: what the client expects, and what the server counted."""
     num_answered = 0.0
     for protocol in sorted({protocol for protocol, _ in book.statuses} | set(book.fickle)):
@@ -118,7 +118,7 @@ def compare(book: Book, counts: Counts, usage: Usage) -> Iterator[Sum]:
     yield from _compare_own(counts)
 
 
-def _compare_calls(book: Book, counts: Counts, protocol: str) -> Iterator[Sum]:
+def _compare_calls(book: Book, counts: Samples, protocol: str) -> Iterator[Sum]:
     mine, theirs = {s: n for (name, s), n in book.statuses.items() if name == protocol}, _by_status(counts, protocol)
     fickle = book.fickle[protocol]
     left = _num_fickle_answered(book, counts, protocol) + theirs[CANCELLED]
@@ -143,7 +143,7 @@ def _compare_usage(book: Book, usage: Usage, num_fickle: float) -> Iterator[Sum]
             yield Sum(f"executed FLOPs of {tenant}", spent.executed_flops, sums.get("executed_flops", 0))
 
 
-def _compare_own(counts: Counts) -> Iterator[Sum]:
+def _compare_own(counts: Samples) -> Iterator[Sum]:
     """Hold the server's counters against one another, now that nobody asks any more."""
     ran = total(counts, "adatape_executed_flops_total")
     yield Sum("FLOPs by execution, and by what they were for", ran, total(counts, "adatape_flops_total"))
@@ -155,11 +155,11 @@ def _compare_own(counts: Counts) -> Iterator[Sum]:
     yield Sum("connections at the end: that which asks", 1, total(counts, "adatape_open_connections"))
 
 
-def _num_fickle_answered(book: Book, counts: Counts, protocol: str) -> float:
+def _num_fickle_answered(book: Book, counts: Samples, protocol: str) -> float:
     return _by_status(counts, protocol)[OK] - book.statuses[protocol, OK]
 
 
-def _by_status(counts: Counts, protocol: str) -> Counter[int]:
+def _by_status(counts: Samples, protocol: str) -> Counter[int]:
     found: Counter[int] = Counter()
     for (name, pairs), value in counts.items():
         labels = dict(pairs)

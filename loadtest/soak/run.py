@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.serving import Counts, Footprint, Served, Shelf, total
+from loadtest.metrics import Samples, total
+from loadtest.process import Footprint, Server
+from loadtest.repository import RepositoryCopy
 from loadtest.soak.book import Book, Usage
 from loadtest.soak.scene import make_scene
 from loadtest.soak.traffic import Traffic
@@ -56,9 +58,9 @@ class Plan:
     server_arguments: tuple[str, ...] = ()
 
 
-async def soak(served: Served, shelf: Shelf, tenants: Tenants, plan: Plan) -> Run:
+async def soak(served: Server, shelf: RepositoryCopy, tenants: Tenants, plan: Plan) -> Run:
     """Make the calls, and see the last of them out."""
-    model = json.loads(served.get(f"/v1/models/{shelf.family}"))
+    model = served.get(f"/v1/models/{shelf.family}").json()
     run = Run(Book(fickle_flops=model["min_flops"]), served.footprint())
     traffic = Traffic(make_scene(model, run.book, plan.seed, tenants.keys), served.url, served.grpc)
     helpers = [
@@ -79,21 +81,21 @@ async def soak(served: Served, shelf: Shelf, tenants: Tenants, plan: Plan) -> Ru
     return run
 
 
-async def settle(served: Served) -> None:
+async def settle(served: Server) -> None:
     """Return once the server has noticed that everyone is gone; one connection is that which asks."""
     for _ in range(round(PATIENCE_S / LOOK_S)):
-        if _is_at_rest(await asyncio.to_thread(served.counts)):
+        if _is_at_rest(await asyncio.to_thread(served.metrics)):
             return
         await asyncio.sleep(LOOK_S)
 
 
-def read_usage(served: Served, admin_key: str) -> Usage:
+def read_usage(served: Server, admin_key: str) -> Usage:
     """Return what the server says that each tenant has had."""
-    document = json.loads(served.get("/v1/usage?tenant=*", admin_key))
+    document = served.get("/v1/usage?tenant=*", admin_key).json()
     return {tenant["tenant"]: tenant["total"] for tenant in document["tenants"]}
 
 
-def _is_at_rest(counts: Counts) -> bool:
+def _is_at_rest(counts: Samples) -> bool:
     busy = total(counts, "adatape_pending_samples") + total(counts, "adatape_executions_running")
     return busy == 0 and total(counts, "adatape_open_connections") <= 1
 
@@ -110,7 +112,7 @@ def _help(run: Run, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Ta
     return asyncio.create_task(last())
 
 
-async def _look(served: Served, run: Run, record: Path | None) -> None:
+async def _look(served: Server, run: Run, record: Path | None) -> None:
     """Look at the server again and again, and write down what is seen, for whoever wants to know how far it came."""
     record = record or Path(os.devnull)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,7 @@ async def _tell(run: Run) -> None:
         print(f"soak: {run.lasted_s:.0f} s: {standing}", *run.book.faults, *run.faults, file=sys.stderr, flush=True)
 
 
-async def _reload(served: Served, shelf: Shelf, admin_key: str, reload_s: float, run: Run) -> None:
+async def _reload(served: Server, shelf: RepositoryCopy, admin_key: str, reload_s: float, run: Run) -> None:
     """Publish the next version and load it, again and again; the one before the last is taken away."""
     version = 1
     while True:
@@ -138,9 +140,9 @@ async def _reload(served: Served, shelf: Shelf, admin_key: str, reload_s: float,
         version += 1
         shelf.publish(version)
         path = f"/v2/repository/models/{shelf.family}/load"
-        status, told = await asyncio.to_thread(served.post, path, None, admin_key, PATIENCE_S)
+        reply = await asyncio.to_thread(served.post, path, admin_key, PATIENCE_S)
         run.num_reloads += 1
-        if status != 200:
-            run.faults.append(f"load of version {version}; got {status} {told}; expected 200")
+        if reply.status_code != 200:
+            run.faults.append(f"load of version {version}; got {reply.status_code} {reply.text}; expected 200")
         if version > 2:
             shelf.remove(version - 1)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from tests.e2e.booting import Running, booted
+from loadtest.process import Server, start_server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright in this environment")
 expect = sync_api.expect
@@ -60,7 +60,7 @@ def launched() -> Iterator["sync_api.Browser"]:
 
 
 @contextmanager
-def visiting(browser: "sync_api.Browser", running: Running, **options: object) -> Iterator[Visit]:
+def visiting(browser: "sync_api.Browser", running: Server, **options: object) -> Iterator[Visit]:
     """Open a fresh browser context; at the end nothing must have failed, and nobody else been asked."""
     context = browser.new_context(**{**DESKTOP, **options})
     context.set_default_timeout(WAIT_MS)
@@ -82,10 +82,10 @@ def visiting(browser: "sync_api.Browser", running: Running, **options: object) -
 
 
 @contextmanager
-def served(backend: str) -> Iterator[Running]:
-    with booted(*SERVERS[backend]) as running:
+def served(backend: str) -> Iterator[Server]:
+    with start_server(*SERVERS[backend]) as running:
         yield running
-        assert running.process.poll() is None, running.log
+        assert running.is_running, running.log
 
 
 def picture(level: int = 128, size: tuple[int, int] = (300, 200), kind: str = "JPEG") -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.photos import find_samples
+from loadtest.process import ROOT, Server, start_server
 from loadtest.unusable import MISSED, UNUSABLE
-from tests.e2e.booting import ROOT, Running, booted
 
 FAKE = "adatape_fake"
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not find_samples(), reason="no package with samp
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[Running]:
-    with booted("--backend", "fake") as running:
+def fake() -> Iterator[Server]:
+    with start_server("--backend", "fake") as running:
         yield running
 
 
@@ -28,11 +28,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
-def grpc_of(server: Running) -> str:
-    return server.log.split("grpc=")[1].split()[0]
+def grpc_of(server: Server) -> str:
+    return server.grpc
 
 
-def locust(server: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+def locust(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     where = ("--host", server.url, "--grpc", grpc_of(server))
     return run("locust", "-f", "loadtest/locustfile.py", "--headless", "--only-summary", *where, *arguments)
 

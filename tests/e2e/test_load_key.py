@@ -4,8 +4,8 @@ import pytest
 
 from loadtest.key import VARIABLE
 from loadtest.photos import find_samples
+from loadtest.process import start_server
 from loadtest.unusable import UNUSABLE
-from tests.e2e.booting import booted
 from tests.e2e.test_load import locust, run
 from tests.server.tenancy.tenants import ACME, ACME_HASH
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not find_samples(), reason="no package with samp
 @pytest.fixture(scope="module")
 def closed():
     options = ("--backend", "fake", "--require-auth", "--quota-store", "memory")
-    with booted(*options, ADATAPE_API_KEYS=f"acme={ACME_HASH.line}") as running:
+    with start_server(*options, variables={"ADATAPE_API_KEYS": f"acme={ACME_HASH.line}"}) as running:
         yield running
     assert ACME not in running.log
 

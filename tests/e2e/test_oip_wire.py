@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.booting import booted
+from loadtest.process import start_server
 
 PATH = "/v2/models/adatape_fake/infer"
 PIXELS = bytes([127]) * 192
@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 10_000
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
-    with booted("--backend", "fake", "--max-body-bytes", str(MAX_BODY_BYTES)) as running:
+    with start_server("--backend", "fake", "--max-body-bytes", str(MAX_BODY_BYTES)) as running:
         host, _, port = running.url.removeprefix("http://").partition(":")
         yield host, int(port)
         assert "Traceback" not in running.log

@@ -9,11 +9,11 @@ import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 
-from tests.e2e.booting import Running
+from loadtest.process import Server
 
 
 @pytest.fixture
-def address(server: Running) -> str:
+def address(server: Server) -> str:
     match = re.search(r"grpc=(\S+)", server.log)
     assert match
     return match.group(1)

@@ -15,9 +15,9 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.e2e.booting import ROOT, Running
+from loadtest.process import ROOT, Footprint, Server
 from tests.fuzz import openapi, raw_http, rpc, shapes
-from tests.fuzz.tally import Footprint, Tally, footprint
+from tests.fuzz.tally import Tally
 
 MAX_GROWTH_BYTES = 24 << 20
 """What the server may hold more at the end than after the first third of the cases: the allocator's own play."""
@@ -40,12 +40,13 @@ class Campaign:
 
     num_cases: int
     seed: int
-    server: Running
+    server: Server
 
     def run(self) -> Iterator[Tally]:
         """Run every target and give its tally."""
         host, _, port = self.server.url.removeprefix("http://").rpartition(":")
-        http, grpc = (host, int(port)), _grpc_address(self.server.log)
+        grpc_host, _, grpc_port = self.server.grpc.rpartition(":")
+        http, grpc = (host, int(port)), (grpc_host, int(grpc_port))
         model = httpx.get(f"{self.server.url}/v1/models").json()["models"][0]["name"]
         yield self._openapi(model)
         yield self._given("http", raw_http.requests(_paths(self.server.url, model)), partial(raw_http.send, http))
@@ -59,11 +60,8 @@ class Campaign:
         """Return a target's share of the cases."""
         return max(1, round(self.num_cases * SHARES[name]))
 
-    def look(self) -> Footprint:
-        return footprint(self.server.process.pid)
-
     def _tally(self, name: str) -> Tally:
-        return Tally(name, self.count(name), self.look)
+        return Tally(name, self.count(name), self.server.footprint)
 
     def _openapi(self, model: str) -> Tally:
         tally = self._tally("openapi")
@@ -125,12 +123,6 @@ def _paths(url: str, model: str) -> list[str]:
     return [path.replace("{model}", model) for path in (*described, *shapes.OIP_PATHS, "/docs", "/openapi.json", "/x")]
 
 
-def _grpc_address(log: str) -> tuple[str, int]:
-    found = re.search(r" grpc=(\S+):(\d+) ", log)
-    assert found, log
-    return found.group(1), int(found.group(2))
-
-
 def verdict(campaign: Campaign, tallies: list[Tally]) -> tuple[bool, list[str]]:
     """Judge all tallies and the server; return whether it passed, and the lines that say why."""
     reasons = [f"{tally.name}: {fault}" for tally in tallies for fault in tally.faults]
@@ -140,7 +132,7 @@ def verdict(campaign: Campaign, tallies: list[Tally]) -> tuple[bool, list[str]]:
     reasons += [f"log: {line.strip()}" for line in _complaints(campaign.server.log)][:5]
     looks = [look for tally in tallies for look in tally.footprints]
     reasons += growth(looks)
-    if campaign.server.process.poll() is not None:
+    if not campaign.server.is_running:
         reasons.append(f"the server ended with status {campaign.server.process.returncode}")
     first, last = looks[len(looks) // 3], looks[-1]
     figures = (

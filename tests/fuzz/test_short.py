@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.booting import booted
+from loadtest.process import Footprint, start_server
 from tests.fuzz import decoders, raw_http
 from tests.fuzz.campaign import DECODERS, SHARES, Campaign, growth, verdict
-from tests.fuzz.tally import Footprint, Tally
+from tests.fuzz.tally import Tally
 
 NUM_CASES = 1000
 
 
 def test_a_short_campaign_passes():
-    with booted("--backend", "fake") as server:
+    with start_server("--backend", "fake") as server:
         campaign = Campaign(NUM_CASES, 1, server)
         tallies = list(campaign.run())
         is_passed, lines = verdict(campaign, tallies)

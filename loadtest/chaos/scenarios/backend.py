@@ -5,14 +5,15 @@ import time
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, NUM_CALLERS, Ground, Load, ask, load_on, until_answered
 from loadtest.chaos.registry import promise, scenario
-from loadtest.serving import Served, total
+from loadtest.metrics import total
+from loadtest.process import Server
 
 NUM_FAULTS = 5
 NUM_AT_ONCE = 64
 _POLL_S = 0.01
 
 
-async def _inject(served: Served, mark: str) -> tuple[int, int]:
+async def _inject(served: Server, mark: str) -> tuple[int, int]:
     """Ask for a fault several times under load; return how many of its calls, and of the others, failed.
 
     Raises: Broken if the fault's calls do not fail clearly, or others are not answered after each.
@@ -39,10 +40,10 @@ async def _until_more(load: Load) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _recovery_s(served: Served, fault: str) -> float:
+async def _recovery_s(served: Server, fault: str) -> float:
     """Return the mean recovery from a fault, none of which took too long, by the server's own metric."""
     await until_answered(served)
-    counts = served.counts()
+    counts = served.metrics()
     number = total(counts, "adatape_recovery_seconds_count", fault=fault)
     promise(number >= 1, number, f"a recovery from {fault} in the metrics")
     in_time = total(counts, "adatape_recovery_seconds_bucket", fault=fault, le=f"{MAX_RECOVERY_S}")
@@ -92,7 +93,8 @@ async def a_batch_that_hangs(ground: Ground) -> str:
         promise(b"no end after" in reply.body, reply.body, "a message that says that it hung")
         promise(load.num_failed <= NUM_CALLERS, dict(load.statuses), "no more than batch-mates to fail")
         seconds = await _recovery_s(served, "hang")
-        promise(served.get("/healthz") != "", "nothing", "the server to live")
+        live = served.get("/healthz").status_code
+        promise(live == 200, live, "the server to live")
     return f"told after {told_s:.2f} s, {load.num_failed} batch-mates failed too, recovered after {seconds:.2f} s"
 
 
@@ -102,10 +104,11 @@ async def executions_that_hang_one_after_another(ground: Ground) -> str:
     with ground.fake("--fake-faults", "hang", "--hang-timeout-s", "0.5") as served:
         for _ in range(3):
             await ask(served, "hang")
-        status, body = await asyncio.to_thread(served.fetch, "/healthz")
+        reply = await asyncio.to_thread(served.get, "/healthz")
+        status, body = reply.status_code, reply.text
         promise(status == 503, status, "503 from /healthz")
         await until_answered(served)
-        back, _ = await asyncio.to_thread(served.fetch, "/healthz")
+        back = (await asyncio.to_thread(served.get, "/healthz")).status_code
         promise(back == 200, back, "200 once an execution ended well")
     return f"not live after 3 hangs: {body[:60]}"
 

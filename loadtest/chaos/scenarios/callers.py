@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
 from loadtest.chaos.registry import promise, scenario
-from loadtest.serving import Served, total
+from loadtest.metrics import total
+from loadtest.process import Server
 
 NUM_IDLE = 10_000
 MAX_IDLE_BYTES = 20_000
@@ -24,7 +25,7 @@ NUM_BURSTS = 3
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _connect(served: Served, count: int) -> list[Stream]:
+async def _connect(served: Server, count: int) -> list[Stream]:
     parts = urlsplit(served.url)
     streams: list[Stream] = []
     while len(streams) < count:
@@ -48,7 +49,7 @@ async def _close(streams: list[Stream]) -> None:
     await asyncio.sleep(0.5)
 
 
-async def _p99_ms(served: Served) -> float:
+async def _p99_ms(served: Server) -> float:
     """Return the 99th percentile that a few callers see in a second."""
     async with load_on(served) as load:
         await asyncio.sleep(1.0)
@@ -72,7 +73,7 @@ async def ten_thousand_idle_connections(ground: Ground) -> str:
         streams = await _connect(served, NUM_IDLE)
         asked = random.Random(0).sample(streams, 500)
         statuses = [await _answered(stream, to_call()) for stream in asked]
-        during, open_now = served.footprint(), total(served.counts(), "adatape_open_connections")
+        during, open_now = served.footprint(), total(served.metrics(), "adatape_open_connections")
         beside_ms = await _p99_ms(served)
         promise(set(statuses) == {200}, set(statuses), "every idle connection to be answered when it asks")
         each = (during.resident_bytes - before.resident_bytes) / NUM_IDLE
@@ -109,7 +110,7 @@ async def bursts_of_a_thousand_with_random_cancels(ground: Ground) -> str:
             await _close(streams)
             held.append(served.footprint().resident_bytes)
         started_s = time.monotonic()
-        while total(counts := served.counts(), "adatape_pending_samples") > 0:
+        while total(counts := served.metrics(), "adatape_pending_samples") > 0:
             promise(time.monotonic() - started_s < 10, "samples that wait for nobody", "none")
             await asyncio.sleep(0.05)
         after_ms = await _p99_ms(served)

@@ -9,7 +9,7 @@ from pathlib import Path
 from loadtest.chaos.clock import SEEN_S, WallClock
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
 from loadtest.chaos.registry import promise, scenario
-from loadtest.serving import Served
+from loadtest.process import Server
 from loadtest.tenants import make_tenants
 from loadtest.wire import Client, find_header
 
@@ -69,7 +69,7 @@ async def a_wall_clock_that_steps(ground: Ground) -> str:
         quota = f"burst_flops = {BURST_FLOPS:g}"
         tenants = make_tenants(ground.server, Path(folder), flops_per_s=FLOPS_PER_S, quota=quota)
         arguments = [*tenants.arguments(), "--quota-sync-s", str(SYNC_S)]
-        with ground.fake(*arguments, environment=clock.environment) as served:
+        with ground.fake(*arguments, variables=clock.variables) as served:
             await until_answered(served)
             client = Client(served.url)
             frugal = Frugal(client, tenants.frugal_key)
@@ -86,14 +86,14 @@ async def a_wall_clock_that_steps(ground: Ground) -> str:
     )
 
 
-async def _step(served: Served, clock: WallClock, offset_s: int, frugal: Frugal) -> float:
+async def _step(served: Server, clock: WallClock, offset_s: int, frugal: Frugal) -> float:
     """Step the clock under a caller whose quota is spent; return how long it is told to wait.
 
     Raises: Broken if the quota is full by that, or does not refill.
     """
     clock.step(offset_s)
     await asyncio.sleep(SEEN_S + 5 * SYNC_S)
-    stats = json.loads(await asyncio.to_thread(served.get, "/v2/models/adatape_fake/stats"))
+    stats = (await asyncio.to_thread(served.get, "/v2/models/adatape_fake/stats")).json()
     seen_s = stats["model_stats"][0]["last_inference"] / 1000 - time.time()
     promise(abs(seen_s - offset_s) < HOUR_S, f"a clock off by {seen_s:.0f} s", f"{offset_s} s: the step is not seen")
     await frugal.spend_all()
@@ -104,6 +104,6 @@ async def _step(served: Served, clock: WallClock, offset_s: int, frugal: Frugal)
     while await frugal.ask() is not None:
         promise(time.monotonic() < end_s, f"no answer after {wait_s:g} s", "the quota to have refilled")
         await asyncio.sleep(SYNC_S)
-    status, _ = await asyncio.to_thread(served.fetch, "/readyz")
+    status = (await asyncio.to_thread(served.get, "/readyz")).status_code
     promise(status == 200, status, "a server that is ready")
     return wait_s

@@ -9,7 +9,9 @@ from pathlib import Path
 from loadtest.chaos.disk import can_mount
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
 from loadtest.chaos.registry import Skipped, promise, scenario
-from loadtest.serving import Served, Shelf, total
+from loadtest.metrics import total
+from loadtest.process import Server
+from loadtest.repository import RepositoryCopy
 from loadtest.tenants import Tenants, make_tenants
 from loadtest.wire import Client
 
@@ -34,21 +36,21 @@ async def a_disk_that_is_full(ground: Ground) -> str:
                 await _call(served, tenants)
                 num_bytes = disk.fill()
                 await _call(served, tenants)
-                await asyncio.to_thread(served.wait, "quota_store_failed", MAX_WAIT_S)
+                await asyncio.to_thread(served.wait_for_log, "quota_store_failed", MAX_WAIT_S)
                 told = await _usage_is_refused(served, tenants)
                 disk.spare(PAGE_BYTES)
                 reason = await _half_a_version_is_refused(served, shelf, tenants)
                 disk.empty()
-                await asyncio.to_thread(served.wait, "quota_store_back", MAX_WAIT_S)
+                await asyncio.to_thread(served.wait_for_log, "quota_store_back", MAX_WAIT_S)
                 await _call(served, tenants)
                 shelf.remove(2)
                 shelf.publish(3)
                 status, why = await _load(served, shelf, tenants)
             promise(status == 200, f"{status} {why}", "a whole version to be taken once there is room")
             promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
-            failed = total(served.counts(), "adatape_quota_syncs_total", result="failed")
+            failed = total(served.metrics(), "adatape_quota_syncs_total", result="failed")
             promise(failed >= 1, failed, "the metric to tell")
-            usage = json.loads(served.get("/v1/usage", tenants.frugal_key))
+            usage = served.get("/v1/usage", tenants.frugal_key).json()
             (kept,) = [model["num_requests"] for tenant in usage["tenants"] for model in tenant["models"]]
             promise(kept == 3 * NUM_CALLS, f"usage of {kept} requests", f"all {3 * NUM_CALLS}")
     return (
@@ -57,23 +59,24 @@ async def a_disk_that_is_full(ground: Ground) -> str:
     )
 
 
-async def _call(served: Served, tenants: Tenants) -> None:
+async def _call(served: Server, tenants: Tenants) -> None:
     client, call = Client(served.url), to_call(key=tenants.frugal_key)
     statuses = {(await client.ask(call)).status for _ in range(NUM_CALLS)}
     await client.close()
     promise(statuses == {200}, statuses, "every request of a tenant to be answered")
 
 
-async def _usage_is_refused(served: Served, tenants: Tenants) -> str:
-    status, body = await asyncio.to_thread(served.fetch, "/v1/usage", tenants.frugal_key)
+async def _usage_is_refused(served: Server, tenants: Tenants) -> str:
+    reply = await asyncio.to_thread(served.get, "/v1/usage", tenants.frugal_key)
+    status, body = reply.status_code, reply.text
     promise(status == 503, f"{status} {body}", "503 while usage cannot be written")
     promise("quota store; got" in body and "full" in body, body, "the reason")
-    ready, _ = await asyncio.to_thread(served.fetch, "/readyz")
+    ready = (await asyncio.to_thread(served.get, "/readyz")).status_code
     promise(ready == 200, ready, "a server that is ready all the same")
     return _reason(body)
 
 
-async def _half_a_version_is_refused(served: Served, shelf: Shelf, tenants: Tenants) -> str:
+async def _half_a_version_is_refused(served: Server, shelf: RepositoryCopy, tenants: Tenants) -> str:
     """Publish as far as the disk goes, and not by the rules: in place."""
     try:
         shelf.publish(2, in_place=True)
@@ -84,9 +87,10 @@ async def _half_a_version_is_refused(served: Served, shelf: Shelf, tenants: Tena
     return _reason(body)
 
 
-async def _load(served: Served, shelf: Shelf, tenants: Tenants) -> tuple[int, str]:
+async def _load(served: Server, shelf: RepositoryCopy, tenants: Tenants) -> tuple[int, str]:
     path = f"/v2/repository/models/{shelf.family}/load"
-    return await asyncio.to_thread(served.post, path, None, tenants.admin_key)
+    reply = await asyncio.to_thread(served.post, path, tenants.admin_key)
+    return reply.status_code, reply.text
 
 
 def _reason(body: str) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, ask, load_on, to_call, until_answered
 from loadtest.chaos.registry import promise, scenario
 from loadtest.machine import free_ports, has_ended
-from loadtest.serving import Served, total
+from loadtest.metrics import total
+from loadtest.process import Server
 from loadtest.tenants import FRUGAL, Tenants, make_tenants
 from loadtest.wire import Client, Reply
 
@@ -30,12 +31,14 @@ async def a_drain_longer_than_allowed(ground: Ground) -> str:
     stuck = ["--fake-faults", "hang", "--hang-timeout-s", "60", "--drain-s", str(DRAIN_S)]
     with ground.fake(*stuck) as served:
         calls = [asyncio.create_task(ask(served, "hang")) for _ in range(NUM_STUCK)]
-        await _until(lambda: total(served.counts(), "adatape_pending_samples") == NUM_STUCK, "all calls to be admitted")
+        await _until(
+            lambda: total(served.metrics(), "adatape_pending_samples") == NUM_STUCK, "all calls to be admitted"
+        )
         started_s = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
-        await _until(lambda: total(served.counts(), "adatape_draining") == 1, "adatape_draining to be scraped")
-        live, _ = await asyncio.to_thread(served.fetch, "/healthz")
-        ready, _ = await asyncio.to_thread(served.fetch, "/readyz")
+        await _until(lambda: total(served.metrics(), "adatape_draining") == 1, "adatape_draining to be scraped")
+        live = (await asyncio.to_thread(served.get, "/healthz")).status_code
+        ready = (await asyncio.to_thread(served.get, "/readyz")).status_code
         late = await ask(served)
         replies = [await call for call in calls]
         status = await asyncio.to_thread(served.process.wait, 30)
@@ -70,7 +73,7 @@ async def a_hangup_alone(ground: Ground) -> str:
                 served.process.send_signal(signal.SIGHUP)
                 seconds = await _until_refused(served, tenants)
             promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
-            promise(served.process.poll() is None, served.process.poll(), "a server that goes on")
+            promise(served.is_running, served.process.poll(), "a server that goes on")
     return f"a withdrawn key refused after {seconds:.2f} s, {load.statuses[200]} others answered"
 
 
@@ -83,7 +86,7 @@ async def a_hangup_under_a_supervisor(ground: Ground) -> str:
         worker = served.pid
         async with load_on(served) as load:
             served.process.send_signal(signal.SIGHUP)
-            await asyncio.to_thread(served.wait, "reading_again signal=SIGHUP", MAX_WAIT_S)
+            await asyncio.to_thread(served.wait_for_log, "reading_again signal=SIGHUP", MAX_WAIT_S)
             await until_answered(served)
         promise(load.num_failed == 0, dict(load.statuses), "every request to be answered")
         promise(served.pid == worker, served.pid, "the same process")
@@ -115,10 +118,10 @@ async def a_watch_that_meets_rubbish(ground: Ground) -> str:
             await _withdraw(served, tenants)
             seconds = await _until_refused(served, tenants)
             promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", "a withdrawn key to be refused soon")
-            failures = total(served.counts(), "adatape_chore_failures_total")
+            failures = total(served.metrics(), "adatape_chore_failures_total")
             promise(failures == 0, failures, "no chore to fail over it")
             tenants.path.with_name("quota.sqlite3").unlink()
-            await asyncio.to_thread(served.wait, "quota_store_removed", MAX_WAIT_S)
+            await asyncio.to_thread(served.wait_for_log, "quota_store_removed", MAX_WAIT_S)
     return f"three kinds of rubbish, each ended by a good file; a key withdrawn after them refused in {seconds:.2f} s"
 
 
@@ -126,22 +129,22 @@ def _brackets(path: Path) -> None:
     path.write_text("a = " + "[" * 100_000, encoding="ascii")
 
 
-async def _withdraw(served: Served, tenants: Tenants) -> None:
+async def _withdraw(served: Server, tenants: Tenants) -> None:
     """Take the frugal tenant's keys out of the file."""
     await _until_known(served, tenants)
     kept, _, _ = tenants.path.read_text(encoding="utf-8").partition(f"[tenants.{FRUGAL}]")
     tenants.path.write_text(f"{kept}[tenants.{FRUGAL}]\n", encoding="utf-8")
 
 
-async def _until_known(served: Served, tenants: Tenants) -> float:
+async def _until_known(served: Server, tenants: Tenants) -> float:
     return await _until_status(served, tenants, 200)
 
 
-async def _until_refused(served: Served, tenants: Tenants) -> float:
+async def _until_refused(served: Server, tenants: Tenants) -> float:
     return await _until_status(served, tenants, 401)
 
 
-async def _until_status(served: Served, tenants: Tenants, status: int) -> float:
+async def _until_status(served: Server, tenants: Tenants, status: int) -> float:
     """Ask with the frugal tenant's key until that comes to this status; return the seconds that took."""
     started_s, client, call = time.monotonic(), Client(served.url), to_call(key=tenants.frugal_key)
     while (reply := await client.ask(call)).status != status:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from loadtest.chaos.ground import Ground, ask, load_on, until_answered, until_restarted
 from loadtest.chaos.registry import promise, scenario
 from loadtest.machine import free_ports
-from loadtest.serving import Served
+from loadtest.process import Server
 
 NUM_CALLERS = 100
 DELAY_S = 2.0
@@ -20,7 +20,7 @@ SETTLED_S = 1.0
 
 
 @asynccontextmanager
-async def _supervised(ground: Ground, fault: str) -> AsyncIterator[Served]:
+async def _supervised(ground: Ground, fault: str) -> AsyncIterator[Server]:
     """Give a server that its supervisor has seen live.
 
     Raises: Broken if no other has taken its place in the end.
@@ -34,7 +34,7 @@ async def _supervised(ground: Ground, fault: str) -> AsyncIterator[Served]:
         promise(served.pid != before, served.pid, "another process")
 
 
-async def _back(served: Served, started_s: float) -> str:
+async def _back(served: Server, started_s: float) -> str:
     seconds, metric_s = await until_restarted(served, started_s)
     return f"answered again after {seconds:.2f} s, {metric_s:.2f} s of it without a server by its own metric"
 
@@ -57,7 +57,7 @@ async def a_process_that_is_stuck(ground: Ground) -> str:
         for _ in range(NUM_HANGS):
             await ask(served, "hang")
         hung_s = time.monotonic() - started_s
-        await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
+        await asyncio.to_thread(served.wait_for_log, "worker_not_live", 30.0)
         noticed_s = time.monotonic() - started_s
         told = await _back(served, started_s)
     return f"{told}, {NUM_HANGS} hangs given up after {hung_s:.2f} s, killed after {noticed_s:.2f} s"
@@ -81,7 +81,7 @@ async def a_process_that_stands_still(ground: Ground) -> str:
     async with _supervised(ground, "crash") as served:
         started_s = time.monotonic()
         os.kill(served.pid, signal.SIGSTOP)
-        await asyncio.to_thread(served.wait, "worker_not_live", 30.0)
+        await asyncio.to_thread(served.wait_for_log, "worker_not_live", 30.0)
         return await _back(served, started_s)
 
 
@@ -93,7 +93,7 @@ async def a_stop_signal_under_load(ground: Ground) -> str:
             await asyncio.sleep(0.5)
             served.process.send_signal(signal.SIGTERM)
             await asyncio.sleep(DELAY_S / 8)
-            status, _ = await asyncio.to_thread(served.fetch, "/readyz")
+            status = (await asyncio.to_thread(served.get, "/readyz")).status_code
             during = (await ask(served)).status
             await asyncio.to_thread(served.process.wait, 30)
         refused = {key: count for key, count in load.statuses.items() if key not in {0, 200, 503}}

@@ -5,11 +5,12 @@ import time
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, ask, load_on, until_answered
 from loadtest.chaos.registry import promise, scenario
-from loadtest.serving import Served, total
+from loadtest.metrics import total
+from loadtest.process import Server
 from loadtest.wire import find_header
 
 
-async def _refused(served: Served) -> float:
+async def _refused(served: Server) -> float:
     """Ask until it is refused; return how long that took.
 
     Raises: Broken if the refusal comes late, or does not say when to come again.
@@ -37,12 +38,12 @@ async def a_triton_that_hangs_and_one_that_is_killed(ground: Ground) -> str:
             resumed_s = await until_answered(served, limit_s=MAX_RECOVERY_S)
             triton.kill()
             killed_s = await _refused(served)
-            ready, _ = await asyncio.to_thread(served.fetch, "/readyz")
+            ready = (await asyncio.to_thread(served.get, "/readyz")).status_code
             promise(ready == 503, ready, "503 from /readyz while no Triton is up")
             await asyncio.to_thread(triton.start)
             restarted_s = await until_answered(served, limit_s=MAX_RECOVERY_S)
         promise(set(load.statuses) == {200, 503}, dict(load.statuses), "answers, and refusals with 503")
-        number = total(served.counts(), "adatape_recovery_seconds_count", fault="outage")
+        number = total(served.metrics(), "adatape_recovery_seconds_count", fault="outage")
         promise(number >= 1, number, "a recovery from an outage in the metrics")
     return (
         f"hung: refused after {hung_s:.2f} s, back {resumed_s:.2f} s after it went on; killed: refused after "

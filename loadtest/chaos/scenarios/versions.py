@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loadtest.chaos.ground import Ground, load_on, until_answered
 from loadtest.chaos.registry import promise, scenario
-from loadtest.serving import Served, Shelf
+from loadtest.process import Server
+from loadtest.repository import RepositoryCopy
 
 NUM_RELOADS = 3
 CALM_S = 2.0
@@ -27,7 +28,7 @@ async def a_new_version_under_load(ground: Ground) -> str:
                 promise(status == 200, f"{status} {told}", "the version to be loaded")
                 reload_ms.append(load.p99_ms())
         promise(load.num_failed == 0, dict(load.statuses), "no request to fail")
-        now = json.loads(served.get(f"/v1/models/{shelf.family}"))["version"]
+        now = served.get(f"/v1/models/{shelf.family}").json()["version"]
         promise(now == str(1 + NUM_RELOADS), now, "the newest version to answer")
     median = sorted(reload_ms)[len(reload_ms) // 2]
     return (
@@ -36,11 +37,12 @@ async def a_new_version_under_load(ground: Ground) -> str:
     )
 
 
-async def _load(served: Served, shelf: Shelf) -> tuple[int, str]:
-    return await asyncio.to_thread(served.post, f"/v2/repository/models/{shelf.family}/load")
+async def _load(served: Server, shelf: RepositoryCopy) -> tuple[int, str]:
+    reply = await asyncio.to_thread(served.post, f"/v2/repository/models/{shelf.family}/load")
+    return reply.status_code, reply.text
 
 
-def _half_written(folder: Path, _: Shelf) -> None:
+def _half_written(folder: Path, _: RepositoryCopy) -> None:
     path = folder / "manifest.json"
     path.write_bytes(path.read_bytes()[:2000])
 
@@ -52,33 +54,33 @@ def _edit(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def _corrupt(folder: Path, _: Shelf) -> None:
+def _corrupt(folder: Path, _: RepositoryCopy) -> None:
     _edit(folder, lambda file: file.update(sha256="0" * 64))
 
 
-def _missing(folder: Path, _: Shelf) -> None:
+def _missing(folder: Path, _: RepositoryCopy) -> None:
     _edit(folder, lambda file: file.update(path="nowhere/model.onnx"))
 
 
-def _no_file(folder: Path, shelf: Shelf) -> None:
+def _no_file(folder: Path, shelf: RepositoryCopy) -> None:
     """Name a folder where a file ought to be: reading it is an error of the disk."""
     _edit(folder, lambda file: file.update(path=f"{shelf.family}/1"))
 
 
-def _bad_sector(folder: Path, _: Shelf) -> None:
+def _bad_sector(folder: Path, _: RepositoryCopy) -> None:
     """Let reading the manifest fail as a broken disk does: so does, for real, the start of a process's memory."""
     (folder / "manifest.json").unlink()
     (folder / "manifest.json").symlink_to("/proc/self/mem")
 
 
-def _ring(folder: Path, shelf: Shelf) -> None:
+def _ring(folder: Path, shelf: RepositoryCopy) -> None:
     """Name a file that is a link to itself."""
     (shelf.root / "ring.onnx").unlink(missing_ok=True)
     (shelf.root / "ring.onnx").symlink_to(shelf.root / "ring.onnx")
     _edit(folder, lambda file: file.update(path="ring.onnx"))
 
 
-def _no_graph(folder: Path, shelf: Shelf) -> None:
+def _no_graph(folder: Path, shelf: RepositoryCopy) -> None:
     """Name a whole file, its hash right, that is no graph."""
     junk = b"no graph" * 100
     (shelf.root / "junk.onnx").write_bytes(junk)
@@ -107,7 +109,7 @@ async def versions_that_are_not_whole(ground: Ground) -> str:
                 shelf.remove(version)
             await until_answered(served)
         promise(load.num_failed == 0, dict(load.statuses), "the old version to serve on without a failure")
-        now = json.loads(served.get(f"/v1/models/{shelf.family}"))["version"]
+        now = served.get(f"/v1/models/{shelf.family}").json()["version"]
         promise(now == "1", now, "the old version")
         shelf.publish(9)
         status, told = await _load(served, shelf)

@@ -1,6 +1,7 @@
 """The chaos harness: quick scenarios pass against this server, and a broken promise fails."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -12,8 +13,8 @@ from loadtest.chaos import __main__ as command
 from loadtest.chaos import clock
 from loadtest.chaos.ground import MARK, MARKS, picture
 from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios, promise
+from loadtest.process import ROOT
 from server.backends import faults
-from tests.e2e.booting import ROOT
 
 QUICK = (
     "a_batch_that_raises",
@@ -100,7 +101,9 @@ def test_a_wall_clock_is_stepped_and_the_monotonic_one_is_not(tmp_path, monkeypa
     wall = clock.WallClock(tmp_path)
     wall.step(-7200)
     code = "import time; print(time.time(), time.monotonic())"
-    told = subprocess.run([sys.executable, "-c", code], env=dict(wall.environment), capture_output=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **wall.variables}, capture_output=True, check=True
+    )
     wall_s, steady_s = map(float, told.stdout.split())
     assert wall_s - time.time() == pytest.approx(-7200, abs=60)
     assert steady_s == pytest.approx(time.monotonic(), abs=60)

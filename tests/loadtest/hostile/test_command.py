@@ -1,6 +1,5 @@
 """The command that measures hostile messages: it passes against this server, and tells what holds one up."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from loadtest.hostile.hold import Watch
 from loadtest.hostile.http2 import FRAME_BYTES, SETTINGS, Exchange, frame, message, opening
 from loadtest.hostile.messages.rpc import number, part
 from loadtest.hostile.table import Aim, all_messages
-from tests.e2e.booting import ROOT
+from loadtest.process import ROOT, Process
 
 QUICK = ("*2,756 names*", "*100,000 empty inputs", "*two messages of empty inputs")
 FAKE = ("--family", "adatape_fake", "--tries", "1", "--", "--backend", "fake")
@@ -64,12 +63,8 @@ def test_processor_time_between_two_beats_is_measured(busy_s):
 @contextmanager
 def busy_server(busy_s: float) -> Iterator[tuple[tuple[str, int], int]]:
     """Give a server that is busy for so long, once, between two answers, and its process."""
-    process = subprocess.Popen([sys.executable, "-c", _SERVER, str(busy_s)], stdout=subprocess.PIPE, text=True)
-    try:
-        yield ("127.0.0.1", int(process.stdout.readline())), process.pid
-    finally:
-        process.kill()
-        process.communicate()
+    with Process([sys.executable, "-c", _SERVER, str(busy_s)]) as running:
+        yield ("127.0.0.1", int(running.wait_for_log(""))), running.process.pid
 
 
 _SERVER = """

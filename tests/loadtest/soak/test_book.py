@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from loadtest.serving import Shelf, parse_metrics, total
+from loadtest.metrics import parse_metrics, total
+from loadtest.repository import RepositoryCopy
 from loadtest.soak.book import ANONYMOUS, STATUS_OF, Book, Usage, compare
 from server.errors import STATUS, all_errors, status_of
 
@@ -139,7 +140,7 @@ def test_a_version_is_published_whole(tmp_path):
     source = tmp_path / "source" / "family" / "1"
     source.mkdir(parents=True)
     (source / "manifest.json").write_text(json.dumps({"family": "family", "version": "1", "labels": ["a"]}))
-    shelf = Shelf(tmp_path / "source", "family", tmp_path / "copy")
+    shelf = RepositoryCopy(tmp_path / "source", "family", tmp_path / "copy")
     manifest = json.loads((shelf.publish(2) / "manifest.json").read_text())
     assert manifest == {"family": "family", "version": "2", "labels": ["a"]}
     assert [path.name for path in (tmp_path / "copy/family/2").iterdir()] == ["manifest.json"]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from tests.e2e.booting import ROOT
+from loadtest.process import ROOT
 
 
 def test_every_request_is_accounted_for(tmp_path):

@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from loadtest.serving import Footprint
+from loadtest.process import Footprint
 from loadtest.soak.watch import MIN_JUDGED_S, fit, fit_line
 
 SECONDS = range(7200)
