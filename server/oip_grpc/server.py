@@ -79,7 +79,7 @@ class GrpcServer:
         """Add every service."""
         handlers.add_registered_method_handlers(SERVICE, build_handlers(Service(self._plane), self._inference))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        health_service = health_pb2.DESCRIPTOR.services_by_name["GrpcHealth"].full_name
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (SERVICE, health_service, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), handlers)
         return handlers
