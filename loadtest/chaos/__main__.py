@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 
 from loadtest.chaos.ground import Ground
-from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios
+from loadtest.chaos.promises import Broken, Skipped
+from loadtest.chaos.registry import Scenario, all_scenarios
 from loadtest.load import raise_file_limit
 from loadtest.machine import describe
 from loadtest.process import DEFAULT_SERVER

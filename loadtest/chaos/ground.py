@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from loadtest.chaos.disk import SmallDisk
-from loadtest.chaos.registry import Skipped, promise
+from loadtest.chaos.promises import Skipped, promise
 from loadtest.metrics import total
 from loadtest.process import Server, start_server
 from loadtest.repository import RepositoryCopy

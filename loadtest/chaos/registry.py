@@ -4,21 +4,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from loadtest.chaos.ground import Ground
+from loadtest.chaos.ground import Ground
 
-Play = Callable[["Ground"], Coroutine[Any, Any, str]]
+Play = Callable[[Ground], Coroutine[Any, Any, str]]
 """Plays a scenario and returns its figures. Raises: Broken if a promise was."""
-
-
-class Broken(Exception):
-    """A promise that the server did not keep."""
-
-
-class Skipped(Exception):
-    """What this machine does not have, so that a scenario cannot be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +35,3 @@ def all_scenarios() -> list[Scenario]:
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
     return list(SCENARIOS.values())
-
-
-def promise(is_kept: bool, got: object, expected: str) -> None:
-    """Return if a promise is kept.
-
-    Raises: Broken.
-    """
-    if not is_kept:
-        raise Broken(f"got {got}; expected {expected}")

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, NUM_CALLERS, Ground, Load, ask, load_on, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.metrics import total
 from loadtest.process import Server
 

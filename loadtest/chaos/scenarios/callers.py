@@ -8,7 +8,8 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.metrics import total
 from loadtest.process import Server
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loadtest.chaos.clock import SEEN_S, WallClock
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.process import Server
 from loadtest.tenants import make_tenants
 from loadtest.wire import Client, find_header

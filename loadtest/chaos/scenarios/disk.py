@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loadtest.chaos.disk import can_mount
 from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
-from loadtest.chaos.registry import Skipped, promise, scenario
+from loadtest.chaos.promises import Skipped, promise
+from loadtest.chaos.registry import scenario
 from loadtest.metrics import total
 from loadtest.process import Server
 from loadtest.repository import RepositoryCopy

@@ -3,7 +3,8 @@
 import asyncio
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, load_on, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.hostile.http2 import Exchange
 from loadtest.hostile.messages.rpc import EMPTY, SERVICE, infer
 from loadtest.hostile.table import Aim

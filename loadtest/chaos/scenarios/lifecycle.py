@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loadtest.chaos.ground import MAX_RECOVERY_S, Ground, ask, load_on, to_call, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.machine import free_ports, has_ended
 from loadtest.metrics import total
 from loadtest.process import Server

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from loadtest.chaos.ground import Ground, ask, load_on, until_answered, until_restarted
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.machine import free_ports
 from loadtest.process import Server
 

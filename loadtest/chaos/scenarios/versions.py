@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loadtest.chaos.ground import Ground, load_on, until_answered
-from loadtest.chaos.registry import promise, scenario
+from loadtest.chaos.promises import promise
+from loadtest.chaos.registry import scenario
 from loadtest.process import Server
 from loadtest.repository import RepositoryCopy
 

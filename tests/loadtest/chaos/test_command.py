@@ -12,7 +12,8 @@ import pytest
 from loadtest.chaos import __main__ as command
 from loadtest.chaos import clock
 from loadtest.chaos.ground import MARK, MARKS, picture
-from loadtest.chaos.registry import Broken, Scenario, Skipped, all_scenarios, promise
+from loadtest.chaos.promises import Broken, Skipped, promise
+from loadtest.chaos.registry import Scenario, all_scenarios
 from loadtest.process import ROOT
 from server.backends import faults
 
