@@ -1,7 +1,6 @@
 """Streaming with the synchronous and the asynchronous gRPC client."""
 
 import queue
-import re
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from loadtest.process import Server
 
 @pytest.fixture
 def address(server: Server) -> str:
-    match = re.search(r"grpc=(\S+)", server.log)
-    assert match
-    return match.group(1)
+    return server.grpc
 
 
 def image(model: dict[str, Any]) -> Any:
