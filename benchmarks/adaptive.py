@@ -5,13 +5,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.booting import Served
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run, tell
-from benchmarks.counters import read_counters
+from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired, alternate, percentiles_ms, r_squared
 from benchmarks.report import Aim, Report
 from benchmarks.repositories import write_variant
+from loadtest.process import Server
 from server.models.manifest import Manifest
 
 EQUAL_ACCURACY = 0.003
@@ -39,8 +39,8 @@ def cap_at_equal_accuracy(manifest: Manifest) -> int:
 class Sender:
     """Saturates one server with the pictures at a cap."""
 
-    def __init__(self, bench: Bench, served: Served, seconds: float) -> None:
-        self._bench, self._served, self._seconds = bench, served, seconds
+    def __init__(self, bench: Bench, server: Server, seconds: float) -> None:
+        self._bench, self._server, self._seconds = bench, server, seconds
         self._requests: dict[int, list[bytes]] = {}
         self.latencies_s: dict[int, list[float]] = {}
         self.flops_each: dict[int, float] = {}
@@ -50,11 +50,11 @@ class Sender:
         if cap not in self._requests:
             images = self._bench.pictures.pixels_BHWC
             self._requests[cap] = binary_requests(self._bench.model, images, CLIENT_BATCH, {"max_tape": cap})
-        before = read_counters(self._served.url)
+        before = add_up(self._server.metrics())
         concurrency = CONCURRENCY // CLIENT_BATCH
         requests, seconds = self._requests[cap], self._seconds
-        rate, closed = self._bench.rate(self._served, requests, concurrency=concurrency, seconds=seconds)
-        self.flops_each[cap] = read_counters(self._served.url).since(before).flops_each
+        rate, closed = self._bench.rate(self._server, requests, concurrency=concurrency, seconds=seconds)
+        self.flops_each[cap] = add_up(self._server.metrics()).since(before).flops_each
         self.latencies_s.setdefault(cap, []).extend(closed.warm_latencies_s)
         return rate * CLIENT_BATCH
 
@@ -74,8 +74,8 @@ def measure(options: Options) -> Report:
         write_variant(bench.repository, bench.manifest, Path(folder), [0, full])
         padded_bench = Bench(options, num_pictures=1)
         padded_bench.repository, padded_bench.pictures = Path(folder), bench.pictures
-        with bench.served() as served, padded_bench.served() as padded:
-            adaptive = Sender(bench, served, seconds)
+        with bench.start_server() as server, padded_bench.start_server() as padded:
+            adaptive = Sender(bench, server, seconds)
             _compare(report, bench, adaptive, Sender(bench, padded, seconds), rounds)
             _sweep(report, bench, adaptive, 1 if options.quick else options.sweeps, is_quick=options.quick)
     report.notes += [

@@ -44,7 +44,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class PolicyResult:
     """What one policy did under one load."""
 
     outcomes: Outcomes
@@ -77,7 +77,7 @@ class Served:
         }
 
 
-def play(caller: Caller, url: str, times: Times, slo_s: float) -> Served:
+def play(caller: Caller, url: str, times: Times, slo_s: float) -> PolicyResult:
     """Send a load to a server as a policy asks, and sum up what came of it."""
     policy = caller.make()
     caps, tapes = np.full(len(times), -1), np.zeros(len(times))
@@ -111,11 +111,11 @@ def accuracy_by_cap(manifest: Manifest) -> list[float]:
     return [float(each) for each in np.interp(range(manifest.tape_capacity + 1), caps, accuracies)]
 
 
-def _sum_up(outcomes: Outcomes, caps: Any, tapes: Any, manifest: Manifest, slo_s: float) -> Served:
+def _sum_up(outcomes: Outcomes, caps: Any, tapes: Any, manifest: Manifest, slo_s: float) -> PolicyResult:
     is_good = (caps >= 0) & (outcomes.latency_s <= slo_s)
     curve = np.array(accuracy_by_cap(manifest))
     is_any = bool(is_good.any())
-    return Served(
+    return PolicyResult(
         outcomes=outcomes,
         attainment=outcomes.attainment(slo_s),
         goodput=outcomes.goodput(slo_s, float(outcomes.sent_s[-1])),

@@ -4,7 +4,7 @@ import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.booting import ROOT
+from loadtest.process import ROOT
 
 
 def environment(name: str, requirements: Path) -> Path:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.booting import ROOT, cores, pin_to
 from benchmarks.command import Options, find_manifest, parser, run, tell
+from benchmarks.cores import cores, pin_to
 from benchmarks.direct import BATCHES, Graphs, open_graph
 from benchmarks.inputs import load_pictures
 from benchmarks.report import Aim, Report, Row
+from loadtest.process import ROOT
 from server.models.manifest import Manifest
 from server.records import Pixels
 

@@ -1,7 +1,7 @@
 """Start a program, wait until it is ready, read its log, stop it: what all tools and tests use for that.
 
-A program writes its standard output and error to a temporary file, its log. It runs in a process group of its own, so
-that whatever it has started ends with it.
+A program writes its standard output and error to a temporary file, its log. It runs in a process group of its own.
+`close` ends it and whatever it has started, by their ids.
 """
 
 import os
@@ -20,6 +20,7 @@ from typing import Self, TypeVar
 
 import httpx
 
+from loadtest.machine import process_tree
 from loadtest.metrics import Samples, parse_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -139,9 +140,11 @@ class Process:
         """Stop the program, kill what it has left behind, and keep its log."""
         if self._text is not None:
             return
+        children = process_tree(self.process.pid)[1:]
         self.stop()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for kill, number in [(os.killpg, self.process.pid), *((os.kill, child) for child in children)]:
+            with suppress(ProcessLookupError):
+                kill(number, signal.SIGKILL)
         self._text = self.log
         self._log.close()
 

@@ -14,10 +14,11 @@ from benchmarks.adaptive import cap_at_equal_accuracy
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, open_run, parser, run, tell
 from benchmarks.inputs import binary_request, binary_requests
 from benchmarks.memory import private_mib
-from benchmarks.peers.boot import COMMANDS, running, tree
+from benchmarks.peers.boot import COMMANDS, running
 from benchmarks.peers.figures import Figures, SideBySide, read_details, to_details
 from benchmarks.report import Report, hide_paths
 from loadtest.arrivals import poisson
+from loadtest.machine import process_tree
 from loadtest.wire import render
 from server.records import Pixels
 
@@ -128,9 +129,9 @@ def _side_by_side(bench: Bench, peer: str, rounds: int, seconds: float) -> SideB
         except (SystemExit, OSError) as error:
             found.error = f"{peer}: {reason(error)}"
             break
-        with bench.served() as served:
-            _measure_one(found.ours, requests, served.url, served.pid, seconds)
-            found.ours.ready_s.append(served.ready_s)
+        with bench.start_server() as server:
+            _measure_one(found.ours, requests, server.url, server.pid, seconds)
+            found.ours.ready_s.append(server.ready_s)
     return found
 
 
@@ -162,7 +163,7 @@ def _measure_one(figures: Figures, requests: list[bytes], url: str, pid: int, se
     figures.rate.append(full.rate)
     figures.p50_ms.append(median(alone.warm_latencies_s) * 1e3)
     figures.p99_ms.append(open_run(url, requests, times).percentile(99) * 1e3)
-    figures.mib.append(sum(private_mib(each) for each in tree(pid)))
+    figures.mib.append(sum(private_mib(each) for each in process_tree(pid)))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import pytest
 
 from benchmarks.adaptive import cap_at_equal_accuracy
 from benchmarks.callers import accuracy_by_cap
-from benchmarks.counters import parse_counters
+from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests, fake_pictures, load_pictures
 from benchmarks.memory import parse_private_mib
 from benchmarks.repositories import write_variant
 from benchmarks.scheduler import Line
+from loadtest.metrics import parse_metrics
 from loadtest.wire import render
 from server.backends.fake import fake_manifest
 
@@ -29,7 +30,7 @@ def test_counters_add_up_and_waste_is_left_out() -> None:
         'adatape_flops_total{kind="wasted",model="a"} 9e9\nadatape_inferences_total{model="a"} 4.0\n'
         "# HELP adatape_other x\nadatape_pending_samples 3\n"
     )
-    counters = parse_counters(text)
+    counters = add_up(parse_metrics(text))
     assert counters.flops_each == 2000
     assert counters.since(counters).inferences == 0
 
