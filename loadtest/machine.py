@@ -31,5 +31,8 @@ def has_ended(pid: int) -> bool:
 def process_tree(pid: int) -> list[int]:
     """Return a process and all that it and they have started and that still run below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    below = children.read_text(encoding="ascii").split() if children.exists() else []
+    try:
+        below = children.read_text(encoding="ascii").split()
+    except OSError:
+        below = []
     return [pid, *(each for child in below for each in process_tree(int(child)))]

@@ -35,12 +35,12 @@ T = TypeVar("T")
 def wait_until(read: Callable[[], T | None], within_s: float, what: str, poll_s: float = POLL_S) -> T:
     """Call a function again and again until it returns something true; return that.
 
-    Raises: TimeoutError if it does not in time.
+    Raises: SystemExit if it does not in time.
     """
     end_s = time.monotonic() + within_s
     while not (value := read()):
         if time.monotonic() > end_s:
-            raise TimeoutError(f"{what}; got nothing within {within_s:g} s; expected it to come")
+            raise SystemExit(f"{what}; got nothing within {within_s:g} s; expected it to come")
         time.sleep(poll_s)
     return value
 
@@ -111,16 +111,13 @@ class Process:
             is_running = self.is_running
             value = read()
             if not value and not is_running:
-                last = "\n".join(self.log.splitlines()[-20:])
-                raise SystemExit(
-                    f"process; got its end with status {self.process.returncode}; expected {what}:\n{last}"
-                )
+                raise SystemExit(f"{what}; got the end of the process, with status {self.process.returncode}")
             return value
 
         try:
             return wait_until(read_while_running, within_s, what)
-        except TimeoutError as error:
-            raise SystemExit(f"{error}\n{self.log[-4000:]}") from error
+        except SystemExit as error:
+            raise SystemExit("\n".join([f"{error}; its log:", *self.log.splitlines()[-20:]])) from error
 
     def wait_for_end(self) -> int:
         """Return the exit status once the program has ended."""

@@ -2,12 +2,11 @@
 
 import argparse
 import asyncio
-import json
 import random
 from collections.abc import Sequence
 from io import BytesIO
-from urllib.request import urlopen
 
+import httpx
 import numpy as np
 from PIL import Image
 
@@ -40,8 +39,8 @@ async def _ask(url: str) -> None:
 
 def _requests(url: str) -> list[bytes]:
     """Return classify calls under all kinds of caps for every model, binary infer calls, and a call that is wrong."""
-    with urlopen(f"{url}/v1/models", timeout=TIMEOUT_S) as reply:  # noqa: S310 - the server that we were given
-        models = [model["name"] for model in json.loads(reply.read())["models"]]
+    described = httpx.get(f"{url}/v1/models", timeout=TIMEOUT_S, trust_env=False).raise_for_status().json()
+    models = [model["name"] for model in described["models"]]
     photos = [_photo(seed) for seed in range(NUM_IMAGES)]
     caps = [f"{query}{'&' if query else '?'}model={model}" for query in CAPS for model in models]
     requests = [
