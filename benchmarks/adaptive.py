@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run, tell
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, print_progress, run
 from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired, alternate, percentiles_ms, r_squared
@@ -95,7 +95,7 @@ def measure(options: Options) -> Report:
 
 def _compare(report: Report, bench: Bench, adaptive: Sender, padded: Sender, rounds: int) -> None:
     full, cap = bench.manifest.tape_capacity, cap_at_equal_accuracy(bench.manifest)
-    tell(f"{rounds} pairs each: full tape, equal accuracy, cap 0")
+    print_progress(f"{rounds} pairs each: full tape, equal accuracy, cap 0")
     same_tape = alternate(padded.at(full), adaptive.at(full), rounds)
     equal_accuracy = alternate(padded.at(full), adaptive.at(cap), rounds)
     zero = alternate(adaptive.at(full), adaptive.at(0), rounds)
@@ -123,7 +123,7 @@ def _sweep(report: Report, bench: Bench, sender: Sender, rounds: int, *, is_quic
     caps = sorted(points)[:: 4 if is_quick else 1]
     measured: dict[int, list[float]] = {cap: [] for cap in caps}
     for number in range(rounds):
-        tell(f"sweep {number + 1} of {rounds} over {len(caps)} caps")
+        print_progress(f"sweep {number + 1} of {rounds} over {len(caps)} caps")
         for cap in caps:
             measured[cap].append(1 / sender.rate(cap))
     seconds = {cap: median(each) for cap, each in measured.items()}

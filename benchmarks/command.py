@@ -12,9 +12,9 @@ from benchmarks.cores import cores, cpu_s, pin_to, start_pinned
 from benchmarks.inputs import Pictures, fake_pictures, load_pictures
 from benchmarks.report import Report, finish
 from loadtest.arrivals import Times
+from loadtest.lean_http import Client
 from loadtest.load import Closed, Outcomes, run_closed, run_open
 from loadtest.process import ROOT, Server
-from loadtest.wire import Client
 from server.backends.fake import fake_manifest
 from server.models.manifest import Manifest
 from server.models.repository import Repository
@@ -54,8 +54,8 @@ def run(work: Callable[[Options], Report], options: argparse.ArgumentParser, arg
     sys.exit(finish(report, json_path=parsed.json, is_kept=parsed.keep))
 
 
-def tell(step: str) -> None:
-    """Say on standard error what a long command is at."""
+def print_progress(step: str) -> None:
+    """Print the current step of a long command on standard error."""
     print(step, file=sys.stderr, flush=True)
 
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.command import Options, find_manifest, parser, run
-from benchmarks.half import half_variant
 from benchmarks.inputs import load_pictures
 from benchmarks.report import Aim, Report, Row
+from benchmarks.repositories import half_variant
 from loadtest.process import ROOT
 from server.backends.base import Model
 from server.backends.cuda import CudaBackend, Devices

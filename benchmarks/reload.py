@@ -15,10 +15,10 @@ from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired
 from benchmarks.report import Aim, Report
 from loadtest.arrivals import poisson
+from loadtest.lean_http import Client
 from loadtest.load import Outcomes, run_open
 from loadtest.process import Server
 from loadtest.repository import RepositoryCopy
-from loadtest.wire import Client
 
 MAX_RATIO = 1.10
 ROUNDS = 8

@@ -10,14 +10,14 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.asking import Fixed
-from benchmarks.callers import accuracy_by_cap
+from benchmarks.calibration import BUSY, CALM, fit
+from benchmarks.caller_policies import Fixed
 from benchmarks.command import Bench, Options, add_family, open_run, parser, run
 from benchmarks.cores import allowed_cores
 from benchmarks.direct import Direct
-from benchmarks.fitting import BUSY, CALM, fit
 from benchmarks.inputs import binary_requests
 from benchmarks.policies import POLICIES
+from benchmarks.policy_load import accuracy_by_cap
 from benchmarks.report import Aim, Report, Row
 from benchmarks.simulation import Fitted, Simulation
 from benchmarks.slo import loads

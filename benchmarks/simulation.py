@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.asking import Policy
+from benchmarks.caller_policies import Policy
 from loadtest.arrivals import Times
 from loadtest.load import Outcomes
 from server.controller import ArrivalRate, Controller, MakePolicy, Outlook

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.asking import Aimd, Fixed
-from benchmarks.callers import Caller, PolicyResult, play
+from benchmarks.caller_policies import Aimd, Fixed
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
 from benchmarks.inputs import binary_requests
-from benchmarks.picture import Point, draw
+from benchmarks.policy_load import Caller, PolicyResult, run_policy
 from benchmarks.report import Aim, Report
+from benchmarks.slo_plot import Point, draw
 from loadtest.arrivals import Times, bursty, poisson, read_trace, scale, steps
 from loadtest.process import ROOT
 
@@ -83,9 +83,9 @@ def measure(options: Options) -> Report:
     results: Results = {load: {} for load in shapes}
     for policy in policies:
         with bench.start_server(*policy.server) as server:
-            play(policy, server.url, warm_up, slo_s)
+            run_policy(policy, server.url, warm_up, slo_s)
             for load, times in shapes.items():
-                results[load][policy.name] = play(policy, server.url, times, slo_s)
+                results[load][policy.name] = run_policy(policy, server.url, times, slo_s)
     report = Report("slo", f"Keeping p99 under {options.slo_ms:g} ms, {bench.model}")
     report.rows = [result.row(load, name) for load, each in results.items() for name, result in each.items()]
     report.aims = _aims(results)

@@ -12,7 +12,7 @@ from typing import Any
 from loadtest.plots import draw_frontier, draw_latency, draw_tail, draw_timeline
 from loadtest.summary import Interval, Row, Run, Thresholds
 from loadtest.target import Curve
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 PAGE, FIGURES, SUMMARY, REQUESTS = "report.html", "report.json", "summary.csv", "requests.csv"
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -44,7 +44,7 @@ class Report:
     def write(self, folder: Path) -> Path:
         """Write all files; return the page's path.
 
-        Raises: Unusable if the folder cannot be written.
+        Raises: UsageError if the folder cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Report:
             _write_csv(folder / REQUESTS, [each for run in self.runs for each in _requests(run)])
             (folder / PAGE).write_text(self._page(), encoding="utf-8")
         except OSError as error:
-            raise Unusable("report", error, "a folder that can be written") from error
+            raise UsageError("report", error, "a folder that can be written") from error
         return folder / PAGE
 
     def table(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.asks import Answer
+from loadtest.infer_requests import Answer
 from loadtest.load import Outcomes
 from loadtest.target import Curve
 

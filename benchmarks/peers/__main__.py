@@ -11,15 +11,25 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.adaptive import cap_at_equal_accuracy
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, open_run, parser, run, tell
+from benchmarks.command import (
+    CONCURRENCY,
+    Bench,
+    Options,
+    add_family,
+    closed_run,
+    open_run,
+    parser,
+    print_progress,
+    run,
+)
 from benchmarks.inputs import binary_request, binary_requests
 from benchmarks.memory import private_mib
-from benchmarks.peers.boot import COMMANDS, running
 from benchmarks.peers.figures import Figures, SideBySide, read_details, to_details
+from benchmarks.peers.start import COMMANDS, running
 from benchmarks.report import Report, hide_paths
 from loadtest.arrivals import poisson
+from loadtest.lean_http import render
 from loadtest.machine import process_tree
-from loadtest.wire import render
 from server.records import Pixels
 
 SHARE_OF_SATURATION = 0.9
@@ -83,7 +93,7 @@ def measure(options: Options) -> Report:
     if bench.repository is None:
         raise SystemExit("peers; got --fake; expected a family with graphs")
     for peer in options.peers if options.peers is not None else _default_peers(options):
-        tell(f"{peer}: {rounds} rounds beside ours")
+        print_progress(f"{peer}: {rounds} rounds beside ours")
         found.append(_side_by_side(bench, peer, rounds, seconds))
     report = Report("peers", f"Other servers with the same padded graph, {bench.model}")
     for each in found:

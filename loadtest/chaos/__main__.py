@@ -1,4 +1,4 @@
-"""`python -m loadtest.chaos`: play scripted faults against servers of its own, each with PASS or FAIL.
+"""`python -m loadtest.chaos`: run scripted faults against servers of its own, each with PASS or FAIL.
 
 Exit status 1 if a promise was broken. The fake backend misbehaves as it is asked (`--fake-faults`); versions of a real
 model are published whole and damaged.
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from loadtest.chaos.ground import Ground
 from loadtest.chaos.promises import Broken, Skipped
 from loadtest.chaos.registry import Scenario, all_scenarios
+from loadtest.chaos.servers import ScenarioServers
 from loadtest.load import raise_file_limit
 from loadtest.machine import describe
 from loadtest.process import DEFAULT_SERVER
@@ -35,7 +35,7 @@ def main() -> int:
     raise_file_limit()
     rows = []
     for each in chosen:
-        rows.append(_play(each, Ground(options.server, options.repository, options.family, options.triton)))
+        rows.append(_play(each, ScenarioServers(options.server, options.repository, options.family, options.triton)))
         print("  ".join(rows[-1]), flush=True)
     verdicts = Counter(verdict for verdict, *_ in rows)
     is_failed = bool(verdicts["FAIL"]) or not verdicts["PASS"]
@@ -47,11 +47,11 @@ def main() -> int:
     return int(is_failed)
 
 
-def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
+def _play(each: Scenario, servers: ScenarioServers) -> tuple[str, str, str, str]:
     """Return the verdict, the name, the seconds and the figures or the reason."""
     started_s = time.monotonic()
     try:
-        verdict, told = "PASS", asyncio.run(each.play(ground))
+        verdict, told = "PASS", asyncio.run(each.play(servers))
     except Skipped as reason:
         verdict, told = "SKIP", str(reason)
     except (Broken, OSError, EOFError, httpx.HTTPError, SystemExit, ExceptionGroup) as error:

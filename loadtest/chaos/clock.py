@@ -1,4 +1,4 @@
-"""A wall clock that can be stepped under a running server, and under nobody else.
+"""A wall clock that can be stepped for one running server alone.
 
 libfaketime does it for real: every reading of the wall clock by the process, whatever its language, goes through it
 (Debian: `apt-get install faketime`). Where it is not installed Python's own clock functions are replaced.
@@ -10,7 +10,7 @@ from pathlib import Path
 SEEN_S = 1
 """How soon a step is seen."""
 _LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
-_SHIM = Path(__file__).parent / "stepped"
+_SHIM = Path(__file__).parent / "clock_shim"
 
 
 class WallClock:

@@ -38,9 +38,9 @@ class SmallDisk:
         mount = _MOUNT.format(size=self._size_bytes)
         return shlex.join([*_ENTER, "sh", "-c", mount, str(self.folder), str(self._source), *shlex.split(server)])
 
-    def reach(self, served: Server) -> Path:
+    def reach(self, server: Server) -> Path:
         """Return the disk's folder as it is reached from outside of the server."""
-        self._root = Path(f"/proc/{served.pid}/root") / self.folder.relative_to("/")
+        self._root = Path(f"/proc/{server.pid}/root") / self.folder.relative_to("/")
         return self._root
 
     def fill(self) -> int:

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for clients that break the manners which every library keeps."""
+"""HTTP/2 over a raw socket, for clients that break rules which every library keeps."""
 
 import re
 import socket

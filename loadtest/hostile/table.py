@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 
-from loadtest.hostile.http import Call
+from loadtest.hostile.http import RawRequest
 from loadtest.hostile.http2 import Exchange
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """Whom a message is for, and who sends it: `key` is empty for a stranger."""
+class MessageContext:
+    """The family that a message asks for, and the sender's API key: empty for a sender without one."""
 
     family: str
     key: str = ""
 
 
-Make = Callable[[Aim], Call | Exchange]
+Make = Callable[[MessageContext], RawRequest | Exchange]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`python -m loadtest.soak`: mixed traffic against a server of its own, with every request accounted for at the end.
 
 Calls of every surface at random times, callers that leave, a tenant whose quota is spent, bad input and new versions
-of the model, for as long as asked. Then the client's book, the receipts, the usage report and the server's counters
+of the model, for as long as asked. Then the client's log, the receipts, the usage report and the server's counters
 have to agree to the last FLOP, and memory, descriptors and threads have to be flat.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from loadtest.process import DEFAULT_SERVER, start_server
 from loadtest.repository import RepositoryCopy
-from loadtest.soak.book import compare
+from loadtest.soak.client_log import compare
+from loadtest.soak.growth import fit
 from loadtest.soak.report import to_document, to_lines, write
 from loadtest.soak.run import Plan, read_usage, soak
-from loadtest.soak.watch import fit
 from loadtest.tenants import make_tenants
 
 COMPLAINTS = (" ERROR ", "Traceback")
@@ -38,16 +38,16 @@ def main() -> int:
         tuple(options.arguments),
     )
     with tempfile.TemporaryDirectory() as folder:
-        shelf = RepositoryCopy(options.repository, options.family, Path(folder))
+        repository = RepositoryCopy(options.repository, options.family, Path(folder))
         tenants = make_tenants(options.server, Path(folder))
         arguments = ["--model-repository", folder, *tenants.arguments(), *options.arguments]
-        with start_server(*arguments, server=options.server) as served:
-            run = asyncio.run(soak(served, shelf, tenants, plan))
-            counts, usage = served.metrics(), read_usage(served, tenants.admin_key)
-            growth = fit(run.times_s, run.looks, (run.resting, served.footprint()))
-            complaints = [line.strip() for line in served.lines if any(mark in line for mark in COMPLAINTS)]
-    sums = list(compare(run.book, counts, usage))
-    faults = [*run.book.faults, *run.faults, *complaints[:MAX_COMPLAINTS], *growth.faults]
+        with start_server(*arguments, server=options.server) as server:
+            run = asyncio.run(soak(server, repository, tenants, plan))
+            counts, usage = server.metrics(), read_usage(server, tenants.admin_key)
+            growth = fit(run.times_s, run.looks, (run.resting, server.footprint()))
+            complaints = [line.strip() for line in server.lines if any(mark in line for mark in COMPLAINTS)]
+    sums = list(compare(run.log, counts, usage))
+    faults = [*run.log.faults, *run.faults, *complaints[:MAX_COMPLAINTS], *growth.faults]
     faults += [f"{s.name}; got {s.counted:.0f}; expected {s.expected:.0f}" for s in sums if s.counted != s.expected]
     lines = to_lines(run, plan, options.family, sums, growth, faults)
     print("\n".join(lines))

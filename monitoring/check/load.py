@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from loadtest.lean_http import Client, render
 from loadtest.load import run_open
-from loadtest.wire import Client, render
 
 RATE = 60.0
 """Requests a second: enough for every series to move, little enough for two cores."""

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from benchmarks.adaptive import cap_at_equal_accuracy
-from benchmarks.callers import accuracy_by_cap
 from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests, fake_pictures, load_pictures
 from benchmarks.memory import parse_private_mib
+from benchmarks.policy_load import accuracy_by_cap
 from benchmarks.repositories import write_variant
 from benchmarks.scheduler import Line
+from loadtest.lean_http import render
 from loadtest.metrics import parse_metrics
-from loadtest.wire import render
 from server.backends.fake import fake_manifest
 
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ class Visit:
     url: str
     problems: list[str] = field(default_factory=list)
     """What the browser's console called an error, and what scripts threw."""
-    strangers: list[str] = field(default_factory=list)
+    foreign_requests: list[str] = field(default_factory=list)
     """Requests to anyone but the server."""
 
     def open(self) -> "Visit":
@@ -70,14 +70,14 @@ def visiting(browser: "sync_api.Browser", running: Server, **options: object) ->
     def note(request: "sync_api.Request") -> None:
         parts = urlsplit(request.url)
         if parts.scheme not in LOCAL and parts.netloc != host:
-            visit.strangers.append(request.url)
+            visit.foreign_requests.append(request.url)
 
     visit.page.on("request", note)
     visit.page.on("pageerror", lambda error: visit.problems.append(str(error)))
     visit.page.on("console", lambda said: visit.problems.append(said.text) if said.type == "error" else None)
     yield visit
     context.close()
-    assert visit.strangers == []
+    assert visit.foreign_requests == []
     assert visit.problems == []
 
 

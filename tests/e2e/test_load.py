@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.photos import find_samples
 from loadtest.process import ROOT, Server, start_server
-from loadtest.unusable import MISSED, UNUSABLE
+from loadtest.usage_errors import MISSED, USAGE_ERROR
 
 FAKE = "adatape_fake"
 
@@ -62,7 +62,7 @@ def test_an_open_run_is_judged_by_its_thresholds(fake, tmp_path):
 )
 def test_what_cannot_be_used_is_one_line(fake, arguments, message):
     done = run("loadtest.open", "--url", fake.url, *arguments)
-    assert (done.returncode, done.stderr.count("\n")) == (UNUSABLE, 1), done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (USAGE_ERROR, 1), done.stderr
     assert message in done.stderr
 
 
@@ -95,6 +95,6 @@ def test_locust_s_tags_and_shapes_and_thresholds(fake):
 
 def test_locust_without_a_server_ends_with_a_line(tmp_path):
     done = run("locust", "-f", "loadtest/locustfile.py", "--headless", "-t", "1", "--host", "http://127.0.0.1:1")
-    assert done.returncode == UNUSABLE
+    assert done.returncode == USAGE_ERROR
     assert "expected one that runs: make serve" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,10 +2,10 @@
 
 import pytest
 
-from loadtest.key import VARIABLE
+from loadtest.api_key import VARIABLE
 from loadtest.photos import find_samples
 from loadtest.process import start_server
-from loadtest.unusable import UNUSABLE
+from loadtest.usage_errors import USAGE_ERROR
 from tests.e2e.test_load import locust, run
 from tests.server.tenancy.tenants import ACME, ACME_HASH
 
@@ -27,7 +27,7 @@ def outputs(done, folder):
 def test_an_open_run(closed, tmp_path, monkeypatch):
     options = ("--rate", "40", "--seconds", "0.5", "--max-tape", "0", "--pictures", "4", "--max-failed", "0")
     command = ("loadtest.open", "--url", closed.url, *options, "--report", str(tmp_path))
-    assert run(*command).returncode == UNUSABLE
+    assert run(*command).returncode == USAGE_ERROR
     monkeypatch.setenv(VARIABLE, ACME)
     done = run(*command)
     assert done.returncode == 0, done.stderr

@@ -14,8 +14,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from loadtest.chaos.ground import MARK, MARKS
-from loadtest.chaos.ground import picture as marked
+from loadtest.chaos.servers import MARK, MARKS
+from loadtest.chaos.servers import picture as marked
 from loadtest.process import Server, start_server
 from tests.e2e.test_classify import picture
 from tests.server.test_oip_grpc import BODY

@@ -16,11 +16,11 @@ def main() -> int:
     arguments = ["--backend", options.backend, "--log-level", "info"]
     with start_server(*arguments) as server:
         campaign = Campaign(options.cases, options.seed, server)
-        tallies = []
-        for tally in campaign.run():
-            print(tally.line(), flush=True)
-            tallies.append(tally)
-        is_passed, lines = verdict(campaign, tallies)
+        results = []
+        for result in campaign.run():
+            print(result.line(), flush=True)
+            results.append(result)
+        is_passed, lines = verdict(campaign, results)
     print("\n".join(lines))
     return int(not is_passed)
 

@@ -11,9 +11,9 @@ import pytest
 
 from loadtest.chaos import __main__ as command
 from loadtest.chaos import clock
-from loadtest.chaos.ground import MARK, MARKS, picture
 from loadtest.chaos.promises import Broken, Skipped, promise
 from loadtest.chaos.registry import Scenario, all_scenarios
+from loadtest.chaos.servers import MARK, MARKS, picture
 from loadtest.process import ROOT
 from server.backends import faults
 
@@ -41,7 +41,7 @@ def test_quick_scenarios_pass(monkeypatch, capsys, tmp_path):
 
 
 def test_a_broken_promise_fails(monkeypatch, capsys):
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         promise(False, 1, "2")
         return "unreachable"
 
@@ -59,10 +59,10 @@ def test_playing_nothing_is_no_pass(monkeypatch):
 
 
 def test_what_cannot_be_played_is_told_and_neither_passes_nor_fails(monkeypatch, capsys):
-    async def skip(ground) -> str:
+    async def skip(servers) -> str:
         raise Skipped("no such thing here")
 
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         return "played"
 
     scenarios = [Scenario("skipped", "It skips.", skip), Scenario("played", "It plays.", play)]
@@ -83,7 +83,7 @@ def test_what_needs_a_triton_is_skipped_without_one(monkeypatch, capsys):
 
 
 def test_the_first_cause_is_told(monkeypatch, capsys):
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
         return "unreachable"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loadtest.process import Footprint
-from loadtest.soak.watch import MIN_JUDGED_S, fit, fit_line
+from loadtest.soak.growth import MIN_JUDGED_S, fit, fit_line
 
 SECONDS = range(7200)
 NOISE_MB = np.random.default_rng(1).normal(0, 1.5, len(SECONDS))

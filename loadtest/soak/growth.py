@@ -1,4 +1,4 @@
-"""What a server holds over time, and whether it grows."""
+"""Whether the memory, descriptors and threads of a server grow over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""One picture: accuracy and p99 against offered load, fixed tape against adaptive."""
+"""A plot of accuracy and p99 over offered load, for fixed and adaptive tape."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.callers import PolicyResult
+from benchmarks.policy_load import PolicyResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What came of the cases of one target, and what the server's process looked like meanwhile."""
+"""The outcomes of one target's cases, and the footprints of the server's process meanwhile."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from loadtest.process import Footprint
 
 MAX_FAULTS_KEPT = 20
 SAMPLES = 20
-"""How often a target looks at the process."""
+"""How often a target footprints at the process."""
 
 
 @dataclass(slots=True)
-class Tally:
+class TargetResult:
     """Counts the outcomes of one target's cases and keeps its faults; each fault names its case."""
 
     name: str

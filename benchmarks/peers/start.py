@@ -1,4 +1,4 @@
-"""Starting a peer: its environment, its command, and when it answers."""
+"""Starts a peer in an environment of its own, and waits until it answers."""
 
 import json
 import os
