@@ -1,4 +1,4 @@
-"""`python -m benchmarks.adaptive`: what adaptive tape lengths and caps save, in images a second."""
+"""`python -m benchmarks.adaptive`: the throughput that adaptive tape lengths and caps gain."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What all commands share: options, the family under test, a server beside a generator, and the way out."""
+"""The common parts of all commands: options, the family under test, a server and its load, and the exit status."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What a server's own counters say it did, between two moments."""
+"""The work that a server's own counters show between two moments."""
 
 from dataclasses import dataclass
 

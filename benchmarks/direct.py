@@ -1,4 +1,4 @@
-"""The same graphs without a server: what the machine can do at best with them."""
+"""Runs the same graphs without a server: the best that the machine can do with them."""
 
 import os
 import time

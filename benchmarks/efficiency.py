@@ -1,4 +1,4 @@
-"""`python -m benchmarks.efficiency`: how much of the graphs' own speed is left when images come through HTTP."""
+"""`python -m benchmarks.efficiency`: the throughput through HTTP as a share of the graphs' own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

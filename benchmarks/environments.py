@@ -1,4 +1,4 @@
-"""Environments of tools and servers that must not share ours, each from exact pins."""
+"""Python environments for tools and servers that cannot use ours, each from exact versions."""
 
 import subprocess
 import venv

@@ -1,4 +1,4 @@
-"""Real pictures to ask about, so that tape lengths are those of real pictures, and the requests that carry them."""
+"""Real pictures, so that tape lengths are those of real pictures, and the requests that carry them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.latency`: what HTTP and the engine add to one image when nobody else asks."""
+"""`python -m benchmarks.latency`: the time that HTTP and the engine add to one image on an idle server."""
 
 from collections.abc import Sequence
 from statistics import median

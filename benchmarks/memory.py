@@ -1,4 +1,4 @@
-"""`python -m benchmarks.memory`: what buckets, a family and a start cost."""
+"""`python -m benchmarks.memory`: the memory of buckets and of a family, and the time of a start."""
 
 from collections.abc import Sequence
 from pathlib import Path

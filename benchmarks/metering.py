@@ -1,4 +1,4 @@
-"""`python -m benchmarks.metering`: what counting costs, as a share of the requests a second that a server answers."""
+"""`python -m benchmarks.metering`: the cost of metrics as a share of a server's throughput."""
 
 from collections.abc import Sequence
 from statistics import median

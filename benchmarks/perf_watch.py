@@ -1,4 +1,4 @@
-"""What a server's own metrics say of the requests between two moments: their rate, their mean, their p99."""
+"""The rate, mean and p99 of requests between two moments, by the server's own metrics."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reading`: what part of a full-tape answer its reading is."""
+"""`python -m benchmarks.reading`: the share of a full-tape answer's time that reading takes."""
 
 import argparse
 import time

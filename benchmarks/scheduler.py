@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scheduler`: pure scheduling decisions, with many requests in line."""
+"""`python -m benchmarks.scheduler`: the time of scheduling decisions with many requests in a queue."""
 
 import time
 from collections.abc import Sequence

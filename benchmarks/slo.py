@@ -1,4 +1,4 @@
-"""`python -m benchmarks.slo`: who keeps a latency promise under overload, and what it costs in accuracy."""
+"""`python -m benchmarks.slo`: which policies meet a latency objective under overload, at which accuracy."""
 
 from collections.abc import Sequence
 from functools import partial

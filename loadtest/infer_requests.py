@@ -1,4 +1,4 @@
-"""A picture as a request, in each form that the server takes, and what its answer says: the class and the receipt."""
+"""Turns a picture into a request of each form that the server accepts, and reads the receipt of the answer."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Two ways to load a server: open (requests come when they come) and closed (each caller waits for its answer).
+"""Two ways to load a server: open (requests are sent at given times) and closed (each caller waits for its answer).
 
 Latency in the open model runs from the time at which the request was *meant* to be sent, so a server or generator
 that falls behind cannot hide it.

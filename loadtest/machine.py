@@ -1,4 +1,4 @@
-"""What harnesses ask of the machine that they run on."""
+"""Facts of the machine that a harness runs on: its description, free ports, processes."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Read a page of Prometheus metrics."""
+"""Reads a page of Prometheus metrics."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Pictures to ask about: random crops of the sample photos of installed packages, or the files of a folder.
+"""Pictures for requests: random crops of the sample photos of installed packages, or the files of a folder.
 
 None of the photos is part of this project; they are looked for without importing the packages that bring them.
 """

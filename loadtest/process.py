@@ -1,4 +1,4 @@
-"""Start a program, wait until it is ready, read its log, stop it: what all tools and tests use for that.
+"""Starts a program, waits until it is ready, reads its log and stops it, for all tools and tests.
 
 A program writes its standard output and error to a temporary file, its log. It runs in a process group of its own.
 `close` ends it and whatever it has started, by their ids.

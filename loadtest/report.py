@@ -1,4 +1,4 @@
-"""What an open run leaves behind: one self-contained page, the figures as CSV and JSON, and every request."""
+"""The report of an open run: one self-contained page, the figures as CSV and JSON, and every request."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What a running server says of itself: the model that is asked, its caps and its quality curve."""
+"""The description that a running server gives of a model: its caps and its quality curve."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The users that `locustfile` brings, and where their receipts are counted."""
+"""The users of `locustfile`, and the counts of their receipts."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""A small disk of a server's own, which can be filled up and emptied while it runs.
+"""A small disk for one server, which can be filled and emptied while the server runs.
 
 A file system in memory, mounted where only the server sees it: a full one is full for real. That takes no root, but a
 system that allows user namespaces, as most do outside of containers.

@@ -1,4 +1,4 @@
-"""The table of hostile messages: what each module of `messages` adds to it, by surface."""
+"""The table of hostile messages; each module of `messages` adds the rows of a surface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The client's log samples requests and their answers; at the end it has to agree with the server's counters."""
+"""The client's log counts requests and their answers; at the end it has to agree with the server's counters."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping

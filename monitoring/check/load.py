@@ -1,4 +1,4 @@
-"""`python -m monitoring.check.load`: ask a server without end, in all the ways that its metrics tell apart."""
+"""`python -m monitoring.check.load`: send requests of all kinds that the metrics distinguish, until it is stopped."""
 
 import argparse
 import asyncio

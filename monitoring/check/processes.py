@@ -1,4 +1,4 @@
-"""The processes of a trial: started on loopback, their output kept, and ended whatever happens."""
+"""The processes of the check: started on loopback, and stopped at its end in any case."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the trial asks of Prometheus and of Alertmanager, and the configuration it gives them."""
+"""Queries to Prometheus and Alertmanager, and the configuration that the check gives them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Callers that are many, slow, or gone."""
+"""Callers that are many, send slowly, or disconnect."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Messages that hold more than anyone needs."""
+"""Messages with far more parts than any client needs."""
 
 import asyncio
 

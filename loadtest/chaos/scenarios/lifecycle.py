@@ -1,4 +1,4 @@
-"""Signals and files of whoever runs the server: too little time to stop, a hangup, rubbish instead of keys."""
+"""Signals and files of the operator: too little time to stop, SIGHUP, a tenants file that cannot be read."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Over HTTP: names, numbers and nesting in heads, queries, JSON, forms and binary tensors."""
+"""Messages over HTTP: many names, numbers and levels in heads, queries, JSON, forms and binary tensors."""
 
 import gzip
 import itertools

@@ -1,4 +1,4 @@
-"""Over gRPC: what counts, nests, unfolds, drips in frames, or comes many times."""
+"""Messages over gRPC: many items, deep nesting, compressed bombs, tiny frames, many messages."""
 
 import gzip
 import zlib
