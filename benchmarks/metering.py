@@ -15,7 +15,7 @@ MAX_COST = 0.02
 PAIRS = 10
 SECONDS = 4.0
 SCRAPES = 40
-"""Enough for CPU time, which is told in hundredths of a second."""
+"""Enough for CPU time, which the kernel gives in hundredths of a second."""
 SCRAPE_INTERVAL_S = 15.0
 """monitoring/prometheus/prometheus.yml."""
 TIMEOUT_S = 30.0

@@ -74,7 +74,7 @@ class Watch:
         self.samples.append(parse_sample(reply.text, self._protocol, time.time()))
 
     def keep_taking(self) -> None:
-        """Read the metrics until told to stop."""
+        """Read the metrics until it is stopped."""
         while not self._is_over.wait(self._every_s):
             self.take()
 

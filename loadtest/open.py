@@ -144,8 +144,8 @@ class Load:
 
     def _read(self, reply: Reply) -> Answer:
         if reply.status != OK:
-            told = reply.body.decode(errors="replace").strip() or "a broken connection"
-            raise UsageError("a first request at full tape", f"{reply.status} {told}", "an answer from an idle server")
+            text = reply.body.decode(errors="replace").strip() or "a broken connection"
+            raise UsageError("a first request at full tape", f"{reply.status} {text}", "an answer from an idle server")
         return read_reply(self.form, reply)
 
 

@@ -51,15 +51,15 @@ def _play(each: Scenario, servers: ScenarioServers) -> tuple[str, str, str, str]
     """Return the verdict, the name, the seconds and the figures or the reason."""
     started_s = time.monotonic()
     try:
-        verdict, told = "PASS", asyncio.run(each.play(servers))
+        verdict, text = "PASS", asyncio.run(each.play(servers))
     except Skipped as reason:
-        verdict, told = "SKIP", str(reason)
+        verdict, text = "SKIP", str(reason)
     except (Broken, OSError, EOFError, httpx.HTTPError, SystemExit, ExceptionGroup) as error:
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
-        verdict, told = "FAIL", f"{type(cause).__name__}: {cause}"
-    return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", told
+        verdict, text = "FAIL", f"{type(cause).__name__}: {cause}"
+    return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", text
 
 
 def _write(path: Path, rows: list[tuple[str, str, str, str]], summary: str) -> None:

@@ -109,9 +109,9 @@ def _address(text: str) -> tuple[str, int]:
 def _judge(results: list[Result], *, has_ended: bool) -> str:
     over = [each for each in results if each.delay_ms > MAX_DELAY_MS]
     worst = max(results, key=lambda each: each.delay_ms)
-    told = f"{len(results) - len(over)} of {len(results)} below {MAX_DELAY_MS:g} ms"
+    counts = f"{len(results) - len(over)} of {len(results)} below {MAX_DELAY_MS:g} ms"
     named = f"the longest {worst.delay_ms:.1f} ms: {worst.message.surface}, {worst.message.name}"
-    return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {told}, {named}{'; it ended' if has_ended else ''}"
+    return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {counts}, {named}{'; it ended' if has_ended else ''}"
 
 
 def _write(path: Path, results: list[Result], summary: str, options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ TIMEOUT_S = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask until told to stop."""
+    """Ask until it is stopped."""
     options = argparse.ArgumentParser(prog="python -m monitoring.check.load", description=__doc__)
     options.add_argument("--url", required=True, help="a running server")
     asyncio.run(_ask(options.parse_args(arguments).url))

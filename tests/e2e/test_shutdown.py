@@ -43,7 +43,7 @@ def wait_for_metric(running: Server, line: str) -> str:
     return shown
 
 
-def told(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, str]]:
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, str]]:
     """Return the status, headers and document of the last answer on a connection."""
     with connection.makefile("rb") as stream:
         answer = stream.read()
@@ -76,7 +76,7 @@ def test_what_was_accepted_before_the_signal_is_answered():
         wait_for_metric(running, "adatape_draining 1.0")
         for connection in connections:
             connection.sendall(content[len(content) // 2 :])
-        answers = [told(connection) for connection in connections]
+        answers = [read_answer(connection) for connection in connections]
         assert [status for status, _, _ in answers] == [200] * NUM_CLIENTS
         assert {headers["connection"] for _, headers, _ in answers} == {"close"}
         assert running.wait_for_end() == 0
@@ -130,7 +130,7 @@ def test_work_that_takes_longer_than_it_may_is_told_so_and_counted():
             assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json")
             assert answer.headers["x-request-id"]
             assert answer.json()["error"] == "request; got unfinished after 0.3 s; expected to finish in time"
-        status, headers, document = told(half)
+        status, headers, document = read_answer(half)
         assert (status, document) == (503, answers[0].json())
         assert headers["x-request-id"]
         assert unary.code() is grpc.StatusCode.UNAVAILABLE

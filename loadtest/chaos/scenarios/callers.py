@@ -143,8 +143,8 @@ async def callers_that_send_byte_by_byte(servers: ScenarioServers) -> str:
         streams = await _connect(server, NUM_SLOW)
         async with load_on(server) as load:
             dribbling = [asyncio.create_task(_dribble(stream, number)) for number, stream in enumerate(streams)]
-            told = await asyncio.gather(*dribbling)
-        refused = [text for text in told if text.startswith(b"HTTP/1.1 408 ")]
+            answers = await asyncio.gather(*dribbling)
+        refused = [text for text in answers if text.startswith(b"HTTP/1.1 408 ")]
         promise(len(refused) == NUM_SLOW, len(refused), f"408 for all {NUM_SLOW}")
         promise("error" in json.loads(refused[0].partition(b"\r\n\r\n")[2]), refused[0], "a message")
         promise(load.num_failed == 0, dict(load.statuses), "no other request to fail")

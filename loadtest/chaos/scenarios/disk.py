@@ -38,7 +38,7 @@ async def a_disk_that_is_full(servers: ScenarioServers) -> str:
                 num_bytes = disk.fill()
                 await _call(server, tenants)
                 await asyncio.to_thread(server.wait_for_log, "quota_store_failed", MAX_WAIT_S)
-                told = await _usage_is_refused(server, tenants)
+                refusal = await _usage_is_refused(server, tenants)
                 disk.spare(PAGE_BYTES)
                 reason = await _half_a_version_is_refused(server, repository, tenants)
                 disk.empty()
@@ -55,7 +55,7 @@ async def a_disk_that_is_full(servers: ScenarioServers) -> str:
             (kept,) = [model["num_requests"] for tenant in usage["tenants"] for model in tenant["models"]]
             promise(kept == 3 * NUM_CALLS, f"usage of {kept} requests", f"all {3 * NUM_CALLS}")
     return (
-        f"full after {num_bytes} bytes; {load.statuses[200]} answered, 0 failed; usage: {told}; version: {reason}; "
+        f"full after {num_bytes} bytes; {load.statuses[200]} answered, 0 failed; usage: {refusal}; version: {reason}; "
         f"then all {kept} counted"
     )
 

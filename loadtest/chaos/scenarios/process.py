@@ -1,4 +1,4 @@
-"""A process that crashes, is stuck, or is told to stop."""
+"""A process that crashes, is stuck, or gets a stop signal."""
 
 import asyncio
 import os
@@ -60,8 +60,8 @@ async def a_process_that_is_stuck(servers: ScenarioServers) -> str:
         hung_s = time.monotonic() - started_s
         await asyncio.to_thread(server.wait_for_log, "worker_not_live", 30.0)
         noticed_s = time.monotonic() - started_s
-        told = await _back(server, started_s)
-    return f"{told}, {NUM_HANGS} hangs given up after {hung_s:.2f} s, killed after {noticed_s:.2f} s"
+        figures = await _back(server, started_s)
+    return f"{figures}, {NUM_HANGS} hangs given up after {hung_s:.2f} s, killed after {noticed_s:.2f} s"
 
 
 @scenario
@@ -71,8 +71,8 @@ async def an_event_loop_that_is_blocked(servers: ScenarioServers) -> str:
         started_s = time.monotonic()
         reply = await classify(server, "block")
         promise(reply.status == 0, reply.status, "the connection to break")
-        told = server.find("event_loop_blocked")
-        promise(told is not None and "faults.py" in told, told, "a line that names what blocks the event loop")
+        line = server.find("event_loop_blocked")
+        promise(line is not None and "faults.py" in line, line, "a line that names what blocks the event loop")
         return await _back(server, started_s)
 
 

@@ -25,8 +25,8 @@ async def a_new_version_under_load(servers: ScenarioServers) -> str:
             calm_ms, reload_ms = load.p99_ms(), []
             for version in range(2, 2 + NUM_RELOADS):
                 repository.publish(version)
-                status, told = await _load(server, repository)
-                promise(status == 200, f"{status} {told}", "the version to be loaded")
+                status, error = await _load(server, repository)
+                promise(status == 200, f"{status} {error}", "the version to be loaded")
                 reload_ms.append(load.p99_ms())
         promise(load.num_failed == 0, dict(load.statuses), "no request to fail")
         now = server.get(f"/v1/models/{repository.family}").json()["version"]
@@ -103,9 +103,9 @@ async def versions_that_are_not_whole(servers: ScenarioServers) -> str:
         async with load_on(server) as load:
             for version, (name, damage) in enumerate(DAMAGES.items(), 2):
                 damage(repository.publish(version), repository)
-                status, told = await _load(server, repository)
+                status, error = await _load(server, repository)
                 promise(status >= 400, f"{status} for a version that is {name}", "a refusal")
-                promise('"error"' in told and "expected" in told, told, "the reason")
+                promise('"error"' in error and "expected" in error, error, "the reason")
                 reasons.append(f"{name} ({status})")
                 repository.remove(version)
             await until_answered(server)
@@ -113,6 +113,6 @@ async def versions_that_are_not_whole(servers: ScenarioServers) -> str:
         now = server.get(f"/v1/models/{repository.family}").json()["version"]
         promise(now == "1", now, "the old version")
         repository.publish(9)
-        status, told = await _load(server, repository)
-        promise(status == 200, f"{status} {told}", "a sound version to be taken afterwards")
+        status, error = await _load(server, repository)
+        promise(status == 200, f"{status} {error}", "a sound version to be taken afterwards")
     return f"refused: {', '.join(reasons)}; {load.statuses[200]} answered meanwhile, 0 failed"

@@ -102,10 +102,10 @@ def test_a_wall_clock_is_stepped_and_the_monotonic_one_is_not(tmp_path, monkeypa
     wall = clock.WallClock(tmp_path)
     wall.step(-7200)
     code = "import time; print(time.time(), time.monotonic())"
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **wall.variables}, capture_output=True, check=True
     )
-    wall_s, steady_s = map(float, told.stdout.split())
+    wall_s, steady_s = map(float, done.stdout.split())
     assert wall_s - time.time() == pytest.approx(-7200, abs=60)
     assert steady_s == pytest.approx(time.monotonic(), abs=60)
 

@@ -35,9 +35,9 @@ def test_a_server_that_asks_for_a_key_is_shown_it(tmp_path: Path, capsys: pytest
         assert main(address) == 2
         assert "got status 401" in capsys.readouterr().err
         assert main([*address, "--api-key", ADMIN]) == 0, capsys.readouterr().out
-    told = capsys.readouterr()
-    assert "0 FAIL" in told.out
-    assert ADMIN not in told.out + told.err
+    output = capsys.readouterr()
+    assert "0 FAIL" in output.out
+    assert ADMIN not in output.out + output.err
 
 
 def test_a_failure_is_explained_and_returned(http: str, capsys: pytest.CaptureFixture[str]):
