@@ -21,10 +21,6 @@ from tests.server.test_main import start
 PATIENCE_S = 20.0
 
 
-def grpc_address(running):
-    return running.grpc
-
-
 def classify(url, key=None, **options):
     headers = bearer(key) if key else {}
     return httpx.post(f"{url}/v1/classify", content=photo(), headers=headers, timeout=60, **options).status_code
@@ -137,7 +133,7 @@ def test_tls_on_both_ports(certificate, is_mutual):
     files = ("--tls-cert", str(cert), "--tls-key", str(key), *authority)
     context = ssl.create_default_context(cafile=cert)
     with start_server(
-        "--backend", "fake", *files, "--quota-store", "memory", ADATAPE_API_KEYS=f"acme={ACME_HASH.line}"
+        "--backend", "fake", *files, "--quota-store", "memory", variables={"ADATAPE_API_KEYS": f"acme={ACME_HASH.line}"}
     ) as running:
         assert running.url.startswith("https://")
         if is_mutual:
@@ -149,7 +145,7 @@ def test_tls_on_both_ports(certificate, is_mutual):
             classify(running.url.replace("https", "http"), ACME)
         mine = {"private_key": key.read_bytes(), "certificate_chain": cert.read_bytes()} if is_mutual else {}
         credentials = grpc.ssl_channel_credentials(cert.read_bytes(), **mine)
-        with grpc.secure_channel(grpc_address(running), credentials) as channel:
+        with grpc.secure_channel(running.grpc, credentials) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             metadata = (("authorization", f"Bearer {ACME}"),)
             assert stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=metadata, timeout=30).name
