@@ -100,8 +100,8 @@ demo: $(SERVER_READY) $(CLIENT_READY) ## ask about sample photos at several caps
 load: $(SERVER_READY) $(CLIENT_READY) ## load a server for 60 s, cap by cap, and say where the report lies (PORT, ARGS)
 	$(call with_server,loadtest.open)
 
-monitor: $(SERVER_READY) ## watch a server under load with a real Prometheus, and ask it for every panel and rule
-	@.venv/bin/python -m monitoring.check $(ARGS)
+monitor: $(SERVER_READY) $(CLIENT_READY) ## watch a server under load with a real Prometheus, and ask it for every panel and rule
+	@.venv-client/bin/python -m monitoring.check $(HARNESS_SERVER) $(ARGS)
 
 # The pip package brings no native onnxruntime backend: tests/triton/backends stands in for it.
 triton: $(TRITON_READY) ## serve model_repository/ with a real Triton: ports 8010 HTTP, 8011 gRPC, 8012 metrics (ARGS)

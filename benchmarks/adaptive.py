@@ -1,17 +1,17 @@
-"""`python -m benchmarks.adaptive`: what adaptive tape lengths and caps save, in images a second."""
+"""`python -m benchmarks.adaptive`: the throughput that adaptive tape lengths and caps gain."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.booting import Served
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run, tell
-from benchmarks.counters import read_counters
+from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, print_progress, run
+from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired, alternate, percentiles_ms, r_squared
 from benchmarks.report import Aim, Report
 from benchmarks.repositories import write_variant
+from loadtest.process import Server
 from server.models.manifest import Manifest
 
 EQUAL_ACCURACY = 0.003
@@ -39,8 +39,8 @@ def cap_at_equal_accuracy(manifest: Manifest) -> int:
 class Sender:
     """Saturates one server with the pictures at a cap."""
 
-    def __init__(self, bench: Bench, served: Served, seconds: float) -> None:
-        self._bench, self._served, self._seconds = bench, served, seconds
+    def __init__(self, bench: Bench, server: Server, seconds: float) -> None:
+        self._bench, self._server, self._seconds = bench, server, seconds
         self._requests: dict[int, list[bytes]] = {}
         self.latencies_s: dict[int, list[float]] = {}
         self.flops_each: dict[int, float] = {}
@@ -50,11 +50,11 @@ class Sender:
         if cap not in self._requests:
             images = self._bench.pictures.pixels_BHWC
             self._requests[cap] = binary_requests(self._bench.model, images, CLIENT_BATCH, {"max_tape": cap})
-        before = read_counters(self._served.url)
+        before = add_up(self._server.metrics())
         concurrency = CONCURRENCY // CLIENT_BATCH
         requests, seconds = self._requests[cap], self._seconds
-        rate, closed = self._bench.rate(self._served, requests, concurrency=concurrency, seconds=seconds)
-        self.flops_each[cap] = read_counters(self._served.url).since(before).flops_each
+        rate, closed = self._bench.rate(self._server, requests, concurrency=concurrency, seconds=seconds)
+        self.flops_each[cap] = add_up(self._server.metrics()).since(before).flops_each
         self.latencies_s.setdefault(cap, []).extend(closed.warm_latencies_s)
         return rate * CLIENT_BATCH
 
@@ -74,8 +74,8 @@ def measure(options: Options) -> Report:
         write_variant(bench.repository, bench.manifest, Path(folder), [0, full])
         padded_bench = Bench(options, num_pictures=1)
         padded_bench.repository, padded_bench.pictures = Path(folder), bench.pictures
-        with bench.served() as served, padded_bench.served() as padded:
-            adaptive = Sender(bench, served, seconds)
+        with bench.start_server() as server, padded_bench.start_server() as padded:
+            adaptive = Sender(bench, server, seconds)
             _compare(report, bench, adaptive, Sender(bench, padded, seconds), rounds)
             _sweep(report, bench, adaptive, 1 if options.quick else options.sweeps, is_quick=options.quick)
     report.notes += [
@@ -95,7 +95,7 @@ def measure(options: Options) -> Report:
 
 def _compare(report: Report, bench: Bench, adaptive: Sender, padded: Sender, rounds: int) -> None:
     full, cap = bench.manifest.tape_capacity, cap_at_equal_accuracy(bench.manifest)
-    tell(f"{rounds} pairs each: full tape, equal accuracy, cap 0")
+    print_progress(f"{rounds} pairs each: full tape, equal accuracy, cap 0")
     same_tape = alternate(padded.at(full), adaptive.at(full), rounds)
     equal_accuracy = alternate(padded.at(full), adaptive.at(cap), rounds)
     zero = alternate(adaptive.at(full), adaptive.at(0), rounds)
@@ -123,7 +123,7 @@ def _sweep(report: Report, bench: Bench, sender: Sender, rounds: int, *, is_quic
     caps = sorted(points)[:: 4 if is_quick else 1]
     measured: dict[int, list[float]] = {cap: [] for cap in caps}
     for number in range(rounds):
-        tell(f"sweep {number + 1} of {rounds} over {len(caps)} caps")
+        print_progress(f"sweep {number + 1} of {rounds} over {len(caps)} caps")
         for cap in caps:
             measured[cap].append(1 / sender.rate(cap))
     seconds = {cap: median(each) for cap, each in measured.items()}

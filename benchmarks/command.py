@@ -1,19 +1,20 @@
-"""What all commands share: options, the family under test, a server beside a generator, and the way out."""
+"""The common parts of all commands: options, the family under test, a server and its load, and the exit status."""
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.booting import ROOT, Served, cores, cpu_s, pin_to, serving
+from benchmarks.cores import cores, cpu_s, pin_to, start_pinned
 from benchmarks.inputs import Pictures, fake_pictures, load_pictures
 from benchmarks.report import Report, finish
 from loadtest.arrivals import Times
+from loadtest.lean_http import Client
 from loadtest.load import Closed, Outcomes, run_closed, run_open
-from loadtest.wire import Client
+from loadtest.process import ROOT, Server
 from server.backends.fake import fake_manifest
 from server.models.manifest import Manifest
 from server.models.repository import Repository
@@ -53,8 +54,8 @@ def run(work: Callable[[Options], Report], options: argparse.ArgumentParser, arg
     sys.exit(finish(report, json_path=parsed.json, is_kept=parsed.keep))
 
 
-def tell(step: str) -> None:
-    """Say on standard error what a long command is at."""
+def print_progress(step: str) -> None:
+    """Print the current step of a long command on standard error."""
     print(step, file=sys.stderr, flush=True)
 
 
@@ -76,19 +77,19 @@ class Bench:
     def model(self) -> str:
         return self.manifest.family
 
-    @contextmanager
-    def served(self, *arguments: str) -> Iterator[Served]:
-        """Serve the family on the server's core."""
-        with serving(self.repository, *arguments, core=self.server_core) as served:
-            yield served
+    def start_server(
+        self, *arguments: str, repository: Path | None = None, module: str = "server"
+    ) -> AbstractContextManager[Server]:
+        """Start a server of the family, or of another repository, on the server's core."""
+        return start_pinned(self.server_core, repository or self.repository, *arguments, module=module)
 
     def rate(
-        self, served: Served, requests: Sequence[bytes], *, concurrency: int, seconds: float
+        self, server: Server, requests: Sequence[bytes], *, concurrency: int, seconds: float
     ) -> tuple[float, Closed]:
         """Saturate a server; return the requests answered a second, of the clock or of its CPU time, and the run."""
-        before_s = cpu_s(served.pid)
-        closed = closed_run(served.url, requests, concurrency=concurrency, seconds=seconds)
-        spent_s = cpu_s(served.pid) - before_s
+        before_s = cpu_s(server.pid)
+        closed = closed_run(server.url, requests, concurrency=concurrency, seconds=seconds)
+        spent_s = cpu_s(server.pid) - before_s
         return (closed.num_answered / spent_s if self.is_cpu_time else closed.rate), closed
 
     def describe(self) -> str:

@@ -1,16 +1,13 @@
-"""What a server's own counters say it did, between two moments."""
+"""The work that a server's own counters show between two moments."""
 
-import re
-import urllib.request
 from dataclasses import dataclass
 
-_LINE = re.compile(r"^(adatape_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
-TIMEOUT_S = 10.0
+from loadtest.metrics import Samples, total
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Totals since the server started.
+    """Totals since the server started, over all models.
 
     Units: FLOPs executed, padding included; samples answered.
     """
@@ -27,18 +24,7 @@ class Counters:
         return self.executed_flops / self.inferences
 
 
-def read_counters(url: str) -> Counters:
-    """Ask a server for its metrics."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server
-        return parse_counters(reply.read().decode())
-
-
-def parse_counters(text: str) -> Counters:
-    """Add up the series of a metrics page over all models."""
-    flops = inferences = 0.0
-    for name, labels, value in _LINE.findall(text):
-        if name == "adatape_flops_total" and 'kind="wasted"' not in labels:
-            flops += float(value)
-        elif name == "adatape_inferences_total":
-            inferences += float(value)
-    return Counters(flops, inferences)
+def add_up(samples: Samples) -> Counters:
+    """Add up the samples of a metrics page."""
+    flops = total(samples, "adatape_flops_total") - total(samples, "adatape_flops_total", kind="wasted")
+    return Counters(flops, total(samples, "adatape_inferences_total"))

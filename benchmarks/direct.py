@@ -1,4 +1,4 @@
-"""The same graphs without a server: what the machine can do at best with them."""
+"""Runs the same graphs without a server: the best that the machine can do with them."""
 
 import os
 import time
@@ -14,7 +14,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import that follo
 import numpy as np
 import onnxruntime
 
-from benchmarks.booting import pin_to
+from benchmarks.cores import pin_to
 from server.images import decode
 from server.models.manifest import Manifest
 from server.records import Floats, Ints, Pixels

@@ -1,16 +1,16 @@
-"""`python -m benchmarks.efficiency`: how much of the graphs' own speed is left when images come through HTTP."""
+"""`python -m benchmarks.efficiency`: the throughput through HTTP as a share of the graphs' own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from benchmarks.booting import Served
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
 from benchmarks.direct import Direct
 from benchmarks.inputs import binary_requests, jpeg_request
 from benchmarks.ratios import alternate, percentiles_ms
 from benchmarks.report import Aim, Report
 from loadtest.photos import to_jpeg
+from loadtest.process import Server
 
 AIMS = {
     "adatape_cifar10": {"binary, single images": 0.93, "binary, batches of 8": 0.97, "JPEG, single images": 0.88},
@@ -60,9 +60,9 @@ def measure(options: Options) -> Report:
     report = Report("efficiency", f"Efficiency: HTTP against direct calls, {bench.model}")
     try:
         best = direct.best_batch(seconds / 4, max_batch_size=bench.manifest.max_batch_size)
-        with bench.served() as served:
+        with bench.start_server() as server:
             for way in _ways(bench, jpegs):
-                _compare(report, bench, served, direct, way, best, rounds, seconds)
+                _compare(report, bench, server, direct, way, best, rounds, seconds)
     finally:
         direct.close()
     report.notes += [
@@ -86,12 +86,12 @@ def _ways(bench: Bench, jpegs: list[bytes]) -> list[Way]:
 
 
 def _compare(
-    report: Report, bench: Bench, served: Served, direct: Direct, way: Way, best: int, rounds: int, seconds: float
+    report: Report, bench: Bench, server: Server, direct: Direct, way: Way, best: int, rounds: int, seconds: float
 ) -> None:
     latencies_s: list[float] = []
 
     def through_http() -> float:
-        rate, closed = bench.rate(served, way.requests, concurrency=way.concurrency, seconds=seconds)
+        rate, closed = bench.rate(server, way.requests, concurrency=way.concurrency, seconds=seconds)
         latencies_s.extend(closed.warm_latencies_s)
         return rate * way.batch
 

@@ -1,10 +1,10 @@
-"""Environments of tools and servers that must not share ours, each from exact pins."""
+"""Python environments for tools and servers that cannot use ours, each from exact versions."""
 
 import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.booting import ROOT
+from loadtest.process import ROOT
 
 
 def environment(name: str, requirements: Path) -> Path:

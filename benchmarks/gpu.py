@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.booting import ROOT
 from benchmarks.command import Options, find_manifest, parser, run
-from benchmarks.half import half_variant
 from benchmarks.inputs import load_pictures
 from benchmarks.report import Aim, Report, Row
+from benchmarks.repositories import half_variant
+from loadtest.process import ROOT
 from server.backends.base import Model
 from server.backends.cuda import CudaBackend, Devices
 from server.backends.cuda.devices import DeviceMissing

@@ -1,4 +1,4 @@
-"""Real pictures to ask about, so that tape lengths are those of real pictures, and the requests that carry them."""
+"""Real pictures, so that tape lengths are those of real pictures, and the requests that carry them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.asks import binary_call
+from loadtest.infer_requests import infer_request
+from loadtest.lean_http import render
 from loadtest.photos import random_crops
-from loadtest.unusable import Unusable
-from loadtest.wire import render
+from loadtest.usage_errors import UsageError
 from server.models.manifest import Manifest
 from server.records import Pixels
 
@@ -39,7 +39,7 @@ def load_pictures(manifest: Manifest, count: int, data: Path | None) -> Pictures
     if data is None:
         try:
             crops = random_crops(size.height, size.width, count, rng)
-        except Unusable as error:
+        except UsageError as error:
             raise SystemExit(f"{error}: --data FILE") from error
         return Pictures(crops, None, "random crops of sample photos")
     with np.load(data) as archive:
@@ -60,7 +60,7 @@ def fake_pictures(manifest: Manifest, count: int) -> Pictures:
 
 def binary_request(model: str, pixels_BHWC: Pixels, parameters: dict[str, Any] | None = None) -> bytes:
     """Return an infer call of the Open Inference Protocol with binary pixels and binary logits."""
-    return binary_call(model, pixels_BHWC, parameters).render()
+    return infer_request(model, pixels_BHWC, parameters).render()
 
 
 def jpeg_request(model: str, jpeg: bytes) -> bytes:

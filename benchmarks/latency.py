@@ -1,4 +1,4 @@
-"""`python -m benchmarks.latency`: what HTTP and the engine add to one image when nobody else asks."""
+"""`python -m benchmarks.latency`: the time that HTTP and the engine add to one image on an idle server."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -33,11 +33,11 @@ def measure(options: Options) -> Report:
     direct = Direct(bench.repository, bench.manifest, images, [], bench.server_core)
     pairs: list[tuple[list[float], list[float]]] = []
     try:
-        with bench.served() as served:
+        with bench.start_server() as server:
             direct.solo_s(count)
             for _ in range(blocks):
                 alone_s = direct.solo_s(count)
-                pairs.append((alone_s, _solo_http_s(served.url, requests, sum(alone_s))))
+                pairs.append((alone_s, _solo_http_s(server.url, requests, sum(alone_s))))
     finally:
         direct.close()
     return _to_report(bench, pairs)

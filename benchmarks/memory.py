@@ -1,11 +1,10 @@
-"""`python -m benchmarks.memory`: what buckets, a family and a start cost."""
+"""`python -m benchmarks.memory`: the memory of buckets and of a family, and the time of a start."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.booting import serving
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
 from benchmarks.inputs import binary_requests
 from benchmarks.report import Aim, Report
@@ -58,10 +57,10 @@ def _start(bench: Bench, repository: Path) -> tuple[float, float, float]:
     requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, CLIENT_BATCH)
     for cap in bench.manifest.buckets:
         requests += binary_requests(bench.model, bench.pictures.pixels_BHWC, CLIENT_BATCH, {"max_tape": cap})
-    with serving(repository, core=bench.server_core) as served:
-        idle_mib = private_mib(served.pid)
-        closed_run(served.url, requests, concurrency=CONCURRENCY // CLIENT_BATCH, seconds=3.0)
-        return served.ready_s, idle_mib, private_mib(served.pid)
+    with bench.start_server(repository=repository) as server:
+        idle_mib = private_mib(server.pid)
+        closed_run(server.url, requests, concurrency=CONCURRENCY // CLIENT_BATCH, seconds=3.0)
+        return server.ready_s, idle_mib, private_mib(server.pid)
 
 
 def _to_report(bench: Bench, starts: dict[str, list[tuple[float, float, float]]]) -> Report:

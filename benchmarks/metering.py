@@ -1,20 +1,21 @@
-"""`python -m benchmarks.metering`: what counting costs, as a share of the requests a second that a server answers."""
+"""`python -m benchmarks.metering`: the cost of metrics as a share of a server's throughput."""
 
-import sys
-import urllib.request
 from collections.abc import Sequence
 from statistics import median
 
-from benchmarks.booting import Served, cpu_s, started
+import httpx
+
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, parser, run
+from benchmarks.cores import cpu_s
 from benchmarks.inputs import binary_requests
 from benchmarks.report import Aim, Report
+from loadtest.process import Server
 
 MAX_COST = 0.02
 PAIRS = 10
 SECONDS = 4.0
 SCRAPES = 40
-"""Enough for CPU time, which is told in hundredths of a second."""
+"""Enough for CPU time, which the kernel gives in hundredths of a second."""
 SCRAPE_INTERVAL_S = 15.0
 """monitoring/prometheus/prometheus.yml."""
 TIMEOUT_S = 30.0
@@ -34,33 +35,27 @@ def measure(options: Options) -> Report:
     bench = Bench(options, num_pictures=CONCURRENCY)
     requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
     rates: list[tuple[float, float]] = []
-    with bench.served() as counting, started(_command(bench), core=bench.server_core) as silent:
-        for served in (counting, silent):
-            bench.rate(served, requests, concurrency=CONCURRENCY, seconds=seconds)
+    with bench.start_server() as counting, bench.start_server(module="benchmarks.unmetered") as silent:
+        for server in (counting, silent):
+            bench.rate(server, requests, concurrency=CONCURRENCY, seconds=seconds)
         for pair in range(pairs):
             order = (counting, silent) if pair % 2 == 0 else (silent, counting)
             found = {
-                served: bench.rate(served, requests, concurrency=CONCURRENCY, seconds=seconds)[0] for served in order
+                server: bench.rate(server, requests, concurrency=CONCURRENCY, seconds=seconds)[0] for server in order
             }
             rates.append((found[counting], found[silent]))
         scrape_s = _scrape_s(counting)
     return _to_report(bench, rates, scrape_s, seconds)
 
 
-def _command(bench: Bench) -> list[str]:
-    """Return the command of the server that counts nothing."""
-    source = ["--backend", "fake"] if bench.repository is None else ["--model-repository", str(bench.repository)]
-    return [sys.executable, "-m", "benchmarks.unmetered", "--port", "0", "--grpc-port", "0", *source]
-
-
-def _scrape_s(served: Served) -> float:
+def _scrape_s(server: Server) -> float:
     """Return the CPU seconds of one scrape, after all the traffic."""
-    request = urllib.request.Request(f"{served.url}/metrics", headers={"Accept": "application/openmetrics-text"})  # noqa: S310
-    before_s = cpu_s(served.pid)
-    for _ in range(SCRAPES):
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server
-            reply.read()
-    return (cpu_s(served.pid) - before_s) / SCRAPES
+    headers = {"Accept": "application/openmetrics-text", "Connection": "close"}
+    before_s = cpu_s(server.pid)
+    with httpx.Client(timeout=TIMEOUT_S) as client:
+        for _ in range(SCRAPES):
+            client.get(f"{server.url}/metrics", headers=headers).raise_for_status()
+    return (cpu_s(server.pid) - before_s) / SCRAPES
 
 
 def _to_report(bench: Bench, rates: list[tuple[float, float]], scrape_s: float, seconds: float) -> Report:

@@ -134,11 +134,10 @@ def measure(options: Options) -> Report:
     window_s = 1.5 if options.quick else options.seconds
     capacity = bench.manifest.tape_capacity
     caps = [capacity // 2] if options.quick else [0, capacity // 2]
-    with TemporaryDirectory() as folder, bench.served(*NO_SHEDDING) as served:
+    with TemporaryDirectory() as folder, bench.start_server(*NO_SHEDDING) as server:
         work = Path(folder)
         (work / "input.json").write_text(to_input(bench.pictures.pixels_BHWC))
-        grpc = served.log.partition("grpc=")[2].split()[0]
-        runner = Runner(tool, bench.model, served.url, grpc, work, window_s)
+        runner = Runner(tool, bench.model, server.url, server.grpc, work, window_s)
         outcomes = [each for name in PROTOCOLS for each in runner.run_all(name, caps, is_quick=options.quick)]
     return _to_report(bench, outcomes, tool.version())
 

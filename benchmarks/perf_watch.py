@@ -1,18 +1,17 @@
-"""What a server's own metrics say of the requests between two moments: their rate, their mean, their p99."""
+"""The rate, mean and p99 of requests between two moments, by the server's own metrics."""
 
-import re
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf
+
+import httpx
+
+from loadtest.metrics import parse_metrics, total
 
 TIMEOUT_S = 10.0
 DURATION = "adatape_request_duration_seconds"
-_SAMPLE = re.compile(rf"^{DURATION}_(bucket|sum|count)\{{([^}}]*)\}} (\S+)$", re.MULTILINE)
-_EDGE = re.compile(r'le="([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class Watch:
         self.samples: list[Sample] = []
         self._every_s = every_s
         self._url = url
+        self._client = httpx.Client(timeout=TIMEOUT_S)
         self._protocol = protocol
         self._is_over = threading.Event()
 
@@ -70,17 +70,19 @@ class Watch:
 
     def take(self) -> None:
         """Read the metrics once."""
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own server
-            at_s = time.time()
-            self.samples.append(parse_sample(reply.read().decode(), self._protocol, at_s))
+        reply = self._client.get(f"{self._url}/metrics").raise_for_status()
+        self.samples.append(parse_sample(reply.text, self._protocol, time.time()))
 
     def keep_taking(self) -> None:
-        """Read the metrics until told to stop."""
+        """Read the metrics until it is stopped."""
         while not self._is_over.wait(self._every_s):
             self.take()
 
     def stop(self) -> None:
         self._is_over.set()
+
+    def close(self) -> None:
+        self._client.close()
 
 
 @contextmanager
@@ -94,22 +96,16 @@ def watching(url: str, protocol: str, every_s: float) -> Iterator[Watch]:
     finally:
         watch.stop()
         thread.join()
+        watch.close()
 
 
 def parse_sample(text: str, protocol: str, at_s: float) -> Sample:
     """Add up the durations of one protocol over all models."""
-    totals = {"count": 0.0, "sum": 0.0}
-    buckets: dict[float, float] = {}
-    for kind, labels, value in _SAMPLE.findall(text):
-        if f'protocol="{protocol}"' not in labels:
-            continue
-        edge = _EDGE.search(labels)
-        if kind == "bucket" and edge is not None:
-            key = inf if edge.group(1) == "+Inf" else float(edge.group(1))
-            buckets[key] = buckets.get(key, 0.0) + float(value)
-        else:
-            totals[kind] += float(value)
-    return Sample(at_s, totals["count"], totals["sum"], buckets)
+    page = parse_metrics(text)
+    mine = {(name, labels): value for (name, labels), value in page.items() if ("protocol", protocol) in labels}
+    edges = {dict(labels)["le"] for name, labels in mine if name == f"{DURATION}_bucket"}
+    buckets = {float(edge): total(mine, f"{DURATION}_bucket", le=edge) for edge in edges}
+    return Sample(at_s, total(mine, f"{DURATION}_count"), total(mine, f"{DURATION}_sum"), buckets)
 
 
 def difference(first: Sample, last: Sample) -> Seen:

@@ -1,4 +1,4 @@
-"""Rivals of the server's controller, behind the same interface: `server.controller.Policy`.
+"""Alternatives to the server's controller, with the same interface: `server.controller.Policy`.
 
 fixed      one cap, whatever the load (the top one: a server without budgets; the bottom one: all it can shed)
 aimd       additive increase, multiplicative decrease of the cap on late answers (as TCP does with its window)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reading`: what part of a full-tape answer its reading is."""
+"""`python -m benchmarks.reading`: the share of a full-tape answer's time that reading takes."""
 
 import argparse
 import time
@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.booting import ROOT, cores, pin_to
-from benchmarks.command import Options, find_manifest, parser, run, tell
+from benchmarks.command import Options, find_manifest, parser, print_progress, run
+from benchmarks.cores import cores, pin_to
 from benchmarks.direct import BATCHES, Graphs, open_graph
 from benchmarks.inputs import load_pictures
 from benchmarks.report import Aim, Report, Row
+from loadtest.process import ROOT
 from server.models.manifest import Manifest
 from server.records import Pixels
 
@@ -53,7 +54,7 @@ class Timed:
     def __init__(self, repository: Path, manifest: Manifest, images: Pixels, clock: Callable[[], float]) -> None:
         import onnx
 
-        from benchmarks.cutting import count_nodes, cut_at_bank
+        from benchmarks.reader_graph import count_nodes, cut_at_bank
 
         self._graphs, self._images, self._clock = Graphs(repository, manifest), images, clock
         reader = onnx.load(repository / manifest.reader.files[0].path)
@@ -127,7 +128,7 @@ def _measure_family(report: Report, options: argparse.Namespace, family: str, da
     timed = Timed(options.repository, manifest, pictures.pixels_BHWC, clock)
     best = timed.best_batch()
     for batch in sorted({1, best}):
-        tell(f"{family}, batch {batch}")
+        print_progress(f"{family}, batch {batch}")
         spent = timed.spent(batch, 2 if options.quick else options.rounds)
         report.rows.append(_row(family, batch, timed, spent))
         report.details[f"{family}, batch {batch}"] = {"shares": spent.shares}

@@ -3,7 +3,6 @@
 import asyncio
 import tempfile
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,15 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.booting import Served
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, in_loop, parser, run
 from benchmarks.inputs import binary_requests
 from benchmarks.ratios import Paired
 from benchmarks.report import Aim, Report
 from loadtest.arrivals import poisson
+from loadtest.lean_http import Client
 from loadtest.load import Outcomes, run_open
-from loadtest.serving import Shelf
-from loadtest.wire import Client
+from loadtest.process import Server
+from loadtest.repository import RepositoryCopy
 
 MAX_RATIO = 1.10
 ROUNDS = 8
@@ -55,12 +54,12 @@ class Window:
 class Reloads:
     """A server under steady traffic, of which new versions are published."""
 
-    def __init__(self, bench: Bench, served: Served, shelf: Shelf, seconds: float) -> None:
-        self._bench, self._served, self._shelf, self._seconds = bench, served, shelf, seconds
+    def __init__(self, bench: Bench, server: Server, repository: RepositoryCopy, seconds: float) -> None:
+        self._bench, self._server, self._repository, self._seconds = bench, server, repository, seconds
         self._requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
         self._rng = np.random.default_rng(SEED)
         self._version = 1
-        capacity, _ = bench.rate(served, self._requests, concurrency=CONCURRENCY, seconds=CAPACITY_S)
+        capacity, _ = bench.rate(server, self._requests, concurrency=CONCURRENCY, seconds=CAPACITY_S)
         self.rate = LOAD * capacity
 
     def window(self, *, is_reloading: bool) -> Window:
@@ -71,7 +70,7 @@ class Reloads:
         times_s = poisson(self.rate, self._seconds, self._rng)
 
         async def main() -> Window:
-            client = Client(self._served.url)
+            client = Client(self._server.url)
             reloading = asyncio.create_task(self._reload()) if is_reloading else None
             outcomes = await run_open(client, lambda number: self._requests[number % len(self._requests)], times_s)
             load_s = 0.0 if reloading is None else await reloading
@@ -87,16 +86,16 @@ class Reloads:
     async def _reload(self) -> float:
         await asyncio.sleep(RELOAD_AT_S)
         self._version += 1
-        self._shelf.publish(self._version)
+        self._repository.publish(self._version)
         if self._version > 3:
-            self._shelf.remove(self._version - 2)
+            self._repository.remove(self._version - 2)
         return await asyncio.to_thread(self._load)
 
     def _load(self) -> float:
-        path = f"{self._served.url}/v2/repository/models/{self._shelf.family}/load"
+        path = f"/v2/repository/models/{self._repository.family}/load"
         started_s = time.monotonic()
-        with urllib.request.urlopen(urllib.request.Request(path, b"", method="POST"), timeout=TIMEOUT_S):  # noqa: S310
-            return time.monotonic() - started_s
+        self._server.post(path, timeout_s=TIMEOUT_S).raise_for_status()
+        return time.monotonic() - started_s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,10 +111,10 @@ def measure(options: Options) -> Report:
     rounds, seconds = (2, 4.0) if options.quick else (options.rounds, SECONDS)
     bench = Bench(options, num_pictures=CONCURRENCY)
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(options.repository, options.family, Path(folder))
-        bench.repository = shelf.root
-        with bench.served() as served:
-            reloads = Reloads(bench, served, shelf, seconds)
+        repository = RepositoryCopy(options.repository, options.family, Path(folder))
+        bench.repository = repository.root
+        with bench.start_server() as server:
+            reloads = Reloads(bench, server, repository, seconds)
             windows = [(reloads.window(is_reloading=False), reloads.window(is_reloading=True)) for _ in range(rounds)]
     return _to_report(bench, reloads.rate, seconds, windows)
 

@@ -1,4 +1,4 @@
-"""What a command found: a table on the screen, and a dated report as Markdown and JSON."""
+"""The report of a command: a table on the screen, and a dated file as Markdown and JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scheduler`: pure scheduling decisions, with many requests in line."""
+"""`python -m benchmarks.scheduler`: the time of scheduling decisions with many requests in a queue."""
 
 import time
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run(measure, options, arguments)
 
 
-class Line:
-    """A scheduler kept at a number of pending requests: for each that leaves, one comes."""
+class FullQueue:
+    """A scheduler with a constant number of pending requests: each one that leaves is replaced."""
 
     def __init__(self, manifest: Manifest, num_pending: int, *, has_deadlines: bool) -> None:
         self._scheduler: Scheduler[Ticket] = Scheduler()
@@ -43,10 +43,10 @@ class Line:
         lengths = [rng.randint(1, self._capacity) for _ in range(4096)]
         self._buckets = [manifest.bucket_for(length) for length in lengths]
         self._priorities = rng.choices(list(Priority), weights=(1, 8, 1), k=4096)
-        self._num_come = 0
+        self._num_arrived = 0
         self.now = 0.0
         for _ in range(num_pending):
-            self._come()
+            self._arrive()
 
     @property
     def num_waiting(self) -> int:
@@ -63,14 +63,14 @@ class Line:
             if batch.stage is Stage.TRUNK:
                 num_left += len(batch.tickets)
                 for _ in batch.tickets:
-                    self._come()
+                    self._arrive()
             else:
                 for ticket in batch.tickets:
                     scheduler.push(MODEL, Stage.TRUNK, self._buckets[ticket.order % 4096], ticket, self.now)
 
-    def _come(self) -> None:
-        number = self._num_come
-        self._num_come = number + 1
+    def _arrive(self) -> None:
+        number = self._num_arrived
+        self._num_arrived = number + 1
         self.now = number / ARRIVALS_PER_S
         priority = self._priorities[number % 4096]
         deadline_s = self.now + DEADLINE_S if self._has_deadlines else inf
@@ -115,11 +115,11 @@ def _measure_kind(report: Report, num_requests: int, rounds: int, *, has_deadlin
 
 
 def _each_s(num_pending: int, num_requests: int, has_deadlines: bool) -> float:
-    line = Line(fake_manifest(), num_pending, has_deadlines=has_deadlines)
-    line.serve(CHUNK)
+    queue = FullQueue(fake_manifest(), num_pending, has_deadlines=has_deadlines)
+    queue.serve(CHUNK)
     num_served, start_s = 0, time.process_time()
     while num_served < num_requests and time.process_time() - start_s < MAX_RUN_S:
-        line.serve(CHUNK)
+        queue.serve(CHUNK)
         num_served += CHUNK
     return (time.process_time() - start_s) / num_served
 

@@ -10,14 +10,14 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.asking import Fixed
-from benchmarks.booting import allowed_cores
-from benchmarks.callers import accuracy_by_cap
+from benchmarks.calibration import BUSY, CALM, fit
+from benchmarks.caller_policies import Fixed
 from benchmarks.command import Bench, Options, add_family, open_run, parser, run
+from benchmarks.cores import allowed_cores
 from benchmarks.direct import Direct
-from benchmarks.fitting import BUSY, CALM, fit
 from benchmarks.inputs import binary_requests
 from benchmarks.policies import POLICIES
+from benchmarks.policy_load import accuracy_by_cap
 from benchmarks.report import Aim, Report, Row
 from benchmarks.simulation import Fitted, Simulation
 from benchmarks.slo import loads
@@ -53,11 +53,11 @@ def measure(options: Options) -> Report:
     images = bench.pictures.pixels_BHWC
     direct = Direct(bench.repository, bench.manifest, images, [], bench.server_core)
     try:
-        with bench.served() as served:
+        with bench.start_server() as server:
             wanted = direct.lengths()
-            fitted, capacity = fit(bench, direct, served.url, wanted, seconds / 4)
+            fitted, capacity = fit(bench, direct, server.url, wanted, seconds / 4)
             for kind, load in LOADS:
-                _validate(report, bench, served.url, fitted, wanted, kind, load, capacity, seconds)
+                _validate(report, bench, server.url, fitted, wanted, kind, load, capacity, seconds)
     finally:
         direct.close()
     _compare_policies(report, bench.manifest, fitted, wanted, capacity, seconds)

@@ -1,4 +1,4 @@
-"""The server in fake time: the real scheduler, fitted costs of executions, and arrivals known beforehand.
+"""A simulation of the server in fake time: the real scheduler, fitted costs of executions, and given arrivals.
 
 What is simulated: one core that forms batches by the server's own `Scheduler`, runs one execution at a time, and
 spends a fitted time on each request and on each execution beside the graphs' own; and, where there is a service
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.asking import Policy
+from benchmarks.caller_policies import Policy
 from loadtest.arrivals import Times
 from loadtest.load import Outcomes
 from server.controller import ArrivalRate, Controller, MakePolicy, Outlook

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.slo`: who keeps a latency promise under overload, and what it costs in accuracy."""
+"""`python -m benchmarks.slo`: which policies meet a latency objective under overload, at which accuracy."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.asking import Aimd, Fixed
-from benchmarks.booting import ROOT
-from benchmarks.callers import Caller, Served, play
+from benchmarks.caller_policies import Aimd, Fixed
 from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, parser, run
 from benchmarks.inputs import binary_requests
-from benchmarks.picture import Point, draw
+from benchmarks.policy_load import Caller, PolicyResult, run_policy
 from benchmarks.report import Aim, Report
+from benchmarks.slo_plot import Point, draw
 from loadtest.arrivals import Times, bursty, poisson, read_trace, scale, steps
+from loadtest.process import ROOT
 
 MIN_ATTAINMENT, MIN_GOODPUT_RATIO, MAX_ACCURACY_GAP = 0.99, 1.7, 0.005
 CALM = 0.5
@@ -26,7 +26,7 @@ BURSTY_MEAN = 1.0
 FULL, ZERO, OURS = "full tape", "zero tape", "controller"
 AIMD, SLACK = "AIMD on the cap", "slack fit (deadline)"
 PICTURE = ROOT / "docs" / "images" / "slo.svg"
-Results = dict[str, dict[str, Served]]
+Results = dict[str, dict[str, PolicyResult]]
 """What each policy did, by load."""
 
 
@@ -72,9 +72,9 @@ def measure(options: Options) -> Report:
     """Measure capacity, then play every load against every policy."""
     bench = Bench(options, num_pictures=256)
     slo_s, seconds = options.slo_ms / 1e3, 1.0 if options.quick else options.seconds
-    with bench.served() as served:
+    with bench.start_server() as server:
         requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
-        capacity = closed_run(served.url, requests, concurrency=CONCURRENCY, seconds=min(seconds, 5.0)).rate
+        capacity = closed_run(server.url, requests, concurrency=CONCURRENCY, seconds=min(seconds, 5.0)).rate
     shapes = loads(capacity, seconds, options.arrivals)
     warm_up = poisson(CALM * capacity, WARM_S, np.random.default_rng(1))
     policies = callers(bench, slo_s)
@@ -82,21 +82,21 @@ def measure(options: Options) -> Report:
         policies = [policy for policy in policies if policy.name in {FULL, ZERO, OURS}]
     results: Results = {load: {} for load in shapes}
     for policy in policies:
-        with bench.served(*policy.server) as served:
-            play(policy, served.url, warm_up, slo_s)
+        with bench.start_server(*policy.server) as server:
+            run_policy(policy, server.url, warm_up, slo_s)
             for load, times in shapes.items():
-                results[load][policy.name] = play(policy, served.url, times, slo_s)
+                results[load][policy.name] = run_policy(policy, server.url, times, slo_s)
     report = Report("slo", f"Keeping p99 under {options.slo_ms:g} ms, {bench.model}")
-    report.rows = [served.row(load, name) for load, each in results.items() for name, served in each.items()]
+    report.rows = [result.row(load, name) for load, each in results.items() for name, result in each.items()]
     report.aims = _aims(results)
     report.notes += _notes(bench, options, capacity)
     _picture(options, results, capacity)
     return report
 
 
-def best_fixed(served: dict[str, Served]) -> Served:
+def best_fixed(results: dict[str, PolicyResult]) -> PolicyResult:
     """Return the best fixed cap in hindsight: the most accurate that kept the promise, else the one nearest to it."""
-    fixed = [each for name, each in served.items() if name in {FULL, ZERO} or name.startswith("fixed cap")]
+    fixed = [each for name, each in results.items() if name in {FULL, ZERO} or name.startswith("fixed cap")]
     kept = [each for each in fixed if each.attainment >= MIN_ATTAINMENT]
     if kept:
         return max(kept, key=lambda each: each.accuracy)

@@ -23,7 +23,7 @@ from adatape.state import STATE, resume_from
 from adatape.study import images
 from adatape.study.runs import Folders, Spec, origin
 from adatape.trainer import Trainer
-from benchmarks.booting import pin_to
+from benchmarks.cores import pin_to
 from benchmarks.report import markdown_table
 from benchmarks.study_graphs import Answer, compiled, eager
 from server.records import Pixels

@@ -1,4 +1,4 @@
-"""The table of aims in `reports/README.md`: what the newest report of each benchmark says of each of its aims."""
+"""The table of aims in `reports/README.md`: the figure for each aim in the newest report of each benchmark."""
 
 import json
 from pathlib import Path

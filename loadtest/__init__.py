@@ -1,1 +1,1 @@
-"""Clients of a running server: they speak only the wire."""
+"""Clients of a running server: they use its public interfaces only, and import nothing of it."""

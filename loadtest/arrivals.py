@@ -1,4 +1,4 @@
-"""When requests arrive, in an open load model: nobody waits for an answer before asking again.
+"""The times at which requests arrive in an open load model: no request waits for an earlier answer.
 
 Units: seconds from the start, increasing; rates are requests a second.
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from loadtest.key import HELP, OPTION, to_headers
+from loadtest.api_key import HELP, OPTION, to_headers
 from loadtest.photos import find_samples
 
 COLUMNS = ("photo", "cap", "label", "probability", "tape", "wanted", "MFLOPs", "of full", "ms")

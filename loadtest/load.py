@@ -1,4 +1,4 @@
-"""Two ways to load a server: open (requests come when they come) and closed (each caller waits for its answer).
+"""Two ways to load a server: open (requests are sent at given times) and closed (each caller waits for its answer).
 
 Latency in the open model runs from the time at which the request was *meant* to be sent, so a server or generator
 that falls behind cannot hide it.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.arrivals import Times
-from loadtest.wire import Client, Reply
+from loadtest.lean_http import Client, Reply
 
 WARM_CONNECTIONS = 64
 _OK = 200
@@ -72,7 +72,7 @@ async def run_open(
 
     async def send(number: int, intended_s: float) -> None:
         lag_s[number] = loop.time() - intended_s
-        reply = await client.ask(choose(number))
+        reply = await client.send(choose(number))
         latency_s[number], status[number] = loop.time() - intended_s, reply.status
         on_reply(number, reply, float(latency_s[number]))
 
@@ -136,7 +136,7 @@ async def run_closed(
     async def call() -> None:
         while (sent_s := clock()) < end_s:
             number = next(numbers) % len(requests)
-            reply = await client.ask(requests[number])
+            reply = await client.send(requests[number])
             done_s = clock()
             result.num_answered += reply.status == _OK
             result.num_failed += reply.status != _OK

@@ -15,13 +15,13 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.stats import StatsEntry
 
+from loadtest.api_key import HELP, OPTION, to_headers
 from loadtest.arrivals import read_trace
-from loadtest.asks import load_pictures
-from loadtest.key import HELP, OPTION, to_headers
+from loadtest.infer_requests import load_pictures
 from loadtest.shapes import SHAPES, Shape, replay, users_at
 from loadtest.summary import Check
 from loadtest.target import find_target
-from loadtest.unusable import MISSED, UNUSABLE, Unusable
+from loadtest.usage_errors import MISSED, USAGE_ERROR, UsageError
 from loadtest.users import IN_TIME, PLAN, SLO, BinaryUser, ClassifyUser, GrpcUser
 
 __all__ = ["BinaryUser", "ClassifyUser", "GrpcUser"]
@@ -76,9 +76,9 @@ def _prepare(environment: Environment, **_: Any) -> None:
         PLAN.caps = PLAN.target.caps(options.max_tape or None)
         PLAN.pictures = load_pictures(PLAN.target, NUM_PICTURES, Path(options.photos) if options.photos else None)
         shape = _find_shape(options.shape)
-    except Unusable as error:
+    except UsageError as error:
         print(error, file=sys.stderr)
-        sys.exit(UNUSABLE)
+        sys.exit(USAGE_ERROR)
     PLAN.slo_ms, PLAN.environment = options.slo_ms, environment
     _keep_tagged(environment, options)
     if shape is not None:
@@ -93,7 +93,7 @@ def _find_shape(name: str) -> Shape | None:
     try:
         return replay(read_trace(Path(name)))
     except (OSError, ValueError) as error:
-        raise Unusable("shape", error, f"{', '.join(SHAPES)}, or a CSV with a column arrival_s") from error
+        raise UsageError("shape", error, f"{', '.join(SHAPES)}, or a CSV with a column arrival_s") from error
 
 
 def _keep_tagged(environment: Environment, options: Any) -> None:

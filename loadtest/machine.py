@@ -1,4 +1,4 @@
-"""What harnesses ask of the machine that they run on."""
+"""Facts of the machine that a harness runs on: its description, free ports, processes."""
 
 import os
 import platform
@@ -26,3 +26,13 @@ def has_ended(pid: int) -> bool:
     except OSError:
         return True
     return "\nState:\tZ" in status
+
+
+def process_tree(pid: int) -> list[int]:
+    """Return a process and all that it and they have started and that still run below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        below = children.read_text(encoding="ascii").split()
+    except OSError:
+        below = []
+    return [pid, *(each for child in below for each in process_tree(int(child)))]

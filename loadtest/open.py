@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from loadtest.api_key import HELP, OPTION, to_headers
 from loadtest.arrivals import Times, bursty, poisson, read_trace, scale, steps
-from loadtest.asks import CLASSIFY, FORMS, Answer, Pictures, load_pictures, read_reply, to_call
-from loadtest.key import HELP, OPTION, to_headers
+from loadtest.infer_requests import CLASSIFY, FORMS, Answer, Pictures, load_pictures, read_reply, to_request
+from loadtest.lean_http import Client, Reply
 from loadtest.load import raise_file_limit, run_open
 from loadtest.report import FIGURES, REQUESTS, SUMMARY, Report
 from loadtest.summary import OK, Run, Thresholds, sum_up
 from loadtest.target import FULL, Target, find_target
-from loadtest.unusable import MISSED, Unusable, exit_with
-from loadtest.wire import Client, Reply
+from loadtest.usage_errors import MISSED, UsageError, exit_with
 
 POISSON, STEP, BURST = "poisson", "step", "burst"
 STEPS = (0.5, 1.0, 1.5, 2.0)
@@ -35,7 +35,7 @@ Reference = Sequence[int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load a server; return 0, or 1 where a threshold was missed.
 
-    Raises: Unusable if there is nothing to load, or nothing to load it with.
+    Raises: UsageError if there is nothing to load, or nothing to load it with.
     """
     options = _parser().parse_args(arguments)
     target = find_target(options.url, options.model, to_headers(options.api_key))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def arrivals(kind: str, rate: float | None, seconds: float, seed: int) -> Times:
     """Return when requests are due; `rate` None keeps a trace's own.
 
-    Raises: Unusable if there is no such kind or no such file, or if nothing arrives.
+    Raises: UsageError if there is no such kind or no such file, or if nothing arrives.
     """
     rng = np.random.default_rng(seed)
     if _is_trace(kind):
@@ -68,7 +68,7 @@ def arrivals(kind: str, rate: float | None, seconds: float, seed: int) -> Times:
         kinds = {POISSON: poisson, BURST: bursty, STEP: _staircase}
         times = kinds[kind](rate, seconds, rng)
     if not len(times):
-        raise Unusable("arrivals", f"none in {seconds:g} s", "a higher rate or more seconds")
+        raise UsageError("arrivals", f"none in {seconds:g} s", "a higher rate or more seconds")
     return times
 
 
@@ -85,9 +85,9 @@ def _replay(path: Path, rate: float | None, seconds: float) -> Times:
         trace = read_trace(path)
     except OSError as error:
         expected = f"{POISSON}, {STEP}, {BURST}, or a CSV file with a column arrival_s"
-        raise Unusable("arrivals", path, expected) from error
+        raise UsageError("arrivals", path, expected) from error
     except ValueError as error:
-        raise Unusable(f"{path}: arrivals", str(error).split("got ", 1)[-1], "times in seconds") from error
+        raise UsageError(f"{path}: arrivals", str(error).split("got ", 1)[-1], "times in seconds") from error
     return scale(trace, rate or (len(trace) - 1) / float(trace[-1]), seconds)
 
 
@@ -101,12 +101,12 @@ class Load:
 
     def requests(self, cap: int) -> list[bytes]:
         """Return each picture as a request under a cap."""
-        return [to_call(self.form, self.target, self.pictures, i, cap).render() for i in range(len(self.pictures))]
+        return [to_request(self.form, self.target, self.pictures, i, cap).render() for i in range(len(self.pictures))]
 
     async def ask_once(self) -> tuple[Reference, float]:
         """Ask about each picture at full tape with few callers; return the classes, and the answers a second.
 
-        Raises: Unusable if one is not answered.
+        Raises: UsageError if one is not answered.
         """
         client, requests = Client(self.target.url), self.requests(self.target.tape_capacity)
         waiting, best = list(enumerate(requests)), [0] * len(requests)
@@ -114,7 +114,7 @@ class Load:
         async def call() -> None:
             while waiting:
                 index, request = waiting.pop()
-                best[index] = self._read(await client.ask(request)).best
+                best[index] = self._read(await client.send(request)).best
 
         started_s = asyncio.get_running_loop().time()
         try:
@@ -144,8 +144,8 @@ class Load:
 
     def _read(self, reply: Reply) -> Answer:
         if reply.status != OK:
-            told = reply.body.decode(errors="replace").strip() or "a broken connection"
-            raise Unusable("a first request at full tape", f"{reply.status} {told}", "an answer from an idle server")
+            text = reply.body.decode(errors="replace").strip() or "a broken connection"
+            raise UsageError("a first request at full tape", f"{reply.status} {text}", "an answer from an idle server")
         return read_reply(self.form, reply)
 
 
@@ -157,7 +157,7 @@ def _run_all(load: Load, caps: Sequence[int], times_s: Times, seconds: float) ->
             try:
                 runs.append(asyncio.run(load.run(cap, times_s, seconds, partial(bar.update, 1))))
             except OSError as error:
-                raise Unusable(f"server at {load.target.url}", error, "one that keeps running") from error
+                raise UsageError(f"server at {load.target.url}", error, "one that keeps running") from error
     return runs
 
 

@@ -1,4 +1,4 @@
-"""Pictures to ask about: random crops of the sample photos of installed packages, or the files of a folder.
+"""Pictures for requests: random crops of the sample photos of installed packages, or the files of a folder.
 
 None of the photos is part of this project; they are looked for without importing the packages that bring them.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 Pixels = NDArray[np.uint8]
 
@@ -41,13 +41,13 @@ def find_samples() -> list[Path]:
 def find_photos(folder: Path) -> list[Path]:
     """Return the image files below a folder, in order of name.
 
-    Raises: Unusable if there is no such folder, or no image file in it.
+    Raises: UsageError if there is no such folder, or no image file in it.
     """
     if not folder.is_dir():
-        raise Unusable("photos", folder, "a folder")
+        raise UsageError("photos", folder, "a folder")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise Unusable("photos", f"none below {folder}", f"files that end in {', '.join(sorted(SUFFIXES))}")
+        raise UsageError("photos", f"none below {folder}", f"files that end in {', '.join(sorted(SUFFIXES))}")
     return found
 
 
@@ -55,24 +55,24 @@ def random_crops(height: int, width: int, count: int, rng: np.random.Generator) 
     """Return random crops of the sample photos, all different.
 
     Shapes: (count, height, width, 3).
-    Raises: Unusable if no installed package brings photos.
+    Raises: UsageError if no installed package brings photos.
     """
     photos = [read_photo(path) for path in find_samples()]
     if not photos:
-        raise Unusable("photos", "none", "scikit-image or scikit-learn installed, or a folder of your own")
+        raise UsageError("photos", "none", "scikit-image or scikit-learn installed, or a folder of your own")
     return np.stack([_crop(photos[index % len(photos)], height, width, rng) for index in range(count)])
 
 
 def read_photo(path: Path) -> Image.Image:
     """Return a file as an RGB picture.
 
-    Raises: Unusable if it holds none.
+    Raises: UsageError if it holds none.
     """
     try:
         with Image.open(path) as photo:
             return photo.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise Unusable("photo", path, "an image that can be decoded") from error
+        raise UsageError("photo", path, "an image that can be decoded") from error
 
 
 def to_pixels(photo: Image.Image, height: int, width: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""The pictures of an open run, as SVG whose colours are the page's own, so that they follow light and dark."""
+"""The plots of an open run as SVG, in the colours of the page, light or dark."""
 
 from collections.abc import Callable, Sequence
 from io import StringIO

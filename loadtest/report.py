@@ -1,4 +1,4 @@
-"""What an open run leaves behind: one self-contained page, the figures as CSV and JSON, and every request."""
+"""The report of an open run: one self-contained page, the figures as CSV and JSON, and every request."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from loadtest.plots import draw_frontier, draw_latency, draw_tail, draw_timeline
 from loadtest.summary import Interval, Row, Run, Thresholds
 from loadtest.target import Curve
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 PAGE, FIGURES, SUMMARY, REQUESTS = "report.html", "report.json", "summary.csv", "requests.csv"
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -44,7 +44,7 @@ class Report:
     def write(self, folder: Path) -> Path:
         """Write all files; return the page's path.
 
-        Raises: Unusable if the folder cannot be written.
+        Raises: UsageError if the folder cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Report:
             _write_csv(folder / REQUESTS, [each for run in self.runs for each in _requests(run)])
             (folder / PAGE).write_text(self._page(), encoding="utf-8")
         except OSError as error:
-            raise Unusable("report", error, "a folder that can be written") from error
+            raise UsageError("report", error, "a folder that can be written") from error
         return folder / PAGE
 
     def table(self) -> str:
@@ -103,12 +103,12 @@ class Report:
         return f"<tr>{cells}</tr>"
 
     def _figures(self) -> list[str]:
-        told = f"accuracy, {self.curve.data.split(',')[0]}"
+        text = f"accuracy, {self.curve.data.split(',')[0]}"
         return [
             _figure(
                 "What quality costs",
                 "By cap, in work and in time; whiskers are 95 % intervals.",
-                draw_frontier(self.rows, curve_label=told),
+                draw_frontier(self.rows, curve_label=text),
             ),
             _figure("Latency", "Of what was answered.", draw_latency(self.rows, self.slo_ms)),
             _figure("The tail", "Of all requests: what was refused came never.", draw_tail(self.runs, self.slo_ms)),
@@ -117,7 +117,7 @@ class Report:
 
     def _quality(self) -> str:
         return (
-            "Quality is told twice. Accuracy is the model's published quality curve "
+            "Quality is given twice. Accuracy is the model's published quality curve "
             f"({self.curve.data}; {self.curve.num_samples} samples) at the cap that each receipt names: it was not "
             "measured here, because these pictures have no labels. Agreement was: the share of pictures for which the "
             "answer names the same class as full tape did when nobody else asked."
@@ -125,10 +125,10 @@ class Report:
 
     def _generator(self) -> str:
         lag_ms = max(row.lag_p99_ms for row in self.rows)
-        told = f"99 of 100 requests left at most {_ms(lag_ms)} ms after they were due, which is part of their latency."
+        text = f"99 of 100 requests left at most {_ms(lag_ms)} ms after they were due, which is part of their latency."
         if lag_ms <= LAG_WARNING_MS:
-            return told
-        return told + " That is much: the generator itself was short of CPU, so give it a core or machine of its own."
+            return text
+        return text + " That is much: the generator itself was short of CPU, so give it a core or machine of its own."
 
 
 def _cells(row: Row) -> tuple[str, ...]:

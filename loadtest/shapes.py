@@ -1,4 +1,4 @@
-"""How many closed-loop users there are at a time: pure functions from the time to a share of the peak."""
+"""The number of closed-loop users over time: pure functions from the time to a share of the peak."""
 
 from collections.abc import Callable, Mapping
 from math import cos, pi

@@ -1,4 +1,4 @@
-"""What an open run comes to, cap by cap: cost, quality and latency, with the thresholds that judge them. Pure."""
+"""The figures of an open run for each cap: cost, quality and latency, and the thresholds for them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.asks import Answer
+from loadtest.infer_requests import Answer
 from loadtest.load import Outcomes
 from loadtest.target import Curve
 

@@ -1,4 +1,4 @@
-"""What a running server says of itself: the model that is asked, its caps and its quality curve."""
+"""The description that a running server gives of a model: its caps and its quality curve."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 TIMEOUT_S = 10.0
 FULL = "full"
@@ -48,7 +48,7 @@ class Target:
     def caps(self, text: str | None) -> list[int]:
         """Return the caps that a text such as `0,4,8,full` names; a quarter, a half and the rest where it is None.
 
-        Raises: Unusable if it names something else.
+        Raises: UsageError if it names something else.
         """
         full = self.tape_capacity
         if text is None:
@@ -64,14 +64,14 @@ def _cap(part: str, full: int) -> int:
     if part == FULL:
         return full
     if not part.isdecimal():
-        raise Unusable("max-tape", repr(part), "numbers of tape tokens and full, such as 0,4,8,full")
+        raise UsageError("max-tape", repr(part), "numbers of tape tokens and full, such as 0,4,8,full")
     return int(part)
 
 
 def find_target(url: str, model: str | None = None, headers: Mapping[str, str] | None = None) -> Target:
     """Ask a server about a model; about its default one where none is named. `headers` show the API key.
 
-    Raises: Unusable if no server answers, or if it has no such model.
+    Raises: UsageError if no server answers, or if it has no such model.
     """
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as client:
@@ -79,10 +79,10 @@ def find_target(url: str, model: str | None = None, headers: Mapping[str, str] |
             described = _checked(client.get(f"/v1/models/{name}"))
             curve = _checked(client.get(f"/v1/models/{name}/curve"))
     except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise Unusable(f"server at {url}", error, "one that runs: make serve") from error
+        raise UsageError(f"server at {url}", error, "one that runs: make serve") from error
     size = described["preprocessing"]
     if size is None:
-        raise Unusable(f"model {name}", "a family of symbols", "one that takes images")
+        raise UsageError(f"model {name}", "a family of symbols", "one that takes images")
     return Target(
         url=url,
         model=described["name"],
@@ -120,7 +120,7 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
     try:
         body: dict[str, Any] = response.json()
     except ValueError as error:
-        raise Unusable(f"server at {response.url}", f"{response.status_code}, no JSON", "adatape-serve") from error
+        raise UsageError(f"server at {response.url}", f"{response.status_code}, no JSON", "adatape-serve") from error
     if response.is_error:
-        raise Unusable(f"server at {response.url}", f"{response.status_code} {body.get('error')}", "an answer")
+        raise UsageError(f"server at {response.url}", f"{response.status_code} {body.get('error')}", "an answer")
     return body

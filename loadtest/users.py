@@ -1,4 +1,4 @@
-"""The users that `locustfile` brings, and where their receipts are counted."""
+"""The users of `locustfile`, and the counts of their receipts."""
 
 import random
 import time
@@ -12,13 +12,13 @@ from locust.env import Environment
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from loadtest.asks import (
+from loadtest.infer_requests import (
     HEADER_LENGTH,
     Answer,
-    Call,
+    InferRequest,
     Pictures,
-    binary_call,
-    classify_call,
+    classify_request,
+    infer_request,
     read_binary,
     read_classify,
     to_answer,
@@ -78,11 +78,11 @@ class HttpUser(FastHttpUser):
     abstract = True
     wait_time = pace
 
-    def send(self, call: Call, name: str, read: Callable[[Any], Answer]) -> None:
+    def send(self, request: InferRequest, name: str, read: Callable[[Any], Answer]) -> None:
         started_s = time.perf_counter()
-        body: Any = call.body  # its type says text, its code sends bytes
-        headers = {**call.headers, **PLAN.target.headers}
-        with self.client.post(call.path, data=body, headers=headers, name=name, catch_response=True) as response:
+        body: Any = request.body  # its type says text, its code sends bytes
+        headers = {**request.headers, **PLAN.target.headers}
+        with self.client.post(request.path, data=body, headers=headers, name=name, catch_response=True) as response:
             if response.status_code == 200:
                 PLAN.count(name, read(response), (time.perf_counter() - started_s) * 1e3)
             else:
@@ -97,8 +97,8 @@ class ClassifyUser(HttpUser):
     def classify(self) -> None:
         index, cap = PLAN.draw()
         asked = None if cap >= PLAN.target.tape_capacity else cap
-        call = classify_call(PLAN.target.model, PLAN.pictures.files[index], asked)
-        self.send(call, PLAN.name("classify", cap), lambda response: read_classify(response.content))
+        request = classify_request(PLAN.target.model, PLAN.pictures.files[index], asked)
+        self.send(request, PLAN.name("classify", cap), lambda response: read_classify(response.content))
 
 
 class BinaryUser(HttpUser):
@@ -108,8 +108,8 @@ class BinaryUser(HttpUser):
     @task
     def infer(self) -> None:
         index, cap = PLAN.draw()
-        call = binary_call(PLAN.target.model, PLAN.pictures.pixels_BHWC[index : index + 1], {"max_tape": cap})
-        self.send(call, PLAN.name("binary", cap), _read_binary)
+        request = infer_request(PLAN.target.model, PLAN.pictures.pixels_BHWC[index : index + 1], {"max_tape": cap})
+        self.send(request, PLAN.name("binary", cap), _read_binary)
 
 
 def _read_binary(response: FastResponse) -> Answer:

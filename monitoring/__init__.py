@@ -1,1 +1,1 @@
-"""What watches the server: rules and alerts for Prometheus, dashboards for Grafana, and the check of both."""
+"""Monitoring of the server: rules and alerts for Prometheus, dashboards for Grafana, and a check of both."""

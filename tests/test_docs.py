@@ -7,16 +7,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
+from loadtest.process import Server, start_server
 from tests.conftest import ROOT
-from tests.e2e.booting import Running, booted
 
 HTTP, GRPC = "localhost:8000", "localhost:8001"
 SHIPPED = ("quick-start.md", "api.md")
@@ -40,8 +40,8 @@ def lines(page: str, program: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with booted() as running:
+def server() -> Iterator[Server]:
+    with start_server() as running:
         yield running
 
 
@@ -51,16 +51,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def addressed(text: str, server: Running) -> str:
+def addressed(text: str, server: Server) -> str:
     """Return a document's text with the addresses of a server that runs."""
-    grpc = re.search(r"grpc=(\S+)", server.log)
-    assert grpc is not None
-    return text.replace(HTTP, server.url.removeprefix("http://")).replace(GRPC, grpc[1])
+    return text.replace(HTTP, server.url.removeprefix("http://")).replace(GRPC, server.grpc)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on PATH")
 @pytest.mark.parametrize("command", [line for page in SHIPPED for line in lines(page, "curl")])
-def test_curl_lines_answer_as_they_say(command: str, server: Running, folder: Path) -> None:
+def test_curl_lines_answer_as_they_say(command: str, server: Server, folder: Path) -> None:
     told = re.search(r"# (\d{3})$", command)
     whole = (
         addressed(command.split("  #", maxsplit=1)[0], server) + " --silent --show-error --write-out '\n%{http_code}'"
@@ -72,7 +70,7 @@ def test_curl_lines_answer_as_they_say(command: str, server: Running, folder: Pa
 
 
 @pytest.mark.parametrize("program", blocks("api.md", "python"))
-def test_python_runs_as_it_stands(program: str, server: Running, folder: Path) -> None:
+def test_python_runs_as_it_stands(program: str, server: Server, folder: Path) -> None:
     command = [sys.executable, "-c", addressed(program, server)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -109,12 +107,12 @@ def test_four_commands_make_a_served_family_of_a_folder_of_photos(tmp_path: Path
         if module != "export":
             following = commands[commands.index(command) + 1].removeprefix(".venv-train/bin/")
             assert f"next: {following}" in done.stdout
-    with booted("--model-repository", str(tmp_path / "model_repository")) as running:
-        request = urllib.request.Request(
+    with start_server("--model-repository", str(tmp_path / "model_repository")) as running:
+        reply = httpx.post(
             f"{running.url}/v1/classify?model=adatape_mine&top_k=3",
-            data=(tmp_path / "photos/dark/0.jpg").read_bytes(),
+            content=(tmp_path / "photos/dark/0.jpg").read_bytes(),
             headers={"Content-Type": "image/jpeg"},
+            timeout=30,
         )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            (result,) = json.load(reply)["results"]
+    (result,) = reply.raise_for_status().json()["results"]
     assert {prediction["label"] for prediction in result["predictions"]} == CLASSES.keys()

@@ -7,17 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
-from tests.e2e.booting import ROOT, booted
+from loadtest.process import ROOT, start_server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULT = "localhost:8000"
@@ -41,7 +41,7 @@ def all_commands() -> list[str]:
 def server() -> Iterator[str]:
     """Start the real server, with the shipped families if there are any; give its host and port."""
     shipped = any(ROOT.glob("model_repository/*/*/manifest.json"))
-    with booted("--backend", "ort" if shipped else "fake") as running:
+    with start_server("--backend", "ort" if shipped else "fake") as running:
         yield running.url.removeprefix("http://")
 
 
@@ -64,9 +64,7 @@ def curl(command: str, server: str, folder: Path) -> tuple[int, Any]:
 
 
 def get(server: str, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://{server}{path}", timeout=10) as reply:
-        content: bytes = reply.read()
-    return content
+    return httpx.get(f"http://{server}{path}", timeout=10, follow_redirects=True).raise_for_status().content
 
 
 # --- Commands --------------------------------------------------------------------------------

@@ -11,14 +11,25 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.adaptive import cap_at_equal_accuracy
-from benchmarks.command import CONCURRENCY, Bench, Options, add_family, closed_run, open_run, parser, run, tell
+from benchmarks.command import (
+    CONCURRENCY,
+    Bench,
+    Options,
+    add_family,
+    closed_run,
+    open_run,
+    parser,
+    print_progress,
+    run,
+)
 from benchmarks.inputs import binary_request, binary_requests
 from benchmarks.memory import private_mib
-from benchmarks.peers.boot import COMMANDS, running, tree
 from benchmarks.peers.figures import Figures, SideBySide, read_details, to_details
+from benchmarks.peers.start import COMMANDS, running
 from benchmarks.report import Report, hide_paths
 from loadtest.arrivals import poisson
-from loadtest.wire import render
+from loadtest.lean_http import render
+from loadtest.machine import process_tree
 from server.records import Pixels
 
 SHARE_OF_SATURATION = 0.9
@@ -82,7 +93,7 @@ def measure(options: Options) -> Report:
     if bench.repository is None:
         raise SystemExit("peers; got --fake; expected a family with graphs")
     for peer in options.peers if options.peers is not None else _default_peers(options):
-        tell(f"{peer}: {rounds} rounds beside ours")
+        print_progress(f"{peer}: {rounds} rounds beside ours")
         found.append(_side_by_side(bench, peer, rounds, seconds))
     report = Report("peers", f"Other servers with the same padded graph, {bench.model}")
     for each in found:
@@ -128,9 +139,9 @@ def _side_by_side(bench: Bench, peer: str, rounds: int, seconds: float) -> SideB
         except (SystemExit, OSError) as error:
             found.error = f"{peer}: {reason(error)}"
             break
-        with bench.served() as served:
-            _measure_one(found.ours, requests, served.url, served.pid, seconds)
-            found.ours.ready_s.append(served.ready_s)
+        with bench.start_server() as server:
+            _measure_one(found.ours, requests, server.url, server.pid, seconds)
+            found.ours.ready_s.append(server.ready_s)
     return found
 
 
@@ -162,7 +173,7 @@ def _measure_one(figures: Figures, requests: list[bytes], url: str, pid: int, se
     figures.rate.append(full.rate)
     figures.p50_ms.append(median(alone.warm_latencies_s) * 1e3)
     figures.p99_ms.append(open_run(url, requests, times).percentile(99) * 1e3)
-    figures.mib.append(sum(private_mib(each) for each in tree(pid)))
+    figures.mib.append(sum(private_mib(each) for each in process_tree(pid)))
 
 
 if __name__ == "__main__":

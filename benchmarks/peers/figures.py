@@ -1,4 +1,4 @@
-"""What was measured of a peer and of ours beside it, how runs of several peers become one report, and the aims."""
+"""The measurements of a peer and of our server beside it, their join over several runs, and the aims."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
-"""`python -m loadtest.chaos`: play scripted faults against servers that it starts, and print PASS or FAIL for each.
+"""`python -m loadtest.chaos`: run scripted faults against servers of its own, each with PASS or FAIL.
 
-Exit status 1 if a scenario fails. The fake backend shows the faults that a scenario asks for (`--fake-faults`); other
-scenarios publish complete and damaged versions of a real model.
+Exit status 1 if a promise was broken. The fake backend misbehaves as it is asked (`--fake-faults`); versions of a real
+model are published whole and damaged.
 """
 
 import argparse
@@ -13,12 +13,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from loadtest.chaos.ground import Ground
+import httpx
+
 from loadtest.chaos.promises import Broken, Skipped
 from loadtest.chaos.registry import Scenario, all_scenarios
+from loadtest.chaos.servers import ScenarioServers
 from loadtest.load import raise_file_limit
 from loadtest.machine import describe
-from loadtest.serving import DEFAULT_SERVER
+from loadtest.process import DEFAULT_SERVER
 
 
 def main() -> int:
@@ -33,7 +35,7 @@ def main() -> int:
     raise_file_limit()
     rows = []
     for each in chosen:
-        rows.append(_play(each, Ground(options.server, options.repository, options.family, options.triton)))
+        rows.append(_play(each, ScenarioServers(options.server, options.repository, options.family, options.triton)))
         print("  ".join(rows[-1]), flush=True)
     verdicts = Counter(verdict for verdict, *_ in rows)
     is_failed = bool(verdicts["FAIL"]) or not verdicts["PASS"]
@@ -45,19 +47,19 @@ def main() -> int:
     return int(is_failed)
 
 
-def _play(each: Scenario, ground: Ground) -> tuple[str, str, str, str]:
+def _play(each: Scenario, servers: ScenarioServers) -> tuple[str, str, str, str]:
     """Return the verdict, the name, the seconds and the figures or the reason."""
     started_s = time.monotonic()
     try:
-        verdict, told = "PASS", asyncio.run(each.play(ground))
+        verdict, text = "PASS", asyncio.run(each.play(servers))
     except Skipped as reason:
-        verdict, told = "SKIP", str(reason)
-    except (Broken, OSError, EOFError, SystemExit, ExceptionGroup) as error:
+        verdict, text = "SKIP", str(reason)
+    except (Broken, OSError, EOFError, httpx.HTTPError, SystemExit, ExceptionGroup) as error:
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
-        verdict, told = "FAIL", f"{type(cause).__name__}: {cause}"
-    return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", told
+        verdict, text = "FAIL", f"{type(cause).__name__}: {cause}"
+    return verdict, each.name, f"{time.monotonic() - started_s:.1f} s", text
 
 
 def _write(path: Path, rows: list[tuple[str, str, str, str]], summary: str) -> None:
@@ -83,13 +85,13 @@ def _parse() -> argparse.Namespace:
         prog="python -m loadtest.chaos", description=description.split(": ", 1)[1], epilog=epilog
     )
     add = parser.add_argument
-    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="run only scenarios whose name matches")
-    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="starts a server (default: this Python)")
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="only scenarios with such names")
+    add("--server", default=DEFAULT_SERVER, metavar="COMMAND", help="what starts a server (default: this Python)")
     add("--repository", type=Path, default=Path("model_repository"), help="a model repository (default: %(default)s)")
-    add("--family", default="adatape_cifar10", help="family whose versions are used (default: %(default)s)")
-    add("--triton", metavar="COMMAND", help="starts a Triton; without it, its scenarios are skipped")
-    add("--report", type=Path, metavar="FILE", help="write the report to FILE")
-    add("--list", action="store_true", help="print the names of the scenarios and exit")
+    add("--family", default="adatape_cifar10", help="the family of real versions (default: %(default)s)")
+    add("--triton", metavar="COMMAND", help="what starts a Triton; without it what needs one is skipped")
+    add("--report", type=Path, metavar="FILE", help="write the report there")
+    add("--list", action="store_true", help="list the scenarios and end")
     return parser.parse_args()
 
 

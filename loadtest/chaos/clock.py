@@ -1,21 +1,20 @@
-"""A wall clock that can be stepped under a running server, and under nobody else.
+"""A wall clock that can be stepped for one running server alone.
 
 libfaketime does it for real: every reading of the wall clock by the process, whatever its language, goes through it
 (Debian: `apt-get install faketime`). Where it is not installed Python's own clock functions are replaced.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 SEEN_S = 1
 """How soon a step is seen."""
 _LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
-_SHIM = Path(__file__).parent / "stepped"
+_SHIM = Path(__file__).parent / "clock_shim"
 
 
 class WallClock:
-    """One server's; start the server with `environment`. `kind` says what steps it."""
+    """One server's; start the server with `variables` in its environment. `kind` says what steps it."""
 
     def __init__(self, folder: Path) -> None:
         self._offset = folder / "offset"
@@ -23,8 +22,7 @@ class WallClock:
         found = [str(path) for pattern in _LIBRARIES for path in Path("/").glob(pattern[1:])]
         self.kind = "libfaketime" if found else "Python's clock replaced"
         faked = {"LD_PRELOAD": found[0]} if found else {"PYTHONPATH": str(_SHIM)}
-        self.environment: Mapping[str, str] = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ADATAPE_")},
+        self.variables: Mapping[str, str] = {
             **faked,
             "FAKETIME_TIMESTAMP_FILE": str(self._offset),
             "FAKETIME_CACHE_DURATION": str(SEEN_S),

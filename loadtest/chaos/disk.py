@@ -1,4 +1,4 @@
-"""A small disk of a server's own, which can be filled up and emptied while it runs.
+"""A small disk for one server, which can be filled and emptied while the server runs.
 
 A file system in memory, mounted where only the server sees it: a full one is full for real. That takes no root, but a
 system that allows user namespaces, as most do outside of containers.
@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from loadtest.serving import Served
+from loadtest.process import Server
 
 _CHUNK = b"x" * 4096
 _ENTER = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -38,9 +38,9 @@ class SmallDisk:
         mount = _MOUNT.format(size=self._size_bytes)
         return shlex.join([*_ENTER, "sh", "-c", mount, str(self.folder), str(self._source), *shlex.split(server)])
 
-    def reach(self, served: Served) -> Path:
+    def reach(self, server: Server) -> Path:
         """Return the disk's folder as it is reached from outside of the server."""
-        self._root = Path(f"/proc/{served.pid}/root") / self.folder.relative_to("/")
+        self._root = Path(f"/proc/{server.pid}/root") / self.folder.relative_to("/")
         return self._root
 
     def fill(self) -> int:

@@ -1,4 +1,4 @@
-"""How a scenario checks what the server promises, and how it says that it cannot be played here."""
+"""Checks of what the server promises, and the errors of a scenario that fails or cannot run here."""
 
 
 class Broken(Exception):
@@ -6,7 +6,7 @@ class Broken(Exception):
 
 
 class Skipped(Exception):
-    """What this machine does not have, so that a scenario cannot be played."""
+    """A part that this machine lacks and the scenario needs."""
 
 
 def promise(is_kept: bool, got: object, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The list of scenarios: each has a name, a statement (its docstring's first line), and a function that plays it."""
+"""The list of scenarios: each has a name, a statement (its docstring's first line), and a function that runs it."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from loadtest.chaos.ground import Ground
+from loadtest.chaos.servers import ScenarioServers
 
-Play = Callable[[Ground], Coroutine[Any, Any, str]]
-"""Plays a scenario and returns its figures. Raises: Broken if a promise was."""
+Play = Callable[[ScenarioServers], Coroutine[Any, Any, str]]
+"""Runs a scenario and returns its figures. Raises: Broken if the server breaks a promise."""
 
 
 @dataclass(frozen=True, slots=True)

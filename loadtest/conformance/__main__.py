@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtest.api_key import HELP, OPTION, to_headers
 from loadtest.conformance import report
 from loadtest.conformance.differences import compare
 from loadtest.conformance.expect import Failure
@@ -18,8 +19,7 @@ from loadtest.conformance.model import Hints
 from loadtest.conformance.registry import Check, Level, all_checks
 from loadtest.conformance.runner import Result, Verdict, run
 from loadtest.conformance.target import TIMEOUT_S, Target, discover
-from loadtest.key import HELP, OPTION, to_headers
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(options, checks)
-    except (Failure, Unusable) as failure:
+    except (Failure, UsageError) as failure:
         print(f"conformance: {failure}", file=sys.stderr)
         return 2
 

@@ -1,4 +1,4 @@
-"""Two servers side by side: where they differ, and whether that is meant."""
+"""Compares two servers: where they differ, and whether that is intended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a check says that something is not as it should be."""
+"""The errors and comparisons of checks."""
 
 from collections.abc import Collection
 

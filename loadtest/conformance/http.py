@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a bare socket: nothing is added, mended or hidden between a check and the server."""
+"""HTTP/1.1 over a raw socket, because checks send broken framing on purpose, which no client library would send."""
 
 import json
 import socket

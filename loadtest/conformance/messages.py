@@ -1,4 +1,4 @@
-"""Infer requests and answers over HTTP: a JSON document, and behind it the tensors that go binary."""
+"""Infer requests and answers over HTTP: a JSON document, followed by the binary tensors."""
 
 import json
 from collections.abc import Mapping, Sequence

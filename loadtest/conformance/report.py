@@ -1,4 +1,4 @@
-"""What the kit prints, and what it writes for machines."""
+"""The kit's reports: text for people and JSON for programs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Runs checks, and judges what comes of them."""
+"""Runs checks and judges their outcomes."""
 
 import time
 from collections.abc import Iterable, Iterator

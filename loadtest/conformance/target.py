@@ -1,4 +1,4 @@
-"""The server under test: its two addresses, its model, and what it was seen to do."""
+"""The server under test: its two addresses, its model, and the statuses that a check saw."""
 
 import time
 from collections.abc import Callable, Mapping

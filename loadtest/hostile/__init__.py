@@ -1,1 +1,1 @@
-"""Hostile messages, and how long each one holds up the event loop of a real server."""
+"""Hostile messages, and how long each one blocks the event loop of a real server."""

@@ -18,43 +18,43 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
-from loadtest.hostile.hold import Hold, Watch
 from loadtest.hostile.http2 import Exchange
-from loadtest.hostile.table import Aim, Message, all_messages
+from loadtest.hostile.loop_delay import LoopDelay, LoopProbe
+from loadtest.hostile.table import Message, MessageContext, all_messages
 from loadtest.machine import describe
-from loadtest.serving import DEFAULT_SERVER, Served, serving
+from loadtest.process import DEFAULT_SERVER, Server, start_server
 from loadtest.tenants import make_tenants
 
-MAX_HOLD_MS = 50.0
+MAX_DELAY_MS = 50.0
 STRANGER, ADMIN = "stranger", "admin"
 _PACKAGES = ("grpcio", "protobuf", "uvicorn", "uvloop", "httptools", "orjson")
 _HEAD = ("surface", "message", "bytes", "sent by", "answer", "hold, ms", "worst try, ms", "loop's thread, ms")
 _EXPLANATION = """\
-What one message, sent to a server with `--require-auth`, held up the event loop for at the longest: the time between
+For how long one message, sent to a server with `--require-auth`, blocked the event loop at most: the time between
 two answers that the loop gives a probe, or the processor time that all threads of the server used meanwhile, whichever
-is smaller (`loadtest/hostile/hold.py`). Each message was sent {tries} times, by a stranger and by an admin: the middle
-one of these tries is judged, and the worst is told. The last column is the processor time of the loop's own thread.
+is smaller (`loadtest/hostile/loop_delay.py`). Each message was sent {tries} times, by a stranger and by an admin: the
+median of these tries is judged, and the worst is shown. The last column is the processor time of the loop's own thread.
 The kernel counts the time of a thread that runs in steps of up to 4 ms: a beat without any message shows that much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one message did, sent by one caller, try by try."""
+    """The delays that one message of one sender caused, one for each try."""
 
     message: Message
     sender: str
     num_bytes: int
     answer: str
-    holds: list[Hold]
+    delays: list[LoopDelay]
 
     @property
-    def hold_ms(self) -> float:
-        return median(hold.ms for hold in self.holds)
+    def delay_ms(self) -> float:
+        return median(delay.ms for delay in self.delays)
 
     def cells(self) -> tuple[str, ...]:
-        worst = max(hold.ms for hold in self.holds)
-        of_loop = median(hold.of_loop_ms for hold in self.holds)
-        figures = [f"{value:.1f}" for value in (self.hold_ms, worst, of_loop)]
+        worst = max(delay.ms for delay in self.delays)
+        of_loop = median(delay.of_loop_ms for delay in self.delays)
+        figures = [f"{value:.1f}" for value in (self.delay_ms, worst, of_loop)]
         return self.message.surface, self.message.name, f"{self.num_bytes:,}", self.sender, self.answer, *figures
 
 
@@ -69,12 +69,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tenants = make_tenants(options.server, Path(folder))
         arguments = ["--model-repository", str(options.repository), "--require-auth", *tenants.arguments()]
-        with serving(*arguments, *options.arguments, server=options.server) as served:
-            aims = {STRANGER: Aim(options.family), ADMIN: Aim(options.family, tenants.admin_key)}
-            for result in _send_all(served, chosen, aims, options.tries):
+        with start_server(*arguments, *options.arguments, server=options.server) as server:
+            contexts = {
+                STRANGER: MessageContext(options.family),
+                ADMIN: MessageContext(options.family, tenants.admin_key),
+            }
+            for result in _send_all(server, chosen, contexts, options.tries):
                 results.append(result)
                 print("  ".join(result.cells()), flush=True)
-            has_ended = served.process.poll() is not None
+            has_ended = not server.is_running
     summary = _judge(results, has_ended=has_ended)
     print(summary)
     if options.report is not None:
@@ -82,18 +85,20 @@ def main() -> int:
     return int("FAIL" in summary)
 
 
-def _send_all(served: Served, messages: list[Message], aims: dict[str, Aim], tries: int) -> Iterator[Result]:
-    http, grpc = _address(urlsplit(served.url).netloc), _address(served.grpc)
+def _send_all(
+    server: Server, messages: list[Message], contexts: dict[str, MessageContext], tries: int
+) -> Iterator[Result]:
+    http, grpc = _address(urlsplit(server.url).netloc), _address(server.grpc)
     for message in messages:
-        for sender, aim in aims.items():
-            sent = message.make(aim)
+        for sender, context in contexts.items():
+            sent = message.make(context)
             address = grpc if isinstance(sent, Exchange) else http
-            holds, answer = [], ""
+            delays, answer = [], ""
             for _ in range(tries):
-                with Watch(http, served.pid) as watch:
+                with LoopProbe(http, server.pid) as probe:
                     answer = sent.run(address)
-                holds.append(watch.hold)
-            yield Result(message, sender, sent.num_bytes, answer, holds)
+                delays.append(probe.delay)
+            yield Result(message, sender, sent.num_bytes, answer, delays)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -102,11 +107,11 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _judge(results: list[Result], *, has_ended: bool) -> str:
-    over = [each for each in results if each.hold_ms > MAX_HOLD_MS]
-    worst = max(results, key=lambda each: each.hold_ms)
-    told = f"{len(results) - len(over)} of {len(results)} below {MAX_HOLD_MS:g} ms"
-    named = f"the longest {worst.hold_ms:.1f} ms: {worst.message.surface}, {worst.message.name}"
-    return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {told}, {named}{'; it ended' if has_ended else ''}"
+    over = [each for each in results if each.delay_ms > MAX_DELAY_MS]
+    worst = max(results, key=lambda each: each.delay_ms)
+    counts = f"{len(results) - len(over)} of {len(results)} below {MAX_DELAY_MS:g} ms"
+    named = f"the longest {worst.delay_ms:.1f} ms: {worst.message.surface}, {worst.message.name}"
+    return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {counts}, {named}{'; it ended' if has_ended else ''}"
 
 
 def _write(path: Path, results: list[Result], summary: str, options: argparse.Namespace) -> None:

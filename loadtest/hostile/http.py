@@ -1,4 +1,4 @@
-"""HTTP/1.1 by hand: the bytes of one connection, and how they were answered."""
+"""HTTP/1.1 over a raw socket, because messages are broken on purpose: the bytes of one connection, and the answer."""
 
 import socket
 from contextlib import closing, suppress
@@ -8,8 +8,8 @@ _PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """All that one client sends before it listens."""
+class RawRequest:
+    """All bytes that one client sends before it reads."""
 
     data: bytes
 
@@ -31,8 +31,8 @@ class Call:
         return answer[9:12].decode("latin-1") if answer else "closed"
 
 
-def post(path: str, body: bytes, kind: str, key: str, *headers: str, method: str = "POST") -> Call:
+def post(path: str, body: bytes, kind: str, key: str, *headers: str, method: str = "POST") -> RawRequest:
     """Return a call with a body; the connection ends with it."""
     known = [f"X-API-Key: {key}"] if key else []
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", f"Content-Type: {kind}"]
-    return Call("\r\n".join([*lines, *known, *headers, "Connection: close", "", ""]).encode("latin-1") + body)
+    return RawRequest("\r\n".join([*lines, *known, *headers, "Connection: close", "", ""]).encode("latin-1") + body)

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for clients that break the manners which every library keeps."""
+"""HTTP/2 over a raw socket, for clients that break rules which every library keeps."""
 
 import re
 import socket
@@ -133,8 +133,8 @@ class _Peer:
 
     @property
     def outcome(self) -> str:
-        told = sorted(set(self.statuses))
-        return ", ".join(f"{self.statuses.count(each)} x {each}" if self._num_answers > 1 else each for each in told)
+        kinds = sorted(set(self.statuses))
+        return ", ".join(f"{self.statuses.count(each)} x {each}" if self._num_answers > 1 else each for each in kinds)
 
     def has_room(self, size: int) -> bool:
         """Wait until the windows let so many bytes pass; False if nobody wants them any more."""

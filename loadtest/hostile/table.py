@@ -1,23 +1,23 @@
-"""The table of hostile messages: what each module of `messages` adds to it, by surface."""
+"""The table of hostile messages; each module of `messages` adds the rows of a surface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 
-from loadtest.hostile.http import Call
+from loadtest.hostile.http import RawRequest
 from loadtest.hostile.http2 import Exchange
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """Whom a message is for, and who sends it: `key` is empty for a stranger."""
+class MessageContext:
+    """The family that a message asks for, and the sender's API key: empty for a sender without one."""
 
     family: str
     key: str = ""
 
 
-Make = Callable[[Aim], Call | Exchange]
+Make = Callable[[MessageContext], RawRequest | Exchange]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""A long run of mixed traffic, at the end of which every request is accounted for."""
+"""A long run of mixed traffic, after which every request has to be accounted for."""

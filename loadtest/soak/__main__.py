@@ -12,11 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loadtest.serving import DEFAULT_SERVER, Shelf, serving
-from loadtest.soak.book import compare
+from loadtest.process import DEFAULT_SERVER, start_server
+from loadtest.repository import RepositoryCopy
+from loadtest.soak.client_log import compare
+from loadtest.soak.growth import fit
 from loadtest.soak.report import to_document, to_lines, write
 from loadtest.soak.run import Plan, read_usage, soak
-from loadtest.soak.watch import fit
 from loadtest.tenants import make_tenants
 
 COMPLAINTS = (" ERROR ", "Traceback")
@@ -37,16 +38,16 @@ def main() -> int:
         tuple(options.arguments),
     )
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(options.repository, options.family, Path(folder))
+        repository = RepositoryCopy(options.repository, options.family, Path(folder))
         tenants = make_tenants(options.server, Path(folder))
         arguments = ["--model-repository", folder, *tenants.arguments(), *options.arguments]
-        with serving(*arguments, server=options.server) as served:
-            run = asyncio.run(soak(served, shelf, tenants, plan))
-            counts, usage = served.counts(), read_usage(served, tenants.admin_key)
-            growth = fit(run.times_s, run.looks, (run.resting, served.footprint()))
-            complaints = [line.strip() for line in served.lines if any(mark in line for mark in COMPLAINTS)]
-    sums = list(compare(run.book, counts, usage))
-    faults = [*run.book.faults, *run.faults, *complaints[:MAX_COMPLAINTS], *growth.faults]
+        with start_server(*arguments, server=options.server) as server:
+            run = asyncio.run(soak(server, repository, tenants, plan))
+            counts, usage = server.metrics(), read_usage(server, tenants.admin_key)
+            growth = fit(run.times_s, run.looks, (run.resting, server.footprint()))
+            complaints = [line.strip() for line in server.lines if any(mark in line for mark in COMPLAINTS)]
+    sums = list(compare(run.log, counts, usage))
+    faults = [*run.log.faults, *run.faults, *complaints[:MAX_COMPLAINTS], *growth.faults]
     faults += [f"{s.name}; got {s.counted:.0f}; expected {s.expected:.0f}" for s in sums if s.counted != s.expected]
     lines = to_lines(run, plan, options.family, sums, growth, faults)
     print("\n".join(lines))

@@ -1,4 +1,4 @@
-"""What a run comes to, in words and as JSON."""
+"""The report of a run, as Markdown and as JSON."""
 
 import datetime as dt
 import json
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.machine import describe
-from loadtest.soak.book import Sum
+from loadtest.soak.client_log import Comparison
+from loadtest.soak.growth import MIN_JUDGED_S, NUM_BLOCKS, Growth
 from loadtest.soak.run import Plan, Run
-from loadtest.soak.watch import MIN_JUDGED_S, NUM_BLOCKS, Growth
 
 EVERY_S = 60.0
 """Of the looks so many seconds apart are kept."""
 
 
 def to_lines(
-    run: Run, plan: Plan, family: str, sums: Sequence[Sum], growth: Growth, faults: Sequence[str]
+    run: Run, plan: Plan, family: str, sums: Sequence[Comparison], growth: Growth, faults: Sequence[str]
 ) -> list[str]:
     """Return the report's lines, the last of which is the verdict."""
     return [
@@ -40,7 +40,9 @@ def to_lines(
     ]
 
 
-def to_document(run: Run, plan: Plan, family: str, sums: Sequence[Sum], growth: Growth, faults: Sequence[str]) -> Any:
+def to_document(
+    run: Run, plan: Plan, family: str, sums: Sequence[Comparison], growth: Growth, faults: Sequence[str]
+) -> Any:
     """Return the same as JSON, with a look for every minute."""
     start_s = run.times_s[0]
     kept, next_s = [], start_s
@@ -53,9 +55,9 @@ def to_document(run: Run, plan: Plan, family: str, sums: Sequence[Sum], growth: 
         "verdict": "FAIL" if faults else "PASS",
         "faults": list(faults),
         "duration_s": plan.duration_s,
-        "num_calls": run.book.num_calls,
-        "num_unexpected": run.book.num_unexpected,
-        "num_answers_as_before": run.book.num_alike,
+        "num_calls": run.log.num_calls,
+        "num_unexpected": run.log.num_unexpected,
+        "num_answers_as_before": run.log.num_repeated,
         "num_reloads": run.num_reloads,
         "sums": [each._asdict() for each in sums],
         "growth": asdict(growth),
@@ -83,15 +85,15 @@ def _growth(run: Run, growth: Growth) -> list[str]:
         f"  a line by the medians of {NUM_BLOCKS} stretches, its 95 % interval; neighbours that are alike count less.",
         *judged,
         f"- Descriptors at rest: {before} before the traffic, {after} after.",
-        f"- {run.book.num_alike} samples took the FLOPs that an earlier one of the same file and cap had taken;",
-        f"  {run.book.num_asked} were the first of theirs.",
+        f"- {run.log.num_repeated} samples took the FLOPs that an earlier one of the same file and cap had taken;",
+        f"  {run.log.num_questions} were the first of theirs.",
     ]
 
 
 def _figures(run: Run, plan: Plan, growth: Growth) -> str:
-    book = run.book
+    log = run.log
     return (
-        f"{book.num_calls} calls in {plan.duration_s:g} s, {book.num_unexpected} unexpected answers, "
+        f"{log.num_calls} calls in {plan.duration_s:g} s, {log.num_unexpected} unexpected answers, "
         f"{run.num_reloads} reloads, memory {growth.resident_bytes / 1e6:.1f} MB with a slope of {_slope(growth)}, "
         f"descriptors {growth.descriptors[0]:g} -> {growth.descriptors[1]:g}, "
         f"threads {growth.threads[0]:g} -> {growth.threads[1]:g}"

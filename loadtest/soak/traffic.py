@@ -1,19 +1,19 @@
-"""What is asked: calls of every surface, calls that leave early, and calls that ought to be refused."""
+"""The mix of requests: every surface, requests that are abandoned, and requests that have to be refused."""
 
 from collections.abc import Awaitable, Callable
 
 from loadtest.soak.http import HttpCalls
+from loadtest.soak.inputs import Inputs
 from loadtest.soak.rpc import RpcCalls
-from loadtest.soak.scene import Scene
 
 
 class Traffic:
-    """Draws calls and makes them."""
+    """Draws requests at random and sends them."""
 
-    def __init__(self, scene: Scene, url: str, grpc_address: str) -> None:
-        self._random = scene.random
-        self._http = http = HttpCalls(scene, url)
-        self._rpc = rpc = RpcCalls(scene, grpc_address)
+    def __init__(self, inputs: Inputs, url: str, grpc_address: str) -> None:
+        self._random = inputs.random
+        self._http = http = HttpCalls(inputs, url)
+        self._rpc = rpc = RpcCalls(inputs, grpc_address)
         self._kinds: dict[Callable[[], Awaitable[None]], int] = {
             http.classify: 25, http.form: 8, http.base64: 4, http.infer: 18, http.infer_json: 4,
             rpc.infer: 10, rpc.stream: 6,

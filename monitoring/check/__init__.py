@@ -1,1 +1,1 @@
-"""Does everything that watches the server see it? `python -m monitoring.check` tries it with real parts on loopback."""
+"""`python -m monitoring.check` checks dashboards, rules and alerts with a real server, Prometheus and Alertmanager."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from loadtest.process import DEFAULT_SERVER, wait_until
 from monitoring.check.panels import Panel, ask, load_panels
-from monitoring.check.processes import Trial, missing, wait_for
+from monitoring.check.processes import Trial, missing
 from monitoring.check.prometheus import AT_ONCE, Api
 
 JOB = "adatape-serve"
@@ -20,6 +21,7 @@ SERVER = ("--slo-ms", "250", "--shadow-share", "0.5")
 """A service level and shadows, without which some panels have nothing to show."""
 PATIENCE_S = 60.0
 ALERT_S = 30.0
+POLL_S = 0.2
 LATENCY = "adatape_request_duration_seconds_bucket"
 
 
@@ -29,18 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--patience-s", type=float, default=PATIENCE_S, help="until all must show (default: %(default)s)"
     )
-    patience_s = options.parse_args(arguments).patience_s
+    options.add_argument("--server", default=DEFAULT_SERVER, help="what starts the server (default: this Python)")
+    parsed = options.parse_args(arguments)
     if missing():
         names = " and ".join(missing())
         print(f"monitoring; got no {names}; expected Debian's packages of these names", file=sys.stderr)
         return 1
-    with TemporaryDirectory() as folder, Trial(Path(folder)) as trial:
-        return _watch(trial, patience_s)
+    with TemporaryDirectory() as folder, Trial(Path(folder), parsed.server) as trial:
+        return _watch(trial, parsed.patience_s)
 
 
 def _watch(trial: Trial, patience_s: float) -> int:
     alertmanager = trial.start_alertmanager()
-    server = Api(trial.start_server(*SERVER))
+    server = trial.start_server(*SERVER)
     prometheus = trial.start_prometheus(server.url, alertmanager)
     trial.start_load(server.url)
     shown = server.text("/metrics")
@@ -50,7 +53,7 @@ def _watch(trial: Trial, patience_s: float) -> int:
     exemplars = len(prometheus.json("/api/v1/query_exemplars", query=LATENCY, **_last_minutes())["data"])
     trial.stop("load")
     trial.stop("server")
-    alerts = wait_for(lambda: _firing(alertmanager), ALERT_S, f"alert {AT_ONCE}")
+    alerts = wait_until(lambda: _firing(alertmanager), ALERT_S, f"alert {AT_ONCE}", POLL_S)
     return _report(panels, rules, exemplars, alerts)
 
 

@@ -1,18 +1,17 @@
-"""`python -m monitoring.check.load`: ask a server without end, in all the ways that its metrics tell apart."""
+"""`python -m monitoring.check.load`: send requests of all kinds that the metrics distinguish, until it is stopped."""
 
 import argparse
 import asyncio
-import json
 import random
 from collections.abc import Sequence
 from io import BytesIO
-from urllib.request import urlopen
 
+import httpx
 import numpy as np
 from PIL import Image
 
+from loadtest.lean_http import Client, render
 from loadtest.load import run_open
-from loadtest.wire import Client, render
 
 RATE = 60.0
 """Requests a second: enough for every series to move, little enough for two cores."""
@@ -24,7 +23,7 @@ TIMEOUT_S = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask until told to stop."""
+    """Ask until it is stopped."""
     options = argparse.ArgumentParser(prog="python -m monitoring.check.load", description=__doc__)
     options.add_argument("--url", required=True, help="a running server")
     asyncio.run(_ask(options.parse_args(arguments).url))
@@ -40,8 +39,8 @@ async def _ask(url: str) -> None:
 
 def _requests(url: str) -> list[bytes]:
     """Return classify calls under all kinds of caps for every model, binary infer calls, and a call that is wrong."""
-    with urlopen(f"{url}/v1/models", timeout=TIMEOUT_S) as reply:  # noqa: S310 - the server that we were given
-        models = [model["name"] for model in json.loads(reply.read())["models"]]
+    described = httpx.get(f"{url}/v1/models", timeout=TIMEOUT_S, trust_env=False).raise_for_status().json()
+    models = [model["name"] for model in described["models"]]
     photos = [_photo(seed) for seed in range(NUM_IMAGES)]
     caps = [f"{query}{'&' if query else '?'}model={model}" for query in CAPS for model in models]
     requests = [

@@ -1,4 +1,4 @@
-"""Every panel of every dashboard, asked of a real Prometheus."""
+"""Sends the queries of every panel of every dashboard to a real Prometheus."""
 
 import json
 import re

@@ -1,12 +1,11 @@
-"""What the trial asks of Prometheus and of Alertmanager, and the configuration it gives them."""
+"""Queries to Prometheus and Alertmanager, and the configuration that the check gives them."""
 
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 FOLDER = Path(__file__).parents[1] / "prometheus"
 RULES = FOLDER / "rules"
@@ -29,7 +28,7 @@ class Api:
         """Say whether it answers."""
         try:
             self.text("/-/ready")
-        except OSError:
+        except httpx.HTTPError:
             return False
         return True
 
@@ -40,8 +39,8 @@ class Api:
         """
         try:
             result: list[Json] = self.json("/api/v1/query", query=expr)["data"]["result"]
-        except urllib.error.HTTPError as error:
-            raise ValueError(json.loads(error.read())["error"]) from error
+        except httpx.HTTPStatusError as error:
+            raise ValueError(error.response.json()["error"]) from error
         return result
 
     def json(self, path: str, **arguments: str) -> Any:
@@ -50,10 +49,8 @@ class Api:
 
     def text(self, path: str, **arguments: str) -> str:
         """Return an answer as it came."""
-        url = f"{self.url}{path}?{urllib.parse.urlencode(arguments)}"
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own processes
-            body: bytes = reply.read()
-        return body.decode("utf-8")
+        reply = httpx.get(f"{self.url}{path}", params=arguments, timeout=TIMEOUT_S, trust_env=False)
+        return reply.raise_for_status().text
 
 
 def write_configuration(folder: Path, *, server: str, alertmanager: str, rules: Path) -> Path:

@@ -1,4 +1,4 @@
-"""From a board to the JSON that Grafana reads."""
+"""Turns a dashboard into the JSON that Grafana reads."""
 
 from collections.abc import Callable
 from itertools import count

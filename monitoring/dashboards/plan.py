@@ -1,4 +1,4 @@
-"""What a dashboard shows, as plain data: panels and their queries, without a word of Grafana's."""
+"""The contents of a dashboard as plain data: panels and their queries, independent of Grafana."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -83,8 +83,8 @@ class Store(Protocol):
     def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:
         """Apply a batch, all of it or nothing; return what is left of each quota that it names.
 
-        A quota is charged first, then refilled, so it holds no less than its server promised; a new one is full. `now` is
-        for stores without a clock of their own.
+        A quota is charged first, then refilled, so it holds no less than its server promised; a new one is full. `now`
+        is for stores without a clock of their own.
         """
         ...
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from benchmarks.adaptive import cap_at_equal_accuracy
-from benchmarks.callers import accuracy_by_cap
-from benchmarks.counters import parse_counters
+from benchmarks.counters import add_up
 from benchmarks.inputs import binary_requests, fake_pictures, load_pictures
 from benchmarks.memory import parse_private_mib
+from benchmarks.policy_load import accuracy_by_cap
 from benchmarks.repositories import write_variant
-from benchmarks.scheduler import Line
-from loadtest.wire import render
+from benchmarks.scheduler import FullQueue
+from loadtest.lean_http import render
+from loadtest.metrics import parse_metrics
 from server.backends.fake import fake_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def test_counters_add_up_and_waste_is_left_out() -> None:
         'adatape_flops_total{kind="wasted",model="a"} 9e9\nadatape_inferences_total{model="a"} 4.0\n'
         "# HELP adatape_other x\nadatape_pending_samples 3\n"
     )
-    counters = parse_counters(text)
+    counters = add_up(parse_metrics(text))
     assert counters.flops_each == 2000
     assert counters.since(counters).inferences == 0
 
@@ -97,9 +98,9 @@ def test_a_variant_has_fewer_buckets_and_stays_coherent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_deadlines", [False, True])
 def test_a_line_stays_as_long_as_it_is(has_deadlines: bool) -> None:
-    line = Line(MANIFEST, 200, has_deadlines=has_deadlines)
-    line.serve(500)
-    assert line.num_waiting == 200
+    queue = FullQueue(MANIFEST, 200, has_deadlines=has_deadlines)
+    queue.serve(500)
+    assert queue.num_waiting == 200
 
 
 def test_a_command_prints_writes_and_exits_by_its_aims(tmp_path: Path) -> None:

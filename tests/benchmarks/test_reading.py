@@ -9,7 +9,7 @@ from benchmarks.direct import open_graph
 from benchmarks.reading import Spent
 
 onnx = pytest.importorskip("onnx", reason="onnx is of the training environment")
-from benchmarks.cutting import count_nodes, cut_at_bank, reading_branch  # noqa: E402 - needs onnx
+from benchmarks.reader_graph import count_nodes, cut_at_bank, reading_branch  # noqa: E402 - needs onnx
 
 READER = Path(__file__).parents[2] / "model_repository/adatape_cifar10_reader/1/model.onnx"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.asking import Aimd, Fixed
+from benchmarks.caller_policies import Aimd, Fixed
 from benchmarks.simulation import EXPIRED, OK, SHED, Fitted, Simulation, to_table
 from loadtest.arrivals import poisson
 from server.backends.fake import fake_manifest

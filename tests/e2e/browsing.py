@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from tests.e2e.booting import Running, booted
+from loadtest.process import Server, start_server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright in this environment")
 expect = sync_api.expect
@@ -30,7 +30,7 @@ class Visit:
     url: str
     problems: list[str] = field(default_factory=list)
     """What the browser's console called an error, and what scripts threw."""
-    strangers: list[str] = field(default_factory=list)
+    foreign_requests: list[str] = field(default_factory=list)
     """Requests to anyone but the server."""
 
     def open(self) -> "Visit":
@@ -60,7 +60,7 @@ def launched() -> Iterator["sync_api.Browser"]:
 
 
 @contextmanager
-def visiting(browser: "sync_api.Browser", running: Running, **options: object) -> Iterator[Visit]:
+def visiting(browser: "sync_api.Browser", running: Server, **options: object) -> Iterator[Visit]:
     """Open a fresh browser context; at the end nothing must have failed, and nobody else been asked."""
     context = browser.new_context(**{**DESKTOP, **options})
     context.set_default_timeout(WAIT_MS)
@@ -70,22 +70,22 @@ def visiting(browser: "sync_api.Browser", running: Running, **options: object) -
     def note(request: "sync_api.Request") -> None:
         parts = urlsplit(request.url)
         if parts.scheme not in LOCAL and parts.netloc != host:
-            visit.strangers.append(request.url)
+            visit.foreign_requests.append(request.url)
 
     visit.page.on("request", note)
     visit.page.on("pageerror", lambda error: visit.problems.append(str(error)))
     visit.page.on("console", lambda said: visit.problems.append(said.text) if said.type == "error" else None)
     yield visit
     context.close()
-    assert visit.strangers == []
+    assert visit.foreign_requests == []
     assert visit.problems == []
 
 
 @contextmanager
-def served(backend: str) -> Iterator[Running]:
-    with booted(*SERVERS[backend]) as running:
+def served(backend: str) -> Iterator[Server]:
+    with start_server(*SERVERS[backend]) as running:
         yield running
-        assert running.process.poll() is None, running.log
+        assert running.is_running, running.log
 
 
 def picture(level: int = 128, size: tuple[int, int] = (300, 200), kind: str = "JPEG") -> bytes:

@@ -6,34 +6,34 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.booting import ROOT, Running, booted
+from loadtest.process import ROOT, Server, start_server
 
 SHIPPED = sorted({path.parts[-3] for path in ROOT.glob("model_repository/*/*/manifest.json")})
 CASES = [("fake", "adatape_fake"), *(("ort", family) for family in SHIPPED)]
 
 
 @pytest.fixture(scope="session", params=CASES, ids="-".join)
-def case(request: pytest.FixtureRequest) -> Iterator[tuple[Running, str]]:
+def case(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
     """A running server, and the family to ask for."""
     backend, family = request.param
-    with booted("--backend", backend) as running:
+    with start_server("--backend", backend) as running:
         yield running, family
-        assert running.process.poll() is None, running.log
+        assert running.is_running, running.log
 
 
 @pytest.fixture
-def server(case: tuple[Running, str]) -> Running:
+def server(case: tuple[Server, str]) -> Server:
     return case[0]
 
 
 @pytest.fixture
-def client(server: Running) -> Iterator[httpx.Client]:
+def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
 
 
 @pytest.fixture
-def model(case: tuple[Running, str], client: httpx.Client) -> dict[str, Any]:
+def model(case: tuple[Server, str], client: httpx.Client) -> dict[str, Any]:
     """The family, as the server describes it."""
     response = client.get(f"/v1/models/{case[1]}")
     assert response.status_code == 200, response.text

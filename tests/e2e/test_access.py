@@ -10,19 +10,15 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from loadtest.process import start_server
 from server.backends.fake import FAMILY
 from server.tenancy import make_key
-from tests.e2e.booting import booted
 from tests.server.process.certificates import write_pair
 from tests.server.surface import photo
 from tests.server.tenancy.tenants import ACME, ACME_HASH, ADMIN, STRANGER, bearer, write_tenants
 from tests.server.test_main import start
 
 PATIENCE_S = 20.0
-
-
-def grpc_address(running):
-    return re.search(r"grpc=(\S+)", running.log).group(1)
 
 
 def classify(url, key=None, **options):
@@ -84,7 +80,7 @@ def test_a_key_in_place_of_a_hash_line_is_not_logged():
 def test_keys_rotate_and_none_is_logged(tmp_path):
     path, (fresh, kept) = write_tenants(tmp_path), make_key()
     arguments = ("--host", "0.0.0.0", "--require-auth", "--tenants-file", str(path), "--quota-store", "memory")
-    with booted("--backend", "fake", *arguments, "--quota-sync-s", "0.05", "--log-level", "debug") as running:
+    with start_server("--backend", "fake", *arguments, "--quota-sync-s", "0.05", "--log-level", "debug") as running:
         url = running.url.replace("0.0.0.0", "127.0.0.1")
         assert [classify(url), classify(url, STRANGER), classify(url, ACME)] == [401, 401, 200]
         assert httpx.get(f"{url}/metrics").status_code == 200
@@ -101,7 +97,7 @@ def test_keys_rotate_and_none_is_logged(tmp_path):
 
 def test_the_admin_port_is_another(tmp_path):
     arguments = ("--tenants-file", str(write_tenants(tmp_path)), "--admin-port", "0", "--quota-store", "memory")
-    with booted("--backend", "fake", *arguments) as running:
+    with start_server("--backend", "fake", *arguments) as running:
         admin_url = re.search(r"admin url=(\S+)", running.log).group(1)
         seen = [httpx.get(f"{url}/v1/controller", headers=bearer(ADMIN)) for url in (running.url, admin_url)]
         assert [response.status_code for response in seen] == [403, 200]
@@ -113,7 +109,7 @@ def test_the_admin_port_is_another(tmp_path):
 
 
 def test_a_page_under_a_name_of_its_own_cannot_unload_a_model():
-    with booted("--backend", "fake", "--allowed-host", "models.example") as running:
+    with start_server("--backend", "fake", "--allowed-host", "models.example") as running:
         target = f"/v2/repository/models/{FAMILY}/load"
         for host, headers, expected in [
             ("evil.example", {}, b"403"),
@@ -136,8 +132,8 @@ def test_tls_on_both_ports(certificate, is_mutual):
     authority = ("--tls-client-ca", str(cert)) if is_mutual else ()
     files = ("--tls-cert", str(cert), "--tls-key", str(key), *authority)
     context = ssl.create_default_context(cafile=cert)
-    with booted(
-        "--backend", "fake", *files, "--quota-store", "memory", ADATAPE_API_KEYS=f"acme={ACME_HASH.line}"
+    with start_server(
+        "--backend", "fake", *files, "--quota-store", "memory", variables={"ADATAPE_API_KEYS": f"acme={ACME_HASH.line}"}
     ) as running:
         assert running.url.startswith("https://")
         if is_mutual:
@@ -149,7 +145,7 @@ def test_tls_on_both_ports(certificate, is_mutual):
             classify(running.url.replace("https", "http"), ACME)
         mine = {"private_key": key.read_bytes(), "certificate_chain": cert.read_bytes()} if is_mutual else {}
         credentials = grpc.ssl_channel_credentials(cert.read_bytes(), **mine)
-        with grpc.secure_channel(grpc_address(running), credentials) as channel:
+        with grpc.secure_channel(running.grpc, credentials) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             metadata = (("authorization", f"Bearer {ACME}"),)
             assert stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=metadata, timeout=30).name
@@ -157,7 +153,7 @@ def test_tls_on_both_ports(certificate, is_mutual):
 
 def test_a_renewed_certificate_is_taken_on(tmp_path):
     cert, key = write_pair(tmp_path)
-    with booted("--backend", "fake", "--tls-cert", str(cert), "--tls-key", str(key)) as running:
+    with start_server("--backend", "fake", "--tls-cert", str(cert), "--tls-key", str(key)) as running:
         assert classify(running.url, verify=ssl.create_default_context(cafile=cert)) == 200
         write_pair(tmp_path)
         context = ssl.create_default_context(cafile=cert)

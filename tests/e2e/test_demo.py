@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.demo import COLUMNS
 from loadtest.photos import find_samples
-from tests.e2e.booting import ROOT
+from loadtest.process import ROOT
 from tests.e2e.test_classify import picture
 
 

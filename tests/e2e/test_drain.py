@@ -6,7 +6,7 @@ import signal
 
 import httpx
 
-from tests.e2e.booting import booted
+from loadtest.process import start_server
 from tests.e2e.test_classify import picture
 
 NUM_CONNECTIONS = 500
@@ -72,11 +72,11 @@ def test_nothing_accepted_is_lost_with_500_connections_open():
         await asyncio.gather(*callers)
         return tally, readiness
 
-    with booted("--backend", "fake", "--drain-delay-s", str(DELAY_S)) as running:
+    with start_server("--backend", "fake", "--drain-delay-s", str(DELAY_S)) as running:
         tally, readiness = asyncio.run(
             scenario(httpx.URL(running.url), lambda: running.process.send_signal(signal.SIGTERM))
         )
-        assert running.ended() == 0, running.log
+        assert running.wait_for_end() == 0, running.log
     assert tally.wrong == []
     assert readiness == 503
     assert tally.num_after_signal >= NUM_CONNECTIONS

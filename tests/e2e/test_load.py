@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.photos import find_samples
-from loadtest.unusable import MISSED, UNUSABLE
-from tests.e2e.booting import ROOT, Running, booted
+from loadtest.process import ROOT, Server, start_server
+from loadtest.usage_errors import MISSED, USAGE_ERROR
 
 FAKE = "adatape_fake"
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not find_samples(), reason="no package with samp
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[Running]:
-    with booted("--backend", "fake") as running:
+def fake() -> Iterator[Server]:
+    with start_server("--backend", "fake") as running:
         yield running
 
 
@@ -28,11 +28,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
-def grpc_of(server: Running) -> str:
-    return server.log.split("grpc=")[1].split()[0]
+def grpc_of(server: Server) -> str:
+    return server.grpc
 
 
-def locust(server: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+def locust(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     where = ("--host", server.url, "--grpc", grpc_of(server))
     return run("locust", "-f", "loadtest/locustfile.py", "--headless", "--only-summary", *where, *arguments)
 
@@ -62,7 +62,7 @@ def test_an_open_run_is_judged_by_its_thresholds(fake, tmp_path):
 )
 def test_what_cannot_be_used_is_one_line(fake, arguments, message):
     done = run("loadtest.open", "--url", fake.url, *arguments)
-    assert (done.returncode, done.stderr.count("\n")) == (UNUSABLE, 1), done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (USAGE_ERROR, 1), done.stderr
     assert message in done.stderr
 
 
@@ -95,6 +95,6 @@ def test_locust_s_tags_and_shapes_and_thresholds(fake):
 
 def test_locust_without_a_server_ends_with_a_line(tmp_path):
     done = run("locust", "-f", "loadtest/locustfile.py", "--headless", "-t", "1", "--host", "http://127.0.0.1:1")
-    assert done.returncode == UNUSABLE
+    assert done.returncode == USAGE_ERROR
     assert "expected one that runs: make serve" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,10 +2,10 @@
 
 import pytest
 
-from loadtest.key import VARIABLE
+from loadtest.api_key import VARIABLE
 from loadtest.photos import find_samples
-from loadtest.unusable import UNUSABLE
-from tests.e2e.booting import booted
+from loadtest.process import start_server
+from loadtest.usage_errors import USAGE_ERROR
 from tests.e2e.test_load import locust, run
 from tests.server.tenancy.tenants import ACME, ACME_HASH
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not find_samples(), reason="no package with samp
 @pytest.fixture(scope="module")
 def closed():
     options = ("--backend", "fake", "--require-auth", "--quota-store", "memory")
-    with booted(*options, ADATAPE_API_KEYS=f"acme={ACME_HASH.line}") as running:
+    with start_server(*options, variables={"ADATAPE_API_KEYS": f"acme={ACME_HASH.line}"}) as running:
         yield running
     assert ACME not in running.log
 
@@ -27,7 +27,7 @@ def outputs(done, folder):
 def test_an_open_run(closed, tmp_path, monkeypatch):
     options = ("--rate", "40", "--seconds", "0.5", "--max-tape", "0", "--pictures", "4", "--max-failed", "0")
     command = ("loadtest.open", "--url", closed.url, *options, "--report", str(tmp_path))
-    assert run(*command).returncode == UNUSABLE
+    assert run(*command).returncode == USAGE_ERROR
     monkeypatch.setenv(VARIABLE, ACME)
     done = run(*command)
     assert done.returncode == 0, done.stderr

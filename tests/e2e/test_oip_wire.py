@@ -1,12 +1,13 @@
 """HTTP as no client library would write it: chunks, Expect, lengths that lie, several calls on one connection."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.booting import booted
+from loadtest.conformance.http import Connection as RawConnection
+from loadtest.conformance.http import Http
+from loadtest.process import start_server
 
 PATH = "/v2/models/adatape_fake/infer"
 PIXELS = bytes([127]) * 192
@@ -19,42 +20,35 @@ MAX_BODY_BYTES = 10_000
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[tuple[str, int]]:
-    with booted("--backend", "fake", "--max-body-bytes", str(MAX_BODY_BYTES)) as running:
-        host, _, port = running.url.removeprefix("http://").partition(":")
-        yield host, int(port)
+def http() -> Iterator[Http]:
+    with start_server("--backend", "fake", "--max-body-bytes", str(MAX_BODY_BYTES)) as running:
+        yield Http(running.url, 30, lambda _: None)
         assert "Traceback" not in running.log
 
 
 class Connection:
     """One connection, byte by byte."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=30)
-        self.file = self.socket.makefile("rb")
+    def __init__(self, raw: RawConnection) -> None:
+        self.raw = raw
 
     def send(self, *headers: str, body: bytes = b"", path: str = PATH, method: str = "POST") -> None:
         head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers])
-        self.socket.sendall(head.encode() + b"\r\n\r\n" + body)
+        self.raw.send(head.encode() + b"\r\n\r\n" + body)
 
     def receive(self) -> tuple[int, dict[str, object]]:
         """Return the status and JSON of one reply."""
-        status = int(self.file.readline().split()[1])
-        headers = {}
-        while (line := self.file.readline().strip()) != b"":
-            name, _, value = line.decode().partition(": ")
-            headers[name.lower()] = value
-        if status == 100:
-            return status, {}
-        assert headers["content-type"] == "application/json"
-        return status, json.loads(self.file.read(int(headers["content-length"])))
+        response = self.raw.read_interim()
+        if response.status == 100:
+            return response.status, {}
+        assert response.header("content-type") == "application/json"
+        return response.status, response.json()
 
 
 @pytest.fixture
-def connection(address: tuple[str, int]) -> Iterator[Connection]:
-    connection = Connection(address)
-    with connection.socket, connection.file:
-        yield connection
+def connection(http: Http) -> Iterator[Connection]:
+    with http.open() as raw:
+        yield Connection(raw)
 
 
 def check_usable(connection: Connection) -> None:
@@ -83,7 +77,7 @@ def test_chunks_without_an_end_to_them_are_bounded(connection: Connection) -> No
 def test_expect_is_answered_before_the_body(connection: Connection) -> None:
     connection.send(LENGTH, f"Content-Length: {len(BODY)}", "Expect: 100-continue")
     assert connection.receive()[0] == 100
-    connection.socket.sendall(BODY)
+    connection.raw.send(BODY)
     assert connection.receive()[0] == 200
     check_usable(connection)
 

@@ -66,8 +66,8 @@ def test_it_compares_a_small_budget_with_yours_and_full_tape(visit):
 
 
 def test_the_curve_shows_the_budget_with_its_interval(visit):
-    told = r"With max_tape 8, [\d.]+ % of answers are right on .*95 % interval [\d.]+ % to [\d.]+ %"
-    assert re.search(told, visit.text("#curve-words"))
+    pattern = r"With max_tape 8, [\d.]+ % of answers are right on .*95 % interval [\d.]+ % to [\d.]+ %"
+    assert re.search(pattern, visit.text("#curve-words"))
     assert visit.page.locator("#curve svg").get_attribute("aria-label") == visit.page.inner_text("#curve-words")
     before = visit.page.locator("#curve .here").get_attribute("cx")
     move(visit.page, 12)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from loadtest.process import start_server
 from server.settings import MIB
 from server.tenancy.keys import make_key
-from tests.e2e.booting import booted
 from tests.e2e.browsing import expect, launched, picture, served, upload, visiting
 
 pytestmark = pytest.mark.browser
@@ -131,7 +131,7 @@ def test_a_page_that_opens_before_the_server_waits_for_it(visit):
 def test_a_server_that_wants_a_key_is_given_one(browser):
     key, kept = make_key(is_admin=False)
     with (
-        booted("--backend", "fake", "--require-auth", "--api-keys", f"someone={kept.line}") as running,
+        start_server("--backend", "fake", "--require-auth", "--api-keys", f"someone={kept.line}") as running,
         visiting(browser, running) as visit,
     ):
         page = visit.page

@@ -5,9 +5,9 @@ import time
 import httpx
 import pytest
 
+from loadtest.process import start_server
 from server.backends.fake import fake_manifest
 from server.budget import BudgetTable
-from tests.e2e.booting import booted
 from tests.server.surface import photo
 from tests.server.tenancy.tenants import ACME, bearer, write_tenants
 from tests.server.tenancy.test_stores import needs_redis, redis_server
@@ -40,13 +40,13 @@ def options(tmp_path, store, **limits):
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_quota_and_usage_outlive_the_process(tmp_path, is_killed):
     arguments = options(tmp_path, f"sqlite:{tmp_path}/quota.sqlite3", acme=f"{SLOW}\nburst_flops = 1e6")
-    with booted(*arguments) as running:
+    with start_server(*arguments) as running:
         receipts = [ask(running.url) for _ in range(10)]
         before = usage(running.url)  # asking writes: nothing is left that a kill could lose
         if is_killed:
             running.process.kill()
-            running.ended()
-    with booted(*arguments) as running:
+            running.wait_for_end()
+    with start_server(*arguments) as running:
         after = usage(running.url)
     assert after["total"] == before["total"]
     assert after["total"]["num_requests"] == 10
@@ -61,14 +61,14 @@ def test_two_servers_share_a_quota_through_redis(tmp_path):
     limit = f"{SLOW}\nburst_flops = {num_affordable * CHEAPEST}\nsoft_share = 0"
     with redis_server() as store:
         arguments = options(tmp_path, store, acme=limit)
-        with booted(*arguments) as one, booted(*arguments) as other:
+        with start_server(*arguments) as one, start_server(*arguments) as other:
             answered = []
             give_up = time.monotonic() + PATIENCE_S
             while (receipts := [ask(server.url) for server in (one, other)]) != [None, None]:
                 answered += [receipt for receipt in receipts if receipt is not None]
                 assert time.monotonic() < give_up
             reports = [usage(server.url) for server in (one, other)]
-        with booted(*arguments) as third:
+        with start_server(*arguments) as third:
             assert ask(third.url) is None
             total = usage(third.url)["total"]
     # Each knows of the other's spending after one sync: together they get ahead by what one may spend in between.

@@ -1,7 +1,6 @@
 """A server told to stop answers what it has accepted, tells those whose time is up, and says how it goes meanwhile."""
 
 import json
-import re
 import signal
 import socket
 import time
@@ -15,9 +14,9 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from loadtest.chaos.ground import MARK, MARKS
-from loadtest.chaos.ground import picture as marked
-from tests.e2e.booting import Running, booted
+from loadtest.chaos.servers import MARK, MARKS
+from loadtest.chaos.servers import picture as marked
+from loadtest.process import Server, start_server
 from tests.e2e.test_classify import picture
 from tests.server.oip_grpc.calls import BODY
 from tests.server.oip_grpc.calls import request as infer_request
@@ -37,14 +36,14 @@ def begin(url: httpx.URL, content: bytes) -> socket.socket:
     return connection
 
 
-def wait_for_metric(running: Running, line: str) -> str:
+def wait_for_metric(running: Server, line: str) -> str:
     """Return what /metrics shows once it holds a line."""
     while line not in (shown := httpx.get(f"{running.url}/metrics").text):
         time.sleep(0.01)
     return shown
 
 
-def told(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, str]]:
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, str]]:
     """Return the status, headers and document of the last answer on a connection."""
     with connection.makefile("rb") as stream:
         answer = stream.read()
@@ -53,17 +52,13 @@ def told(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, str]
     return int(lines[0].split()[1]), dict(line.lower().split(": ", 1) for line in lines[1:]), json.loads(body)
 
 
-def grpc_address(running: Running) -> str:
-    return re.search(r" grpc=(\S+)", running.log).group(1)
-
-
 def stuck_request() -> pb.ModelInferRequest:
     mark = bytes((*MARK, MARKS["hang"]))
     return infer_request(raw=(mark + BODY[len(mark) :],))
 
 
 @contextmanager
-def busy(running: Running, num_calls: int) -> Iterator[list]:
+def busy(running: Server, num_calls: int) -> Iterator[list]:
     """Have calls under way that do not end; give the futures of their answers."""
     with ThreadPoolExecutor(num_calls) as pool:
         ask = lambda: httpx.post(f"{running.url}/v1/classify", content=marked("hang"), timeout=30)  # noqa: E731
@@ -74,24 +69,24 @@ def busy(running: Running, num_calls: int) -> Iterator[list]:
 
 def test_what_was_accepted_before_the_signal_is_answered():
     content = picture()
-    with booted("--backend", "fake") as running, ExitStack() as stack:
+    with start_server("--backend", "fake") as running, ExitStack() as stack:
         url = httpx.URL(running.url)
         connections = [stack.enter_context(begin(url, content)) for _ in range(NUM_CLIENTS)]
         running.process.terminate()
         wait_for_metric(running, "adatape_draining 1.0")
         for connection in connections:
             connection.sendall(content[len(content) // 2 :])
-        answers = [told(connection) for connection in connections]
+        answers = [read_answer(connection) for connection in connections]
         assert [status for status, _, _ in answers] == [200] * NUM_CLIENTS
         assert {headers["connection"] for _, headers, _ in answers} == {"close"}
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
     assert "abandoned=0" in running.log
     assert "Traceback" not in running.log
 
 
 def test_both_ports_answer_while_the_work_is_finished():
-    with booted(*STUCK) as running, busy(running, 1) as (stuck,):
-        with grpc.insecure_channel(grpc_address(running)) as channel:
+    with start_server(*STUCK) as running, busy(running, 1) as (stuck,):
+        with grpc.insecure_channel(running.grpc) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             assert stub.ServerReady(pb.ServerReadyRequest()).ready
             running.process.terminate()
@@ -115,15 +110,15 @@ def test_both_ports_answer_while_the_work_is_finished():
             assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
             running.process.send_signal(signal.SIGINT)
         assert stuck.result().status_code == 503
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
     assert "abandoned=1" in running.log
 
 
 def test_work_that_takes_longer_than_it_may_is_told_so_and_counted():
     content = picture()
-    with booted(*STUCK, "--drain-s", "0.3") as running, busy(running, 2) as stuck, ExitStack() as stack:
+    with start_server(*STUCK, "--drain-s", "0.3") as running, busy(running, 2) as stuck, ExitStack() as stack:
         half = stack.enter_context(begin(httpx.URL(running.url), content))
-        channel = stack.enter_context(grpc.insecure_channel(grpc_address(running)))
+        channel = stack.enter_context(grpc.insecure_channel(running.grpc))
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         unary = stub.ModelInfer.future(stuck_request())
         stream = stub.ModelStreamInfer(iter([stuck_request(), stuck_request()]))
@@ -135,13 +130,13 @@ def test_work_that_takes_longer_than_it_may_is_told_so_and_counted():
             assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json")
             assert answer.headers["x-request-id"]
             assert answer.json()["error"] == "request; got unfinished after 0.3 s; expected to finish in time"
-        status, headers, document = told(half)
+        status, headers, document = read_answer(half)
         assert (status, document) == (503, answers[0].json())
         assert headers["x-request-id"]
         assert unary.code() is grpc.StatusCode.UNAVAILABLE
         assert "unfinished after 0.3 s" in unary.details()
         assert ["unfinished" in response.error_message for response in stream] == [True, True]
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
         assert time.monotonic() - started_s < 5
     assert "abandoned=6" in running.log
     assert "Traceback" not in running.log
@@ -149,7 +144,7 @@ def test_work_that_takes_longer_than_it_may_is_told_so_and_counted():
 
 
 def test_a_second_interrupt_ends_it_at_once_and_in_good_order():
-    with booted(*STUCK, "--drain-delay-s", "60") as running, busy(running, 1) as (stuck,):
+    with start_server(*STUCK, "--drain-delay-s", "60") as running, busy(running, 1) as (stuck,):
         running.process.send_signal(signal.SIGTERM)
         running.process.send_signal(signal.SIGTERM)
         wait_for_metric(running, "adatape_ready 0.0")
@@ -158,16 +153,16 @@ def test_a_second_interrupt_ends_it_at_once_and_in_good_order():
         answer = stuck.result()
         assert answer.status_code == 503
         assert "stopped at once" in answer.json()["error"]
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
     assert "abandoned=1" in running.log
 
 
 def test_signals_that_do_not_stop_it_cost_no_request():
-    with booted("--backend", "fake") as running:
+    with start_server("--backend", "fake") as running:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             running.process.send_signal(number)
             assert httpx.post(f"{running.url}/v1/classify", content=picture()).status_code == 200
         running.process.send_signal(signal.SIGQUIT)
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
     assert "reloading signal=SIGHUP" in running.log
     assert "abandoned=0" in running.log

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from loadtest.machine import free_ports, has_ended
-from tests.e2e.booting import Running, booted
+from loadtest.process import Server, start_server, wait_until
 
 LIMIT_S = 20.0
 
@@ -25,40 +25,30 @@ def test_a_killed_server_is_followed_by_another_until_one_is_told_to_stop():
     with supervised() as running:
         time.sleep(1)  # the supervisor has to have seen it live
         os.kill(pids(running.log)[0], signal.SIGKILL)
-        started_s = time.monotonic()
-        while running.log.count("serving url=") < 2:
-            assert time.monotonic() - started_s < LIMIT_S, running.log
-            time.sleep(0.05)
+        wait_until(lambda: running.log.count("serving url=") == 2, LIMIT_S, "a second server")
         metrics = httpx.get(f"{running.url}/metrics").text
         assert 'adatape_recovery_seconds_count{fault="process"} 1' in metrics
         assert running.stop() == 0
-    first, second = pids(running.log)
-    assert f"worker_ended pid={first} status=-9" in running.log
-    assert not Path(f"/proc/{second}").exists()
+        first, second = pids(running.log)
+        assert f"worker_ended pid={first} status=-9" in running.log
+        assert not Path(f"/proc/{second}").exists()
 
 
 @contextmanager
-def supervised() -> Iterator[Running]:
+def supervised() -> Iterator[Server]:
     port, grpc_port = map(str, free_ports(2))
-    with booted("--backend", "fake", "--supervise", "--port", port, "--grpc-port", grpc_port) as running:
+    with start_server("--backend", "fake", "--supervise", "--port", port, "--grpc-port", grpc_port) as running:
         yield running
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    started_s = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started_s < LIMIT_S
-        time.sleep(0.02)
 
 
 def test_a_hangup_is_passed_on_and_ends_nobody():
     with supervised() as running:
         running.process.send_signal(signal.SIGHUP)
-        until(lambda: "reloading signal=SIGHUP" in running.log)
+        running.wait_for_log("reloading signal=SIGHUP", LIMIT_S)
         assert httpx.get(f"{running.url}/readyz").status_code == 200
         running.process.send_signal(signal.SIGUSR1)
         running.process.send_signal(signal.SIGQUIT)
-        assert running.ended() == 0
+        assert running.wait_for_end() == 0
     assert len(pids(running.log)) == 1
     assert "abandoned=0" in running.log
 
@@ -69,7 +59,7 @@ def test_a_server_never_outlives_its_supervisor(number):
         (worker,) = pids(running.log)
         url = httpx.URL(running.url)
         running.process.send_signal(number)
-        assert running.ended() == -number
-        until(lambda: has_ended(worker))
+        assert running.wait_for_end() == -number
+        wait_until(lambda: has_ended(worker), LIMIT_S, "the end of the server")
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/healthz")

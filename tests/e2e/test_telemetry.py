@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.booting import booted
+from loadtest.process import start_server
 from tests.e2e.conftest import SHIPPED
 
 
@@ -12,6 +12,7 @@ from tests.e2e.conftest import SHIPPED
 def test_a_server_leaves_no_trace_in_the_user_s_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CI", "ORT_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
-    with booted("--backend", "ort", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache")):
+    variables = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with start_server("--backend", "ort", variables=variables):
         pass
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == []

@@ -4,19 +4,18 @@ import json
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from itertools import pairwise
 
 import grpc
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.e2e.booting import ROOT, booted
+from loadtest.process import ROOT, start_server
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
@@ -73,9 +72,8 @@ def picture():
 
 
 def classify(url, body, **headers):
-    request = urllib.request.Request(f"{url}/v1/classify?max_tape=4", body, headers)
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        return reply.headers["X-Request-Id"], json.load(reply)["results"][0]
+    reply = httpx.post(f"{url}/v1/classify?max_tape=4", content=body, headers=headers, timeout=30).raise_for_status()
+    return reply.headers["X-Request-Id"], reply.json()["results"][0]
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +81,15 @@ def traced():
     """Ask a server in several ways, stop it, and return what was asked and what the collector got."""
     collector = Collector()
     try:
-        with booted("--backend", "fake", "--otlp-endpoint", collector.url, "--log-format", "json") as server:
+        with start_server("--backend", "fake", "--otlp-endpoint", collector.url, "--log-format", "json") as server:
             asked = {"mine": classify(server.url, picture(), traceparent=TRACEPARENT)}
             asked["alone"] = classify(server.url, picture(), **{"x-request-id": "my-own-id"})
-            with pytest.raises(urllib.error.HTTPError) as refused:
+            with pytest.raises(httpx.HTTPStatusError) as refused:
                 classify(server.url, b"no image", traceparent=TRACEPARENT)
-            asked["refused"] = refused.value.headers["X-Request-Id"]
-            refused.value.close()
+            asked["refused"] = refused.value.response.headers["X-Request-Id"]
             asked["grpc"] = infer(server)
-            request = urllib.request.Request(
-                f"{server.url}/metrics", headers={"Accept": "application/openmetrics-text"}
-            )
-            with urllib.request.urlopen(request, timeout=30) as reply:
-                asked["metrics"] = reply.read().decode()
+            headers = {"Accept": "application/openmetrics-text"}
+            asked["metrics"] = httpx.get(f"{server.url}/metrics", headers=headers, timeout=30).text
         asked["log"] = server.log
         yield asked, collector
     finally:
@@ -104,8 +98,7 @@ def traced():
 
 def infer(server):
     """Ask over gRPC, as part of the trace; return the id that comes with the answer."""
-    address = next(json.loads(line)["grpc"] for line in server.lines if '"serving"' in line)
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(server.grpc) as channel:
         message = service_pb2.ModelInferRequest(
             model_name=MODEL,
             inputs=[service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[1, 8, 8, 3])],

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +71,7 @@ async def wait(method: Any, args: Any, options: Any) -> Any:
 def triton(request: pytest.FixtureRequest, case: Any) -> Iterator[Client]:
     module, is_aio = MODULES[request.param], request.param.endswith("aio")
     running, _ = case
-    log = re.search(r"grpc=(\S+)", running.log)
-    assert log
-    address = running.url.removeprefix("http://") if request.param.startswith("http") else log.group(1)
+    address = running.url.removeprefix("http://") if request.param.startswith("http") else running.grpc
     runner = asyncio.Runner() if is_aio else None
 
     async def make() -> Any:

@@ -1,7 +1,6 @@
 """Streaming with the synchronous and the asynchronous gRPC client."""
 
 import queue
-import re
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,12 @@ import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 
-from tests.e2e.booting import Running
+from loadtest.process import Server
 
 
 @pytest.fixture
-def address(server: Running) -> str:
-    match = re.search(r"grpc=(\S+)", server.log)
-    assert match
-    return match.group(1)
+def address(server: Server) -> str:
+    return server.grpc
 
 
 def image(model: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ A case passes if it is answered, or refused with a status that says so, in time:
 import argparse
 import sys
 
-from tests.e2e.booting import booted
+from loadtest.process import start_server
 from tests.fuzz.campaign import Campaign, verdict
 
 
@@ -14,13 +14,13 @@ def main() -> int:
     """Run the campaign and return the exit status."""
     options = _parse()
     arguments = ["--backend", options.backend, "--log-level", "info"]
-    with booted(*arguments) as server:
+    with start_server(*arguments) as server:
         campaign = Campaign(options.cases, options.seed, server)
-        tallies = []
-        for tally in campaign.run():
-            print(tally.line(), flush=True)
-            tallies.append(tally)
-        is_passed, lines = verdict(campaign, tallies)
+        results = []
+        for result in campaign.run():
+            print(result.line(), flush=True)
+            results.append(result)
+        is_passed, lines = verdict(campaign, results)
     print("\n".join(lines))
     return int(not is_passed)
 

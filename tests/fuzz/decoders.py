@@ -89,7 +89,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def write_seeds(target: str, corpus: Path) -> None:
-    """Put a target's seeds where atheris looks for them."""
+    """Put a target's seeds where atheris footprints for them."""
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds(target)):
         (corpus / f"seed-{number}").write_bytes(data)

@@ -9,7 +9,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.fuzz.tally import Tally
+from tests.fuzz.results import TargetResult
 
 MAY_FAIL = {503, 504}
 """Server errors that the document announces: no room, and no time."""
@@ -30,21 +30,21 @@ def _strategies(operation: Any, modes: tuple[Any, ...]) -> list[st.SearchStrateg
     return [operation.as_strategy(generation_mode=mode) for mode in (modes if has_input else modes[:1])]
 
 
-def sender(url: str, model: str, tally: Tally) -> Callable[[Case], None]:
+def sender(url: str, model: str, result: TargetResult) -> Callable[[Case], None]:
     """Return what sends one case and holds the answer against the document; every other asks for a model there is."""
 
     def send(case: Case) -> None:
-        if "model" in (case.path_parameters or {}) and tally.num_done % 2:
+        if "model" in (case.path_parameters or {}) and result.num_done % 2:
             case.path_parameters["model"] = model
         # Well-formed is not enough for a 200: bytes must be an image, a model must exist, a deadline must leave time.
         try:
             response = case.call(base_url=url)
             case.validate_response(response, excluded_checks=[positive_data_acceptance, not_a_server_error])
         except FailureGroup as failures:
-            tally.add("fault", f"{case.method} {case.path}: {failures.exceptions[0]}")
+            result.add("fault", f"{case.method} {case.path}: {failures.exceptions[0]}")
             return
         is_fault = response.status_code >= 500 and response.status_code not in MAY_FAIL
         fault = f"{case.method} {case.path}: {response.status_code} {response.text[:300]}" if is_fault else None
-        tally.add(str(response.status_code), fault)
+        result.add(str(response.status_code), fault)
 
     return send

@@ -1,4 +1,7 @@
-"""Bytes on the HTTP port: requests that Hypothesis composes and breaks, and boofuzz's mutations of one of each kind."""
+"""Bytes on the HTTP port: requests that Hypothesis composes and breaks, and boofuzz's mutations of one of each kind.
+
+They go over raw sockets, because they are broken on purpose.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -9,9 +12,9 @@ from boofuzz.mutation_context import MutationContext
 from boofuzz.protocol_session import ProtocolSession
 from hypothesis import strategies as st
 
-from loadtest.wire import parse_reply
+from loadtest.lean_http import parse_reply
 from tests.fuzz import shapes
-from tests.fuzz.tally import Tally
+from tests.fuzz.results import TargetResult
 
 HANG_S = 10.0
 """An answer, or the end of the connection, has to come within this, once all was sent and our side is closed."""
@@ -97,16 +100,16 @@ def _infer(model: str) -> Request:
     return Request("infer", children=(_head(f"/v2/models/{model}/infer", *kind), Block("body", children=body)))
 
 
-def send(address: tuple[str, int], data: bytes, tally: Tally) -> None:
+def send(address: tuple[str, int], data: bytes, result: TargetResult) -> None:
     """Send one case and judge what comes back."""
     try:
         received = _exchange(address, data)
     except TimeoutError:
-        tally.add("hang", f"no answer and no end within {HANG_S:g} s: {data[:400]!r}")
+        result.add("hang", f"no answer and no end within {HANG_S:g} s: {data[:400]!r}")
         return
     statuses = _statuses(received)
     fault = f"500 for {data[:400]!r}: {received[-300:]!r}" if 500 in statuses else None
-    tally.add(" ".join(map(str, statuses[:2])) or "closed", fault)
+    result.add(" ".join(map(str, statuses[:2])) or "closed", fault)
 
 
 def _exchange(address: tuple[str, int], data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz import shapes
-from tests.fuzz.tally import Tally
+from tests.fuzz.results import TargetResult
 from tests.server.oip_grpc.raw_http2 import raw_field
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -90,7 +90,7 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def send(self, method: str, message: bytes, tally: Tally) -> None:
+    def send(self, method: str, message: bytes, result: TargetResult) -> None:
         """Make one call and judge its outcome."""
         try:
             if method == "ModelStreamInfer":
@@ -98,9 +98,9 @@ class Caller:
             else:
                 self._channel.unary_unary(SERVICE + method, **_AS_BYTES)(message, timeout=HANG_S)
         except grpc.RpcError as error:
-            tally.add(error.code().name, _fault(error, method, message))
+            result.add(error.code().name, _fault(error, method, message))
         else:
-            tally.add("OK")
+            result.add("OK")
 
 
 _AS_BYTES: dict[str, Any] = {"request_serializer": None, "response_deserializer": None}
@@ -149,7 +149,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream & 0xFFFFFFFF) + payload
 
 
-def send_frames(address: tuple[str, int], data: bytes, tally: Tally) -> None:
+def send_frames(address: tuple[str, int], data: bytes, result: TargetResult) -> None:
     """Send bytes to the gRPC port; it has to end the connection once our side is closed."""
     received = b""
     try:
@@ -162,8 +162,8 @@ def send_frames(address: tuple[str, int], data: bytes, tally: Tally) -> None:
             while more := connection.recv(1 << 16):
                 received += more
     except TimeoutError:
-        tally.add("hang", f"no end within {HANG_S:g} s: {data[:300]!r}")
+        result.add("hang", f"no end within {HANG_S:g} s: {data[:300]!r}")
     except ConnectionRefusedError:
-        tally.add("gone", f"nobody listens any more; next would have been {data[:300]!r}")
+        result.add("gone", f"nobody listens any more; next would have been {data[:300]!r}")
     else:
-        tally.add("frames back" if received else "closed")
+        result.add("frames back" if received else "closed")

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.booting import booted
+from loadtest.process import Footprint, start_server
 from tests.fuzz import decoders, raw_http
 from tests.fuzz.campaign import DECODERS, SHARES, Campaign, growth, verdict
-from tests.fuzz.tally import Footprint, Tally
+from tests.fuzz.results import TargetResult
 
 NUM_CASES = 1000
 
 
 def test_a_short_campaign_passes():
-    with booted("--backend", "fake") as server:
+    with start_server("--backend", "fake") as server:
         campaign = Campaign(NUM_CASES, 1, server)
-        tallies = list(campaign.run())
-        is_passed, lines = verdict(campaign, tallies)
+        results = list(campaign.run())
+        is_passed, lines = verdict(campaign, results)
     assert is_passed, "\n".join(lines)
-    assert [tally.name for tally in tallies] == list(SHARES)
+    assert [result.name for result in results] == list(SHARES)
     assert lines[-1].startswith("fuzz: PASS: ")
 
 
@@ -82,10 +82,10 @@ FAILURE = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
 )
 def test_answers_are_judged(monkeypatch, reply, outcome, num_faults):
     monkeypatch.setattr(raw_http, "HANG_S", 0.3)
-    tally = Tally("http", 1)
+    result = TargetResult("http", 1)
     with answering(reply) as address:
-        raw_http.send(address, b"GET / HTTP/1.1\r\n\r\n", tally)
-    assert (dict(tally.outcomes), tally.num_faults) == ({outcome: 1}, num_faults)
+        raw_http.send(address, b"GET / HTTP/1.1\r\n\r\n", result)
+    assert (dict(result.outcomes), result.num_faults) == ({outcome: 1}, num_faults)
 
 
 def test_growth_after_warming_up_is_noticed():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loadtest.open import arrivals, main
-from loadtest.unusable import UNUSABLE, Unusable, exit_with
+from loadtest.usage_errors import USAGE_ERROR, UsageError, exit_with
 
 
 @pytest.mark.parametrize("kind", ["poisson", "burst"])
@@ -34,21 +34,21 @@ def test_a_trace_keeps_its_own_rate_or_takes_another(tmp_path: Path) -> None:
 )
 def test_a_broken_trace_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "trace.csv").write_text(text)
-    with pytest.raises(Unusable, match=message.removeprefix("got ")) as raised:
+    with pytest.raises(UsageError, match=message.removeprefix("got ")) as raised:
         arrivals(str(tmp_path / "trace.csv"), None, 5, seed=1)
     assert "\n" not in str(raised.value)
     assert "trace.csv: arrivals; got" in str(raised.value)
 
 
 def test_a_trace_that_is_not_there_is_refused() -> None:
-    with pytest.raises(Unusable, match="arrivals; got nowhere; expected poisson, step, burst, or a CSV"):
+    with pytest.raises(UsageError, match="arrivals; got nowhere; expected poisson, step, burst, or a CSV"):
         arrivals("nowhere", None, 5, seed=1)
-    with pytest.raises(Unusable, match=r"arrivals; got none in 0\.001 s"):
+    with pytest.raises(UsageError, match=r"arrivals; got none in 0\.001 s"):
         arrivals("poisson", 1e-6, 0.001, seed=1)
 
 
 def test_a_command_that_cannot_work_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         exit_with(lambda: main(["--url", "http://127.0.0.1:1"]))
-    assert ended.value.code == UNUSABLE
+    assert ended.value.code == USAGE_ERROR
     assert capsys.readouterr().err.count("\n") == 1

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.asks import Answer
+from loadtest.infer_requests import Answer
 from loadtest.load import Outcomes
 from loadtest.plots import THEME
 from loadtest.report import Report
 from loadtest.summary import NOTHING, Run, Thresholds, agreement, sum_up, wilson
-from loadtest.unusable import Unusable
-from tests.loadtest.test_asks import curve
+from loadtest.usage_errors import UsageError
+from tests.loadtest.test_infer_requests import curve
 
 GIVEN = Answer(best=1, cap=4, budget_reason="requested", tape_length=4, useful_flops=2e6, executed_flops=3e6)
 
@@ -146,5 +146,5 @@ def test_the_figures_lie_beside_the_page(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Unusable, match=r"report; got .*; expected a folder"):
+    with pytest.raises(UsageError, match=r"report; got .*; expected a folder"):
         report(MIXED).write(tmp_path / "file" / "below")

@@ -1,9 +1,8 @@
 """The trial itself: what it makes of what it sees, and, where the real parts are here, that all of it is well."""
 
 import json
-import urllib.error
-from io import BytesIO
 
+import httpx
 import pytest
 
 from monitoring.check import __main__ as command
@@ -32,8 +31,8 @@ def result(*values):
 
 
 def refusal(message):
-    body = BytesIO(f'{{"error": "{message}"}}'.encode())
-    return urllib.error.HTTPError("http://nowhere", 400, "Bad Request", {}, body)
+    request, reply = httpx.Request("GET", "http://nowhere"), httpx.Response(400, json={"error": message})
+    return httpx.HTTPStatusError("Bad Request", request=request, response=reply)
 
 
 def asked(*answers):

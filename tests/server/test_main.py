@@ -7,17 +7,17 @@ import subprocess
 import httpx
 import pytest
 
+from loadtest.process import ROOT, server_command, server_environment, start_server
 from server.__main__ import main
 from server.settings import Settings
-from tests.e2e.booting import ROOT, booted, command, environment
 
 
 def start(*arguments, **extra):
     """Start a server that is not expected to come up."""
     return subprocess.run(
-        [*command(), *arguments],
+        [*server_command(), *arguments],
         cwd=ROOT,
-        env=environment(**extra),
+        env=server_environment(extra),
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +36,7 @@ def test_help_explains_every_setting():
 
 
 def test_it_says_what_it_serves_and_stops_cleanly():
-    with booted("--backend", "fake") as running:
+    with start_server("--backend", "fake") as running:
         assert httpx.get(f"{running.url}/readyz").json()["models"] == ["adatape_fake"]
         (line,) = [line for line in running.lines if "serving url=" in line]
         assert re.search(
@@ -47,12 +47,12 @@ def test_it_says_what_it_serves_and_stops_cleanly():
 
 
 def test_it_is_ready_in_under_five_seconds():
-    with booted("--backend", "fake") as running:
+    with start_server("--backend", "fake") as running:
         assert float(re.search(r"seconds=([\d.]+) version", running.log).group(1)) < 5
 
 
 def test_settings_may_come_from_the_environment():
-    with booted(ADATAPE_BACKEND="fake", ADATAPE_MAX_BODY_BYTES="10") as running:
+    with start_server(variables={"ADATAPE_BACKEND": "fake", "ADATAPE_MAX_BODY_BYTES": "10"}) as running:
         response = httpx.post(f"{running.url}/v1/classify", content=b"x" * 11)
     assert response.status_code == 413
 

@@ -9,13 +9,16 @@ import pytest
 
 from export.images import Pixels, decided_inputs, own_reading, scenes
 from export.pipeline import Options, export_run
+from loadtest.process import ROOT
+from loadtest.triton import Triton, start_triton
 from server.backends.ort import OrtBackend
 from server.models.manifest import Manifest
 from tests.adatape.models import make_model
 from tests.export.conftest import BUCKETS, CONFIG, FAMILY, save_run
-from tests.triton.serving import Triton, running
 
 MAX_BATCH_SIZE = 8
+PYTHON = ROOT / ".venv-triton/bin/python"
+TRITON = f"{PYTHON} {ROOT}/deploy/triton/serve.py --backends {ROOT}/tests/triton/backends"
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +40,9 @@ def manifest(repository: Path) -> Manifest:
 @pytest.fixture(scope="session")
 def triton(repository: Path) -> Iterator[Triton]:
     """A Triton that no test may stop."""
-    with running(repository) as triton:
+    with start_triton(TRITON, repository) as triton:
         yield triton
-        assert triton.process.poll() is None, triton.log
+        assert triton.running.is_running, triton.running.log
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from loadtest.conformance.__main__ import main
+from loadtest.process import start_server
+from loadtest.triton import Triton
 from server.models.manifest import Manifest
-from tests.e2e.booting import booted
-from tests.triton.serving import Triton
 
 pytestmark = pytest.mark.triton
 
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.triton
 def test_the_two_differ_only_where_that_is_meant(
     repository: Path, triton: Triton, manifest: Manifest, capsys: pytest.CaptureFixture[str]
 ):
-    with booted("--model-repository", str(repository), "--intra-op-threads", "1") as server:
-        address, grpc = server.url.removeprefix("http://"), server.log.partition("grpc=")[2].split()[0]
+    with start_server("--model-repository", str(repository), "--intra-op-threads", "1") as server:
+        address, grpc = server.url.removeprefix("http://"), server.grpc
         ours = ["--http", address, "--grpc", grpc, "--model", manifest.family]
         hints = ["--option", "max_tape=2", "--parameter", "max_tape=3"]
         status = main([*ours, *hints, "--differential", triton.http, triton.grpc])

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from loadtest.conformance.__main__ import main as conform
+from loadtest.process import Server, start_server, wait_until
+from loadtest.triton import Triton, start_triton
 from server.models.manifest import Manifest
-from tests.e2e.booting import Running, booted
-from tests.triton.serving import Triton, running, until
+from tests.triton.conftest import TRITON
 
 pytestmark = pytest.mark.triton
 
@@ -25,17 +26,19 @@ BACK_S = 10.0
 """How soon calls have to be answered again once it is back."""
 
 
+def start_gateway(addresses: str, repository: Path) -> AbstractContextManager[Server]:
+    return start_server("--backend", "triton", "--triton-url", addresses, "--model-repository", str(repository))
+
+
 @pytest.fixture(scope="module")
-def gateway(repository: Path, triton: Triton) -> Iterator[Running]:
-    with booted(
-        *("--backend", "triton", "--triton-url", triton.grpc, "--model-repository", str(repository))
-    ) as gateway:
+def gateway(repository: Path, triton: Triton) -> Iterator[Server]:
+    with start_gateway(triton.grpc, repository) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def embedded_server(repository: Path) -> Iterator[Running]:
-    with booted("--model-repository", str(repository), "--intra-op-threads", "1") as server:
+def embedded_server(repository: Path) -> Iterator[Server]:
+    with start_server("--model-repository", str(repository), "--intra-op-threads", "1") as server:
         yield server
 
 
@@ -47,7 +50,7 @@ def body(images: np.ndarray, caps: list[int] | None = None, **parameters: object
     return {"inputs": inputs, "parameters": parameters}
 
 
-def ask(server: Running, family: str, request: dict) -> dict:
+def ask(server: Server, family: str, request: dict) -> dict:
     response = httpx.post(f"{server.url}/v2/models/{family}/infer", json=request, timeout=60)
     assert response.status_code == 200, response.text
     return response.json()
@@ -60,7 +63,7 @@ def numbers(text: str, name: str) -> dict[str, float]:
 
 
 def test_answers_and_receipts_are_the_embedded_engines(
-    gateway: Running, embedded_server: Running, manifest: Manifest, images: np.ndarray
+    gateway: Server, embedded_server: Server, manifest: Manifest, images: np.ndarray
 ):
     for caps in (None, [index % (manifest.tape_capacity + 1) for index in range(len(images))]):
         ours, theirs = (ask(server, manifest.family, body(images, caps)) for server in (gateway, embedded_server))
@@ -74,7 +77,7 @@ def test_answers_and_receipts_are_the_embedded_engines(
 
 @pytest.mark.parametrize("cap", [0, 1, 2, 3, 4])
 def test_the_receipt_of_one_sample_is_the_embedded_engines(
-    gateway: Running, embedded_server: Running, manifest: Manifest, images: np.ndarray, cap: int
+    gateway: Server, embedded_server: Server, manifest: Manifest, images: np.ndarray, cap: int
 ):
     request = body(images[:1], max_tape=cap)
     ours, theirs = (
@@ -85,7 +88,7 @@ def test_the_receipt_of_one_sample_is_the_embedded_engines(
     assert ours["cap"] == cap
 
 
-def test_flops_of_receipts_add_up_to_the_metrics(gateway: Running, manifest: Manifest, images: np.ndarray):
+def test_flops_of_receipts_add_up_to_the_metrics(gateway: Server, manifest: Manifest, images: np.ndarray):
     def counted() -> float:
         text = httpx.get(f"{gateway.url}/metrics").text
         kinds = numbers(text, "adatape_flops_total")
@@ -96,7 +99,7 @@ def test_flops_of_receipts_add_up_to_the_metrics(gateway: Running, manifest: Man
     assert counted() - before == sum(receipt["useful_flops"] for receipt in receipts)
 
 
-def test_every_surface_is_there(gateway: Running, manifest: Manifest):
+def test_every_surface_is_there(gateway: Server, manifest: Manifest):
     with httpx.Client(base_url=gateway.url) as client:
         for path in ("/v1/models", f"/v1/models/{manifest.family}/curve", "/docs", "/metrics", "/readyz"):
             assert client.get(path).status_code == 200, path
@@ -137,7 +140,7 @@ async def loaded(url: str, family: str, images: np.ndarray) -> AsyncIterator[Loa
 
 async def once(is_true) -> None:
     """Wait until a question, asked off the event loop, is answered with yes."""
-    await asyncio.to_thread(until, is_true, within_s=60)
+    await asyncio.to_thread(wait_until, is_true, 60, "what the test waits for")
 
 
 def readiness(url: str) -> int:
@@ -148,32 +151,38 @@ async def test_a_killed_triton_costs_clear_errors_and_comes_back(
     repository: Path, manifest: Manifest, images: np.ndarray
 ):
     with (
-        running(repository) as triton,
-        booted("--backend", "triton", "--triton-url", triton.grpc, "--model-repository", str(repository)) as gateway,
+        start_triton(TRITON, repository) as triton,
+        start_server(
+            "--backend", "triton", "--triton-url", triton.grpc, "--model-repository", str(repository)
+        ) as gateway,
     ):
         url = gateway.url
         async with loaded(url, manifest.family, images) as load:
             await once(lambda: load.statuses[200] > 20)
             await asyncio.to_thread(triton.kill)
-            await asyncio.to_thread(until, lambda: readiness(url) == 503, within_s=NOT_READY_S)
+            await asyncio.to_thread(
+                wait_until, lambda: readiness(url) == 503, NOT_READY_S, "a server that is not ready"
+            )
             model_ready = await asyncio.to_thread(httpx.get, f"{url}/v2/models/{manifest.family}/ready")
             await once(lambda: load.statuses[503] > 20)
             await asyncio.to_thread(triton.start)
-            await asyncio.to_thread(until, lambda: readiness(url) == 200, within_s=BACK_S)
+            await asyncio.to_thread(wait_until, lambda: readiness(url) == 200, BACK_S, "a server that is ready")
             answered = load.statuses[200]
             await once(lambda: load.statuses[200] > answered + 20)
         assert set(load.statuses) == {200, 503}
         assert {response.headers["retry-after"] for response in load.failures} == {"1"}
         assert all("expected" in response.json()["error"] for response in load.failures)
         assert model_ready.status_code == 503
-        assert gateway.process.poll() is None
+        assert gateway.is_running
     assert "Traceback" not in gateway.log
 
 
 async def test_of_two_tritons_one_may_die_unnoticed(repository: Path, manifest: Manifest, images: np.ndarray):
-    with running(repository) as first, running(repository) as second:
+    with start_triton(TRITON, repository) as first, start_triton(TRITON, repository) as second:
         urls = f"{first.grpc},{second.grpc}"
-        with booted("--backend", "triton", "--triton-url", urls, "--model-repository", str(repository)) as gateway:
+        with start_server(
+            "--backend", "triton", "--triton-url", urls, "--model-repository", str(repository)
+        ) as gateway:
             async with loaded(gateway.url, manifest.family, images) as load:
                 await once(lambda: load.statuses[200] > 20)
                 await asyncio.to_thread(first.kill)
@@ -185,22 +194,24 @@ async def test_of_two_tritons_one_may_die_unnoticed(repository: Path, manifest: 
 
 
 def test_a_gateway_may_start_before_its_triton(repository: Path, manifest: Manifest, images: np.ndarray):
-    triton = Triton(repository)
-    with booted("--backend", "triton", "--triton-url", triton.grpc, "--model-repository", str(repository)) as gateway:
+    triton = Triton(TRITON, repository)
+    with start_server(
+        "--backend", "triton", "--triton-url", triton.grpc, "--model-repository", str(repository)
+    ) as gateway:
         assert readiness(gateway.url) == 503
         refused = httpx.post(f"{gateway.url}/v2/models/{manifest.family}/infer", json=body(images[:1]))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         triton.start()
         try:
-            until(lambda: readiness(gateway.url) == 200, within_s=BACK_S)
+            wait_until(lambda: readiness(gateway.url) == 200, BACK_S, "a server that is ready")
             assert ask(gateway, manifest.family, body(images))["model_name"] == manifest.family
         finally:
             triton.stop()
 
 
 def test_the_gateway_passes_the_conformance_kit(
-    gateway: Running, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+    gateway: Server, manifest: Manifest, capsys: pytest.CaptureFixture[str]
 ):
-    address, grpc = gateway.url.removeprefix("http://"), gateway.log.partition("grpc=")[2].split()[0]
+    address, grpc = gateway.url.removeprefix("http://"), gateway.grpc
     hints = ["--model", manifest.family, "--option", "max_tape=2", "--parameter", "max_tape=3"]
     assert conform(["--http", address, "--grpc", grpc, *hints]) == 0, capsys.readouterr().out

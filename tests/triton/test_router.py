@@ -10,9 +10,9 @@ import tritonclient.grpc.aio as asyncclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
+from loadtest.triton import Triton
 from server.backends.base import Model
 from server.models.manifest import Manifest
-from tests.triton.serving import Triton
 
 pytestmark = pytest.mark.triton
 

@@ -1,4 +1,4 @@
-"""Callers that are many, slow, or gone."""
+"""Callers that are many, send slowly, or disconnect."""
 
 import asyncio
 import json
@@ -7,10 +7,11 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from loadtest.chaos.ground import Ground, load_on, to_call, until_answered
 from loadtest.chaos.promises import promise
 from loadtest.chaos.registry import scenario
-from loadtest.serving import Served, total
+from loadtest.chaos.servers import ScenarioServers, load_on, to_request, until_answered
+from loadtest.metrics import total
+from loadtest.process import Server
 
 NUM_IDLE = 10_000
 MAX_IDLE_BYTES = 20_000
@@ -25,8 +26,8 @@ NUM_BURSTS = 3
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _connect(served: Served, count: int) -> list[Stream]:
-    parts = urlsplit(served.url)
+async def _connect(server: Server, count: int) -> list[Stream]:
+    parts = urlsplit(server.url)
     streams: list[Stream] = []
     while len(streams) < count:
         chunk = min(200, count - len(streams))
@@ -49,9 +50,9 @@ async def _close(streams: list[Stream]) -> None:
     await asyncio.sleep(0.5)
 
 
-async def _p99_ms(served: Served) -> float:
+async def _p99_ms(server: Server) -> float:
     """Return the 99th percentile that a few callers see in a second."""
-    async with load_on(served) as load:
+    async with load_on(server) as load:
         await asyncio.sleep(1.0)
     promise(load.num_failed == 0, dict(load.statuses), "no other request to fail")
     return load.p99_ms()
@@ -65,25 +66,25 @@ def _promise_recovered(before_ms: float, after_ms: float) -> None:
 
 
 @scenario
-async def ten_thousand_idle_connections(ground: Ground) -> str:
+async def ten_thousand_idle_connections(servers: ScenarioServers) -> str:
     """With 10,000 idle keep-alive connections others are answered, and all of them still can be."""
-    with ground.fake() as served:
-        await until_answered(served)
-        calm_ms, before = await _p99_ms(served), served.footprint()
-        streams = await _connect(served, NUM_IDLE)
+    with servers.fake() as server:
+        await until_answered(server)
+        calm_ms, before = await _p99_ms(server), server.footprint()
+        streams = await _connect(server, NUM_IDLE)
         asked = random.Random(0).sample(streams, 500)
-        statuses = [await _answered(stream, to_call()) for stream in asked]
-        during, open_now = served.footprint(), total(served.counts(), "adatape_open_connections")
-        beside_ms = await _p99_ms(served)
+        statuses = [await _answered(stream, to_request()) for stream in asked]
+        during, open_now = server.footprint(), total(server.metrics(), "adatape_open_connections")
+        beside_ms = await _p99_ms(server)
         promise(set(statuses) == {200}, set(statuses), "every idle connection to be answered when it asks")
         each = (during.resident_bytes - before.resident_bytes) / NUM_IDLE
         promise(open_now >= NUM_IDLE, open_now, "all to be open")
         promise(each < MAX_IDLE_BYTES, f"{each:.0f} bytes each", f"less than {MAX_IDLE_BYTES}")
         await _close(streams)
-        await until_answered(served)
-        after = served.footprint()
+        await until_answered(server)
+        after = server.footprint()
         promise(after.num_descriptors < 200, after.num_descriptors, "their descriptors to be free again")
-        after_ms = await _p99_ms(served)
+        after_ms = await _p99_ms(server)
         _promise_recovered(calm_ms, after_ms)
     return (
         f"memory {before.resident_bytes / 1e6:.0f} -> {during.resident_bytes / 1e6:.0f} MB ({each / 1000:.1f} kB a "
@@ -92,28 +93,28 @@ async def ten_thousand_idle_connections(ground: Ground) -> str:
 
 
 @scenario
-async def bursts_of_a_thousand_with_random_cancels(ground: Ground) -> str:
+async def bursts_of_a_thousand_with_random_cancels(servers: ScenarioServers) -> str:
     """Of 1,000 calls at once half leave at random moments; the others are answered, and nothing is left over."""
     chance = random.Random(1)
-    call = to_call()
-    with ground.fake() as served:
-        await until_answered(served)
-        calm_ms = await _p99_ms(served)
+    call = to_request()
+    with servers.fake() as server:
+        await until_answered(server)
+        calm_ms = await _p99_ms(server)
         statuses: list[int] = []
         held: list[int] = []
         for _ in range(NUM_BURSTS):
-            streams = await _connect(served, NUM_AT_ONCE)
+            streams = await _connect(server, NUM_AT_ONCE)
             leaving, staying = streams[::2], streams[1::2]
             gone = [asyncio.create_task(_leave(stream, call, chance.uniform(0, 0.3))) for stream in leaving]
             statuses += await asyncio.gather(*(_answered(stream, call) for stream in staying))
             await asyncio.gather(*gone)
             await _close(streams)
-            held.append(served.footprint().resident_bytes)
+            held.append(server.footprint().resident_bytes)
         started_s = time.monotonic()
-        while total(counts := served.counts(), "adatape_pending_samples") > 0:
+        while total(counts := server.metrics(), "adatape_pending_samples") > 0:
             promise(time.monotonic() - started_s < 10, "samples that wait for nobody", "none")
             await asyncio.sleep(0.05)
-        after_ms = await _p99_ms(served)
+        after_ms = await _p99_ms(server)
         promise(set(statuses) == {200}, {s: statuses.count(s) for s in statuses}, "200 for all that stay")
         admitted = total(counts, "adatape_requests_admitted_total")
         settled = sum(total(counts, "adatape_requests_total", outcome=each) for each in ("ok", "cancelled"))
@@ -134,16 +135,16 @@ async def _leave(stream: Stream, call: bytes, after_s: float) -> None:
 
 
 @scenario
-async def callers_that_send_byte_by_byte(ground: Ground) -> str:
+async def callers_that_send_byte_by_byte(servers: ScenarioServers) -> str:
     """Heads and bodies that do not end are refused in time, and nobody else waits for them."""
     limits = ("--header-timeout-s", "1", "--body-timeout-s", "1")
-    with ground.fake(*limits) as served:
-        await until_answered(served)
-        streams = await _connect(served, NUM_SLOW)
-        async with load_on(served) as load:
+    with servers.fake(*limits) as server:
+        await until_answered(server)
+        streams = await _connect(server, NUM_SLOW)
+        async with load_on(server) as load:
             dribbling = [asyncio.create_task(_dribble(stream, number)) for number, stream in enumerate(streams)]
-            told = await asyncio.gather(*dribbling)
-        refused = [text for text in told if text.startswith(b"HTTP/1.1 408 ")]
+            answers = await asyncio.gather(*dribbling)
+        refused = [text for text in answers if text.startswith(b"HTTP/1.1 408 ")]
         promise(len(refused) == NUM_SLOW, len(refused), f"408 for all {NUM_SLOW}")
         promise("error" in json.loads(refused[0].partition(b"\r\n\r\n")[2]), refused[0], "a message")
         promise(load.num_failed == 0, dict(load.statuses), "no other request to fail")

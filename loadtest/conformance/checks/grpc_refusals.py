@@ -1,4 +1,4 @@
-"""ModelInfer requests that no server can answer: each has its status code, and the server lives on."""
+"""ModelInfer requests that no server can answer: each has its status code, and the server still answers."""
 
 from collections.abc import Callable
 from functools import partial

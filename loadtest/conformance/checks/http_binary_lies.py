@@ -1,4 +1,4 @@
-"""Binary requests whose lengths lie: each is refused, and the server lives on."""
+"""Binary requests with wrong lengths: each is refused, and the server still answers."""
 
 from collections.abc import Callable
 from functools import partial

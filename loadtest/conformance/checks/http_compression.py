@@ -1,4 +1,4 @@
-"""gzip and deflate, both ways."""
+"""gzip and deflate, of requests and of answers."""
 
 import gzip
 import zlib

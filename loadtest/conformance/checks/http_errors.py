@@ -1,4 +1,4 @@
-"""The form of failures, whatever they are."""
+"""The form of all error answers."""
 
 from loadtest.conformance.expect import expect, expect_equal
 from loadtest.conformance.messages import json_message, read_answer

@@ -1,4 +1,4 @@
-"""How requests come over the connection: what HTTP/1.1 allows, and what it forbids."""
+"""The framing of requests: what HTTP/1.1 allows, and what it forbids."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Infer requests that no server can answer: each is refused with 4xx and an error, and the server lives on."""
+"""Infer requests that no server can answer: each is refused with 4xx and an error, and the server still answers."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,12 +1,12 @@
-"""Over HTTP: names, numbers and nesting in heads, queries, JSON, forms and binary tensors."""
+"""Messages over HTTP: many names, numbers and levels in heads, queries, JSON, forms and binary tensors."""
 
 import gzip
 import itertools
 import string
 from collections.abc import Callable
 
-from loadtest.hostile.http import Call, post
-from loadtest.hostile.table import Aim, add
+from loadtest.hostile.http import RawRequest, post
+from loadtest.hostile.table import MessageContext, add
 
 JSON, FORM, PNG = "application/json", "multipart/form-data; boundary=b", "image/png"
 LARGEST = 20 * 1024 * 1024
@@ -14,17 +14,17 @@ LARGEST_JSON = 12_500_000
 """About the largest document that is taken, and what is parsed on the event loop."""
 QUICK = 250_000
 
-Make = Callable[[Aim], Call]
+Make = Callable[[MessageContext], RawRequest]
 
 
 def classify(body: bytes, kind: str, *headers: str, query: str = "") -> Make:
     """Return what asks `/v1/classify` with a body."""
-    return lambda aim: post(f"/v1/classify{query}", body, kind, aim.key, *headers)
+    return lambda context: post(f"/v1/classify{query}", body, kind, context.key, *headers)
 
 
 def infer(body: bytes, *headers: str, kind: str = JSON) -> Make:
     """Return what asks the family over the Open Inference Protocol."""
-    return lambda aim: post(f"/v2/models/{aim.family}/infer", body, kind, aim.key, *headers)
+    return lambda context: post(f"/v2/models/{context.family}/infer", body, kind, context.key, *headers)
 
 
 def asked(query: str) -> Make:
@@ -34,7 +34,7 @@ def asked(query: str) -> Make:
 
 def got(path: str, *headers: str) -> Make:
     """Return what gets a path."""
-    return lambda aim: post(path, b"", "text/plain", aim.key, *headers, method="GET")
+    return lambda context: post(path, b"", "text/plain", context.key, *headers, method="GET")
 
 
 def filled(start: bytes, filling: bytes, end: bytes, size: int) -> bytes:
@@ -80,10 +80,10 @@ add(
         "a content type of names": classify(b"x", "multipart/form-data" + ";a" * 15_000),
         "a key of 30 kB": got("/v1/models", "Authorization: Bearer " + "a" * 30_000),
         "usage of many": got("/v1/usage?" + "tenant=a&" * 3400),
-        "pipelined": lambda _: Call(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000),
-        "tiny chunks": lambda aim: Call(
+        "pipelined": lambda _: RawRequest(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000),
+        "tiny chunks": lambda context: RawRequest(
             b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nX-API-Key: %s\r\n\r\n"
-            % aim.key.encode()
+            % context.key.encode()
             + b"1\r\nx\r\n" * 300_000
             + b"0\r\n\r\n"
         ),
@@ -114,8 +114,10 @@ add(
              b'"parameters":{"binary_data_size":20000000}}]}') + bytes(20_000_000),
             f"Inference-Header-Content-Length: {len(head)}",
         ),
-        "index": lambda aim: post("/v2/repository/index", _KEYS, JSON, aim.key),
-        "a wrong index": lambda aim: post("/v2/repository/index", b'{"ready":%s}' % _KEYS[:9000], JSON, aim.key),
+        "index": lambda context: post("/v2/repository/index", _KEYS, JSON, context.key),
+        "a wrong index": lambda context: post(
+            "/v2/repository/index", b'{"ready":%s}' % _KEYS[:9000], JSON, context.key
+        ),
     },
 )  # fmt: skip
 add(

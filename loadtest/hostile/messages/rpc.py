@@ -1,4 +1,4 @@
-"""Over gRPC: what counts, nests, unfolds, drips in frames, or comes many times."""
+"""Messages over gRPC: many items, deep nesting, compressed bombs, tiny frames, many messages."""
 
 import gzip
 import zlib
@@ -18,7 +18,7 @@ from loadtest.hostile.http2 import (
     message,
     opening,
 )
-from loadtest.hostile.table import Aim, add
+from loadtest.hostile.table import MessageContext, add
 
 SERVICE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
@@ -44,26 +44,26 @@ def part(place: int, data: bytes) -> bytes:
     return number(place << 3 | 2) + number(len(data)) + data
 
 
-def ask(
+def rpc(
     body: bytes, rpc: str = SERVICE + "ModelInfer", *, step: int = FRAME_BYTES, flag: int = 0
-) -> Callable[[Aim], Exchange]:
+) -> Callable[[MessageContext], Exchange]:
     """Return what sends one message; `step` is the size of its frames, `flag` says how it is compressed."""
 
-    def make(aim: Aim) -> Exchange:
+    def make(context: MessageContext) -> Exchange:
         coding = [("grpc-encoding", ("identity", "gzip", "deflate")[flag])]
-        return Exchange(opening(rpc, 1, *known(aim), *coding), message(body, flag=min(flag, 1)), step)
+        return Exchange(opening(rpc, 1, *known(context), *coding), message(body, flag=min(flag, 1)), step)
 
     return make
 
 
-def infer(*fields: bytes, step: int = FRAME_BYTES, flag: int = 0) -> Callable[[Aim], Exchange]:
+def infer(*fields: bytes, step: int = FRAME_BYTES, flag: int = 0) -> Callable[[MessageContext], Exchange]:
     """Return what sends an inference of the family with these fields beside its name."""
-    return lambda aim: ask(part(1, aim.family.encode()) + b"".join(fields), step=step, flag=flag)(aim)
+    return lambda context: rpc(part(1, context.family.encode()) + b"".join(fields), step=step, flag=flag)(context)
 
 
-def known(aim: Aim) -> list[tuple[str, str]]:
+def known(context: MessageContext) -> list[tuple[str, str]]:
     """Return the metadata that shows a key."""
-    return [("x-api-key", aim.key)] if aim.key else []
+    return [("x-api-key", context.key)] if context.key else []
 
 
 def tensor(contents: bytes = b"", name: bytes = b"image", shape: bytes = b"\x01") -> bytes:
@@ -82,42 +82,42 @@ def distinct(count: int, place: int = 4) -> bytes:
     return b"".join(part(place, part(1, b"%d" % index) + part(2, b"\x08\x01")) for index in range(count))
 
 
-def batch(aim: Aim) -> Exchange:
+def batch(context: MessageContext) -> Exchange:
     """Return the largest honest batch, with typed contents."""
     shape = number(64) + number(32) + number(32) + number(3)
-    return infer(tensor(part(4, b"\x01" * (64 * 32 * 32 * 3)), shape=shape))(aim)
+    return infer(tensor(part(4, b"\x01" * (64 * 32 * 32 * 3)), shape=shape))(context)
 
 
-def stream_of(body: bytes, count: int) -> Callable[[Aim], Exchange]:
+def stream_of(body: bytes, count: int) -> Callable[[MessageContext], Exchange]:
     """Return a stream of the same message so many times."""
-    return lambda aim: Exchange(opening(SERVICE + "ModelStreamInfer", 1, *known(aim)), message(body) * count)
+    return lambda context: Exchange(opening(SERVICE + "ModelStreamInfer", 1, *known(context)), message(body) * count)
 
 
-def at_once(rpc: str, body: bytes, count: int) -> Callable[[Aim], Exchange]:
+def at_once(rpc: str, body: bytes, count: int) -> Callable[[MessageContext], Exchange]:
     """Return so many RPCs in one write."""
 
-    def make(aim: Aim) -> Exchange:
+    def make(context: MessageContext) -> Exchange:
         streams = range(1, 2 * count, 2)
         data = message(body)
-        opened = [opening(rpc, each, *known(aim)) + frame(0, ACK, each, data) for each in streams]
+        opened = [opening(rpc, each, *known(context)) + frame(0, ACK, each, data) for each in streams]
         return Exchange(b"".join(opened), num_answers=count)
 
     return make
 
 
-def resets(aim: Aim) -> Exchange:
+def resets(context: MessageContext) -> Exchange:
     """Return many RPCs that are opened and reset."""
-    opened = [opening(SERVICE + "ModelInfer", each, *known(aim)) + frame(RST_STREAM, 0, each, bytes(4))
+    opened = [opening(SERVICE + "ModelInfer", each, *known(context)) + frame(RST_STREAM, 0, each, bytes(4))
               for each in range(1, 4001, 2)]  # fmt: skip
     return Exchange(b"".join(opened) + opening(SERVICE + "ServerLive", 4001), message(b""))
 
 
-def crowded_head(*fields: tuple[str, str]) -> Callable[[Aim], Exchange]:
+def crowded_head(*fields: tuple[str, str]) -> Callable[[MessageContext], Exchange]:
     """Return an RPC with these entries of metadata."""
-    return lambda aim: Exchange(opening(SERVICE + "ModelInfer", 1, *known(aim), *fields), message(b""))
+    return lambda context: Exchange(opening(SERVICE + "ModelInfer", 1, *known(context), *fields), message(b""))
 
 
-def control(data: bytes) -> Callable[[Aim], Exchange]:
+def control(data: bytes) -> Callable[[MessageContext], Exchange]:
     """Return frames that carry no RPC, and one RPC after them."""
     return lambda _: Exchange(data + opening(SERVICE + "ServerLive", 1), message(b""))
 
@@ -157,17 +157,17 @@ add(
         "contents again and again": infer(part(5, many(LARGEST - 99, part(5, b"\x20\x01")))),
         "strings": infer(tensor(many(LARGEST - 99, b"\x42\x00"))),
         "one long string": infer(tensor(part(8, b"a" * (LARGEST - 99)))),
-        "a name of 4 MB": ask(part(1, b"a" * LARGEST)),
-        "a name of 4 MB of other letters": ask(part(1, "€".encode() * (LARGEST // 3))),
+        "a name of 4 MB": rpc(part(1, b"a" * LARGEST)),
+        "a name of 4 MB of other letters": rpc(part(1, "€".encode() * (LARGEST // 3))),
         "the name of an input": infer(tensor(name=b"a" * (LARGEST - 99)) * 1, EMPTY),
         "a datatype": infer(part(5, part(1, b"image") + part(2, b"U" * (LARGEST - 99)))),
-        "names again and again": ask(many(LARGEST, part(1, b"a"))),
+        "names again and again": rpc(many(LARGEST, part(1, b"a"))),
         "raw contents, the largest message": infer(tensor(), part(7, bytes(LARGEST - 99))),
         "an honest batch": batch,
-        "no message at all": ask(b"\xff" * LARGEST),
-        "gzip bomb": ask(gzip.compress(bytes(256 * MIB), 9), flag=1),
-        "gzip bomb within the limit": ask(gzip.compress(EMPTY * (2 * MIB - 8)), flag=1),
-        "deflate bomb": ask(zlib.compress(bytes(256 * MIB), 9), flag=2),
+        "no message at all": rpc(b"\xff" * LARGEST),
+        "gzip bomb": rpc(gzip.compress(bytes(256 * MIB), 9), flag=1),
+        "gzip bomb within the limit": rpc(gzip.compress(EMPTY * (2 * MIB - 8)), flag=1),
+        "deflate bomb": rpc(zlib.compress(bytes(256 * MIB), 9), flag=2),
         "frames of 24 bytes": infer(part(7, bytes(LARGEST - 99)), step=24),
         "frames of one byte": infer(part(7, bytes(MIB)), step=1),
     },
@@ -194,16 +194,16 @@ _UNARY = {
     "TraceSetting": distinct(200_000, 1),
     "LogSettings": distinct(200_000, 1),
 }
-add("gRPC, other methods", **{name: ask(body, SERVICE + name) for name, body in _UNARY.items()})
+add("gRPC, other methods", **{name: rpc(body, SERVICE + name) for name, body in _UNARY.items()})
 add(
     "gRPC, open to everyone",
     **{
-        "health of a service of 4 MB": ask(part(1, b"a" * LARGEST), HEALTH + "Check"),
-        "health, unknown fields": ask(many(LARGEST, b"\xf8\x06\x00"), HEALTH + "Check"),
-        "ServerReady in frames of 24 bytes": ask(bytes(LARGEST), SERVICE + "ServerReady", step=24),
-        "a symbol of 4 MB": ask(part(4, b"a" * LARGEST), REFLECTION),
-        "symbols": ask(many(LARGEST, part(4, b"a")), REFLECTION),
-        "no such method": ask(bytes(LARGEST), SERVICE + "Nothing"),
+        "health of a service of 4 MB": rpc(part(1, b"a" * LARGEST), HEALTH + "Check"),
+        "health, unknown fields": rpc(many(LARGEST, b"\xf8\x06\x00"), HEALTH + "Check"),
+        "ServerReady in frames of 24 bytes": rpc(bytes(LARGEST), SERVICE + "ServerReady", step=24),
+        "a symbol of 4 MB": rpc(part(4, b"a" * LARGEST), REFLECTION),
+        "symbols": rpc(many(LARGEST, part(4, b"a")), REFLECTION),
+        "no such method": rpc(bytes(LARGEST), SERVICE + "Nothing"),
     },
 )
 add(

@@ -1,4 +1,4 @@
-"""The five dashboards, in the order in which one looks at them."""
+"""The five dashboards, in the order of their use."""
 
 from monitoring.dashboards.boards.adaptive import ADAPTIVE
 from monitoring.dashboards.boards.batching import BATCHING

@@ -1,4 +1,4 @@
-"""What the adaptive part does: tapes, what they cost and what they are worth."""
+"""The dashboard of adaptive tapes: their lengths, cost and accuracy."""
 
 from monitoring.dashboards.plan import (
     JOB,

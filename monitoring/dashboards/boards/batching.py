@@ -1,4 +1,4 @@
-"""How samples become executions, and what each stage and bucket takes."""
+"""The dashboard of batching: how samples form executions, and the time of each stage and bucket."""
 
 from monitoring.dashboards.plan import (
     BUCKET,

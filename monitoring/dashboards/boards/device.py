@@ -1,4 +1,4 @@
-"""The machine below."""
+"""The dashboard of the machine and its devices."""
 
 from monitoring.dashboards.plan import JOB, MODEL, RATE, Board, Chart, Query, rate
 

@@ -1,4 +1,4 @@
-"""How full it is, and who pays for that."""
+"""The dashboard of load: queues, refusals and smaller caps."""
 
 from monitoring.dashboards.plan import JOB, MODEL, Board, Chart, Kind, Query, rate
 

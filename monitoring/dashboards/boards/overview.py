@@ -1,4 +1,4 @@
-"""Whether it is well, and whether the service level is kept."""
+"""The overview: health, and whether the service level is met."""
 
 from monitoring.dashboards.plan import JOB, MODEL, Board, Chart, Kind, Query, heatmap, mean, quantiles, rate, ratio
 

@@ -1,6 +1,7 @@
 """The chaos harness: quick scenarios pass against this server, and a broken promise fails."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -10,11 +11,11 @@ import pytest
 
 from loadtest.chaos import __main__ as command
 from loadtest.chaos import clock
-from loadtest.chaos.ground import MARK, MARKS, picture
 from loadtest.chaos.promises import Broken, Skipped, promise
 from loadtest.chaos.registry import Scenario, all_scenarios
+from loadtest.chaos.servers import MARK, MARKS, picture
+from loadtest.process import ROOT
 from server.backends import faults
-from tests.e2e.booting import ROOT
 
 QUICK = (
     "a_batch_that_raises",
@@ -40,7 +41,7 @@ def test_quick_scenarios_pass(monkeypatch, capsys, tmp_path):
 
 
 def test_a_broken_promise_fails(monkeypatch, capsys):
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         promise(False, 1, "2")
         return "unreachable"
 
@@ -58,10 +59,10 @@ def test_playing_nothing_is_no_pass(monkeypatch):
 
 
 def test_what_cannot_be_played_is_told_and_neither_passes_nor_fails(monkeypatch, capsys):
-    async def skip(ground) -> str:
+    async def skip(servers) -> str:
         raise Skipped("no such thing here")
 
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         return "played"
 
     scenarios = [Scenario("skipped", "It skips.", skip), Scenario("played", "It plays.", play)]
@@ -82,7 +83,7 @@ def test_what_needs_a_triton_is_skipped_without_one(monkeypatch, capsys):
 
 
 def test_the_first_cause_is_told(monkeypatch, capsys):
-    async def play(ground) -> str:
+    async def play(servers) -> str:
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
         return "unreachable"
@@ -101,8 +102,10 @@ def test_a_wall_clock_is_stepped_and_the_monotonic_one_is_not(tmp_path, monkeypa
     wall = clock.WallClock(tmp_path)
     wall.step(-7200)
     code = "import time; print(time.time(), time.monotonic())"
-    told = subprocess.run([sys.executable, "-c", code], env=dict(wall.environment), capture_output=True, check=True)
-    wall_s, steady_s = map(float, told.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **wall.variables}, capture_output=True, check=True
+    )
+    wall_s, steady_s = map(float, done.stdout.split())
     assert wall_s - time.time() == pytest.approx(-7200, abs=60)
     assert steady_s == pytest.approx(time.monotonic(), abs=60)
 

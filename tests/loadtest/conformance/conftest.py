@@ -11,7 +11,7 @@ from loadtest.conformance.registry import Check, all_checks
 from loadtest.conformance.rpc import Rpc
 from loadtest.conformance.runner import Result, run_one
 from loadtest.conformance.target import Target, discover
-from tests.e2e.booting import Running, booted
+from loadtest.process import Server, start_server
 from tests.e2e.test_classify import picture
 
 CHECKS = {check.name: check for check in all_checks()}
@@ -21,19 +21,19 @@ HINTS = Hints(options={"max_tape": 2}, parameters={"max_tape": 4}, data={"encode
 
 
 @pytest.fixture(scope="session")
-def sound() -> Iterator[Running]:
-    with booted("--backend", "fake") as running:
+def sound() -> Iterator[Server]:
+    with start_server("--backend", "fake") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def http(sound: Running) -> str:
+def http(sound: Server) -> str:
     return sound.url.removeprefix("http://")
 
 
 @pytest.fixture(scope="session")
-def grpc_address(sound: Running) -> str:
-    return sound.log.partition("grpc=")[2].split()[0]
+def grpc_address(sound: Server) -> str:
+    return sound.grpc
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The command that measures hostile messages: it passes against this server, and tells what holds one up."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -9,11 +8,11 @@ from contextlib import contextmanager
 import pytest
 
 from loadtest.hostile import __main__ as command
-from loadtest.hostile.hold import Watch
 from loadtest.hostile.http2 import FRAME_BYTES, SETTINGS, Exchange, frame, message, opening
+from loadtest.hostile.loop_delay import LoopProbe
 from loadtest.hostile.messages.rpc import number, part
-from loadtest.hostile.table import Aim, all_messages
-from tests.e2e.booting import ROOT
+from loadtest.hostile.table import MessageContext, all_messages
+from loadtest.process import ROOT, Process
 
 QUICK = ("*2,756 names*", "*100,000 empty inputs", "*two messages of empty inputs")
 FAKE = ("--family", "adatape_fake", "--tries", "1", "--", "--backend", "fake")
@@ -37,7 +36,7 @@ def test_a_few_pass_and_are_reported(monkeypatch, capsys, tmp_path):
 
 
 def test_one_that_holds_too_long_fails(monkeypatch, capsys):
-    monkeypatch.setattr(command, "MAX_HOLD_MS", 0.0)
+    monkeypatch.setattr(command, "MAX_DELAY_MS", 0.0)
     assert run(monkeypatch, "--only", QUICK[0], *FAKE) == 1
     assert "hostile: FAIL: 0 of 2 below 0 ms" in capsys.readouterr().out
 
@@ -51,25 +50,21 @@ def test_every_row_can_be_made_for_strangers_and_for_admins():
     rows = all_messages()
     assert len({(row.surface, row.name) for row in rows}) == len(rows)
     for row in rows[:: len(rows) // 10]:
-        assert row.make(Aim("a")).num_bytes <= row.make(Aim("a", "adk_1")).num_bytes
+        assert row.make(MessageContext("a")).num_bytes <= row.make(MessageContext("a", "adk_1")).num_bytes
 
 
 @pytest.mark.parametrize("busy_s", [0.0, 0.3])
 def test_processor_time_between_two_beats_is_measured(busy_s):
-    with busy_server(busy_s) as (address, pid), Watch(address, pid) as watch:
+    with busy_server(busy_s) as (address, pid), LoopProbe(address, pid) as probe:
         time.sleep(0.5)
-    assert (watch.hold.ms > 200) == (busy_s > 0)
+    assert (probe.delay.ms > 200) == (busy_s > 0)
 
 
 @contextmanager
 def busy_server(busy_s: float) -> Iterator[tuple[tuple[str, int], int]]:
     """Give a server that is busy for so long, once, between two answers, and its process."""
-    process = subprocess.Popen([sys.executable, "-c", _SERVER, str(busy_s)], stdout=subprocess.PIPE, text=True)
-    try:
-        yield ("127.0.0.1", int(process.stdout.readline())), process.pid
-    finally:
-        process.kill()
-        process.communicate()
+    with Process([sys.executable, "-c", _SERVER, str(busy_s)]) as running:
+        yield ("127.0.0.1", int(running.wait_for_log(""))), running.process.pid
 
 
 _SERVER = """

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from tests.e2e.booting import ROOT
+from loadtest.process import ROOT
 
 
 def test_every_request_is_accounted_for(tmp_path):
@@ -33,9 +33,9 @@ def test_every_request_is_accounted_for(tmp_path):
         "600",
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
-    told = ended.stdout + ended.stderr
-    assert ended.returncode == 0, told
-    assert ended.stdout.splitlines()[-1].startswith("soak: PASS: "), told
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == 0, output
+    assert ended.stdout.splitlines()[-1].startswith("soak: PASS: "), output
     document = json.loads(report.with_suffix(".json").read_text())
     sums = {each["name"]: each["counted"] for each in document["sums"]}
     assert document["num_reloads"] >= 1

@@ -1,4 +1,4 @@
-"""Where scenarios are played: servers of their own, marked images, and load in the background."""
+"""Servers for scenarios, images marked for faults, and load in the background."""
 
 import asyncio
 import io
@@ -15,9 +15,11 @@ from PIL import Image
 
 from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.promises import Skipped, promise
-from loadtest.chaos.triton import Triton, running
-from loadtest.serving import Served, Shelf, serving, total
-from loadtest.wire import Client, Reply, render
+from loadtest.lean_http import Client, Reply, render
+from loadtest.metrics import total
+from loadtest.process import Server, start_server
+from loadtest.repository import RepositoryCopy
+from loadtest.triton import Triton, start_triton
 
 SIDE_PX = 8
 MARK = (250, 251)
@@ -48,10 +50,10 @@ class Load:
         return float(np.percentile(seconds, 99)) * 1000 if seconds else float("nan")
 
 
-class Ground:
-    """One scenario's ground: `server` starts its servers, `repository` and `family` are what real ones serve.
+class ScenarioServers:
+    """Starts the servers of one scenario. `server` is the command; `repository` and `family` are what real ones serve.
 
-    `triton` starts a Triton, where there is one.
+    `triton` is the command of a Triton, where there is one.
     """
 
     def __init__(self, server: str, repository: Path, family: str, triton: str | None = None) -> None:
@@ -60,21 +62,21 @@ class Ground:
         self.repository, self.family = repository, family
 
     @contextmanager
-    def fake(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    def fake(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
         """Give a server of the fake backend."""
-        with serving("--backend", "fake", *arguments, server=self.server, environment=environment) as served:
-            yield served
+        with start_server("--backend", "fake", *arguments, server=self.server, variables=variables) as server:
+            yield server
 
     @contextmanager
-    def real(self, *arguments: str) -> Iterator[tuple[Served, Shelf]]:
+    def real(self, *arguments: str) -> Iterator[tuple[Server, RepositoryCopy]]:
         """Give a server of a copy of the family, and the copy."""
         with tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(folder))
-            with serving("--model-repository", folder, *arguments, server=self.server) as served:
-                yield served, shelf
+            repository = RepositoryCopy(self.repository, self.family, Path(folder))
+            with start_server("--model-repository", folder, *arguments, server=self.server) as server:
+                yield server, repository
 
     @contextmanager
-    def gateway(self) -> Iterator[tuple[Served, Triton]]:
+    def gateway(self) -> Iterator[tuple[Server, Triton]]:
         """Give a gateway to a Triton of the family.
 
         Raises: Skipped where there is no Triton.
@@ -82,23 +84,23 @@ class Ground:
         if self._triton is None:
             raise Skipped("no Triton here: make triton-setup")
         with tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(folder))
-            with running(self._triton, shelf.root) as triton:
-                gateway = ["--backend", "triton", "--triton-url", triton.address, "--model-repository", folder]
-                with serving(*gateway, server=self.server) as served:
-                    yield served, triton
+            repository = RepositoryCopy(self.repository, self.family, Path(folder))
+            with start_triton(self._triton, repository.root) as triton:
+                gateway = ["--backend", "triton", "--triton-url", triton.grpc, "--model-repository", folder]
+                with start_server(*gateway, server=self.server) as server:
+                    yield server, triton
 
     @contextmanager
-    def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Served, Shelf, SmallDisk]]:
+    def on_a_small_disk(self, *arguments: str) -> Iterator[tuple[Server, RepositoryCopy, SmallDisk]]:
         """Give a server whose copy of the family, and whatever else is there, lies on a small disk of its own."""
         with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as folder:
-            shelf = Shelf(self.repository, self.family, Path(source))
-            size_bytes = sum(path.stat().st_size for path in shelf.root.rglob("*")) + ROOM_BYTES
-            disk = SmallDisk(Path(folder), shelf.root, size_bytes)
+            repository = RepositoryCopy(self.repository, self.family, Path(source))
+            size_bytes = sum(path.stat().st_size for path in repository.root.rglob("*")) + ROOM_BYTES
+            disk = SmallDisk(Path(folder), repository.root, size_bytes)
             places = [each.format(disk=folder) for each in arguments]
-            with serving("--model-repository", folder, *places, server=disk.command(self.server)) as served:
-                shelf.root = disk.reach(served)
-                yield served, shelf, disk
+            with start_server("--model-repository", folder, *places, server=disk.command(self.server)) as server:
+                repository.root = disk.reach(server)
+                yield server, repository, disk
 
 
 def picture(mark: str | None = None, level: int = 120) -> bytes:
@@ -111,44 +113,44 @@ def picture(mark: str | None = None, level: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def to_call(mark: str | None = None, *, query: str = "", key: str = "") -> bytes:
+def to_request(mark: str | None = None, *, query: str = "", key: str = "") -> bytes:
     """Return a classify call as bytes; `key` is the caller's API key."""
     known = {"X-API-Key": key} if key else {}
     return render(f"/v1/classify{query}", picture(mark), {"Content-Type": "image/png", **known})
 
 
-async def until_restarted(served: Served, started_s: float) -> tuple[float, float]:
+async def until_restarted(server: Server, started_s: float) -> tuple[float, float]:
     """Wait until a supervisor has started a server anew and it answers.
 
     Return the seconds since `started_s`, and what the server's own metric says of the time without one.
     Raises: Broken if either is too long.
     """
-    await until_answered(served)
+    await until_answered(server)
     seconds = time.monotonic() - started_s
     promise(seconds < MAX_RECOVERY_S, f"{seconds:.2f} s", f"less than {MAX_RECOVERY_S:g} s")
-    metric_s = total(served.counts(), "adatape_recovery_seconds_sum", fault="process")
+    metric_s = total(server.metrics(), "adatape_recovery_seconds_sum", fault="process")
     promise(0 < metric_s < MAX_RECOVERY_S, f"{metric_s:.2f} s", f"a recovery of less than {MAX_RECOVERY_S:g} s")
     return seconds, metric_s
 
 
-async def ask(served: Served, mark: str | None = None) -> Reply:
+async def classify(server: Server, mark: str | None = None) -> Reply:
     """Classify one image over a connection of its own."""
-    client = Client(served.url)
+    client = Client(server.url)
     try:
-        return await client.ask(to_call(mark))
+        return await client.send(to_request(mark))
     finally:
         await client.close()
 
 
 @asynccontextmanager
-async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterator[Load]:
+async def load_on(server: Server, num_callers: int = NUM_CALLERS) -> AsyncIterator[Load]:
     """Keep callers with sound images busy."""
-    load, client, call = Load(), Client(served.url), to_call()
+    load, client, call = Load(), Client(server.url), to_request()
 
     async def keep_asking() -> None:
         while not load.is_over:
             started_s = time.monotonic()
-            reply = await client.ask(call)
+            reply = await client.send(call)
             load.statuses[reply.status] += 1
             load.seconds.append(time.monotonic() - started_s)
             if reply.status != 200:
@@ -164,13 +166,13 @@ async def load_on(served: Served, num_callers: int = NUM_CALLERS) -> AsyncIterat
     await client.close()
 
 
-async def until_answered(served: Served, status: int = 200, limit_s: float = 30.0) -> float:
+async def until_answered(server: Server, status: int = 200, limit_s: float = 30.0) -> float:
     """Ask until a sound image gets this status; return the seconds that took.
 
     Raises: Broken, with what was said last, if it has not by the limit.
     """
     started_s = time.monotonic()
-    while (reply := await ask(served)).status != status:
+    while (reply := await classify(server)).status != status:
         is_late = time.monotonic() - started_s > limit_s
         promise(not is_late, f"{reply.status} {reply.body!r}", f"{status} in less than {limit_s:g} s")
         await asyncio.sleep(_POLL_S)

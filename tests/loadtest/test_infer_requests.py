@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from loadtest.asks import BINARY, CLASSIFY, FORMS, Pictures, load_pictures, read_reply, to_call
+from loadtest.infer_requests import BINARY, CLASSIFY, FORMS, Pictures, load_pictures, read_reply, to_request
+from loadtest.lean_http import Reply
 from loadtest.photos import find_photos, find_samples, random_crops, read_photo, to_jpeg, to_pixels
 from loadtest.target import Curve, Target, find_target, to_curve
-from loadtest.unusable import Unusable
-from loadtest.wire import Reply
+from loadtest.usage_errors import UsageError
 
 RECEIPT = {
     "cap": 4, "budget_reason": "requested", "tape_length": 3, "tape_length_wanted": 9, "bucket": 4,
@@ -51,22 +51,22 @@ def test_caps_are_named_bounded_and_not_repeated() -> None:
 
 @pytest.mark.parametrize("text", ["-1", "some", "4,,8", "1.5"])
 def test_what_is_no_cap_is_refused(text: str) -> None:
-    with pytest.raises(Unusable, match=r"max-tape; got '.*'; expected numbers"):
+    with pytest.raises(UsageError, match=r"max-tape; got '.*'; expected numbers"):
         target().caps(text)
 
 
 def test_a_call_names_its_cap_unless_it_wants_all() -> None:
-    capped, full = (to_call(CLASSIFY, target(), pictures(), 1, cap) for cap in (4, 8))
+    capped, full = (to_request(CLASSIFY, target(), pictures(), 1, cap) for cap in (4, 8))
     assert (capped.path, full.path) == ("/v1/classify?model=m&top_k=1&max_tape=4", "/v1/classify?model=m&top_k=1")
     assert capped.body == pictures().files[1]
 
 
 def test_a_binary_call_carries_the_pixels_after_its_header() -> None:
-    call = to_call(BINARY, target(), pictures(), 1, 4)
-    length = int(call.headers["Inference-Header-Content-Length"])
-    assert json.loads(call.body[:length])["parameters"] == {"max_tape": 4}
-    assert call.body[length:] == pictures().pixels_BHWC[1].tobytes()
-    assert call.render().startswith(b"POST /v2/models/m/infer HTTP/1.1\r\n")
+    request = to_request(BINARY, target(), pictures(), 1, 4)
+    length = int(request.headers["Inference-Header-Content-Length"])
+    assert json.loads(request.body[:length])["parameters"] == {"max_tape": 4}
+    assert request.body[length:] == pictures().pixels_BHWC[1].tobytes()
+    assert request.render().startswith(b"POST /v2/models/m/infer HTTP/1.1\r\n")
 
 
 def test_both_forms_say_the_same() -> None:
@@ -99,17 +99,17 @@ def test_a_folder_is_sent_as_it_is(tmp_path) -> None:
 
 
 def test_folders_without_pictures_are_refused(tmp_path) -> None:
-    with pytest.raises(Unusable, match=r"photos; got .*nowhere; expected a folder"):
+    with pytest.raises(UsageError, match=r"photos; got .*nowhere; expected a folder"):
         find_photos(tmp_path / "nowhere")
-    with pytest.raises(Unusable, match="photos; got none below"):
+    with pytest.raises(UsageError, match="photos; got none below"):
         find_photos(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(Unusable, match=r"photo; got .*broken.png; expected an image"):
+    with pytest.raises(UsageError, match=r"photo; got .*broken.png; expected an image"):
         load_pictures(target(), 1, tmp_path)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "http://[", "127.0.0.1:1"])
 def test_a_server_that_is_not_there_is_said_in_a_line(url: str) -> None:
-    with pytest.raises(Unusable, match=r"server at .*; got .*; expected one that runs: make serve") as raised:
+    with pytest.raises(UsageError, match=r"server at .*; got .*; expected one that runs: make serve") as raised:
         find_target(url)
     assert "\n" not in str(raised.value)

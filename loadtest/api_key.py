@@ -1,10 +1,10 @@
-"""The API key that a tool shows a server which asks for one: from an option or the environment, and never told."""
+"""The API key that a tool sends: from an option or the environment. It is never printed."""
 
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from loadtest.unusable import Unusable
+from loadtest.usage_errors import UsageError
 
 VARIABLE = "ADATAPE_API_KEY"
 OPTION = "--api-key"
@@ -23,11 +23,11 @@ class ApiKey(str):
 def to_headers(given: str | None) -> Mapping[str, str]:
     """Return the headers, or gRPC metadata, that show a key; none without one, given or in the environment.
 
-    Raises: Unusable if it could be no key; the message does not hold it.
+    Raises: UsageError if it could be no key; the message does not hold it.
     """
     key = given or os.environ.get(VARIABLE, "")
     if not key:
         return MappingProxyType({})
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise Unusable("API key", "characters that no key has", "one line of letters, digits and signs")
+        raise UsageError("API key", "characters that no key has", "one line of letters, digits and signs")
     return MappingProxyType({"x-api-key": ApiKey(key)})

@@ -5,8 +5,8 @@ from math import inf
 import numpy as np
 import pytest
 
-from loadtest.serving import Footprint
-from loadtest.soak.watch import MIN_JUDGED_S, fit, fit_line
+from loadtest.process import Footprint
+from loadtest.soak.growth import MIN_JUDGED_S, fit, fit_line
 
 SECONDS = range(7200)
 NOISE_MB = np.random.default_rng(1).normal(0, 1.5, len(SECONDS))

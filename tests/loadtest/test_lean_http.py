@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from loadtest.lean_http import CONNECTION_LOST, Client, parse_reply, render
 from loadtest.load import Closed, run_closed, run_open
-from loadtest.wire import LOST, Client, parse_reply, render
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -75,7 +75,7 @@ async def test_an_open_run_sends_every_request_whatever_becomes_of_it() -> None:
 async def test_a_broken_connection_is_an_outcome() -> None:
     async with answering(breaks=True) as (url, _):
         client = Client(url)
-        assert await client.ask(render("/", b"")) == LOST
+        assert await client.send(render("/", b"")) == CONNECTION_LOST
         await client.close()
 
 

@@ -1,4 +1,4 @@
-"""Policies of callers: how much tape each request asks for, from what a caller can see."""
+"""Policies of callers: which cap each request asks for, given the latencies that the caller has seen."""
 
 from dataclasses import dataclass, field
 from math import inf

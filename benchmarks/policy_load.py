@@ -1,4 +1,4 @@
-"""Callers that follow a policy on the real server, and what they were served."""
+"""Load on a real server whose requests ask for the caps of a policy, and its results."""
 
 import re
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.asking import Aimd, Fixed
+from benchmarks.caller_policies import Aimd, Fixed
 from benchmarks.command import Bench, in_loop
 from benchmarks.inputs import binary_requests
 from benchmarks.report import Row
 from loadtest.arrivals import Times
+from loadtest.lean_http import Client, Reply
 from loadtest.load import Outcomes, raise_file_limit, run_open
-from loadtest.wire import Client, Reply
 from server.models.manifest import Manifest
 
 _CAP = re.compile(rb'"cap":(\d+)')
@@ -23,7 +23,7 @@ _OK = 200
 
 @dataclass(slots=True)
 class Caller:
-    """A policy as its caller plays it: the caps it asks for, and how the server is started for it."""
+    """A policy's requests, and the arguments that the server is started with for it."""
 
     bench: Bench
     name: str
@@ -44,8 +44,8 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What one policy did under one load."""
+class PolicyResult:
+    """The results of one policy under one load."""
 
     outcomes: Outcomes
     attainment: float
@@ -77,8 +77,8 @@ class Served:
         }
 
 
-def play(caller: Caller, url: str, times: Times, slo_s: float) -> Served:
-    """Send a load to a server as a policy asks, and sum up what came of it."""
+def run_policy(caller: Caller, url: str, times: Times, slo_s: float) -> PolicyResult:
+    """Send a load to a server with the caps of a policy; return the results."""
     policy = caller.make()
     caps, tapes = np.full(len(times), -1), np.zeros(len(times))
 
@@ -111,11 +111,11 @@ def accuracy_by_cap(manifest: Manifest) -> list[float]:
     return [float(each) for each in np.interp(range(manifest.tape_capacity + 1), caps, accuracies)]
 
 
-def _sum_up(outcomes: Outcomes, caps: Any, tapes: Any, manifest: Manifest, slo_s: float) -> Served:
+def _sum_up(outcomes: Outcomes, caps: Any, tapes: Any, manifest: Manifest, slo_s: float) -> PolicyResult:
     is_good = (caps >= 0) & (outcomes.latency_s <= slo_s)
     curve = np.array(accuracy_by_cap(manifest))
     is_any = bool(is_good.any())
-    return Served(
+    return PolicyResult(
         outcomes=outcomes,
         attainment=outcomes.attainment(slo_s),
         goodput=outcomes.goodput(slo_s, float(outcomes.sent_s[-1])),

@@ -1,4 +1,4 @@
-"""What a server holds over time, and whether it grows."""
+"""Whether the memory, descriptors and threads of a server grow over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from loadtest.serving import Footprint
+from loadtest.process import Footprint
 
 NUM_BLOCKS = 30
 """Memory is judged by the medians of so many stretches of the second half, which the peaks of reloads do not move."""

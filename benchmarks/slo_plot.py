@@ -1,9 +1,9 @@
-"""One picture: accuracy and p99 against offered load, fixed tape against adaptive."""
+"""A plot of accuracy and p99 over offered load, for fixed and adaptive tape."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.callers import Served
+from benchmarks.policy_load import PolicyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class Point:
     """What a policy did at a multiple of full-tape capacity."""
 
     load: float
-    served: Served
+    result: PolicyResult
     policy: str
 
 
@@ -30,8 +30,8 @@ def draw(points: list[Point], capacity: float, slo_ms: float, path: Path) -> Non
     for policy, colour in zip(dict.fromkeys(point.policy for point in points), ("#888888", "#0b6e99"), strict=False):
         mine = [point for point in points if point.policy == policy]
         x = [point.load for point in mine]
-        top.plot(x, [100 * point.served.accuracy for point in mine], "o-", color=colour, label=policy)
-        bottom.plot(x, [point.served.p99_ms for point in mine], "o-", color=colour, label=policy)
+        top.plot(x, [100 * point.result.accuracy for point in mine], "o-", color=colour, label=policy)
+        bottom.plot(x, [point.result.p99_ms for point in mine], "o-", color=colour, label=policy)
     bottom.axhline(slo_ms, color="#c0392b", linestyle="--", linewidth=1, label=f"SLO {slo_ms:g} ms")
     bottom.set_yscale("log")
     top.set_ylabel("accuracy of answers in time, %")

@@ -1,4 +1,4 @@
-"""A picture as a call, in each form that the server takes, and what its answer says: the class and the receipt."""
+"""Turns a picture into a request of each form that the server accepts, and reads the receipt of the answer."""
 
 import json
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.lean_http import Reply, find_header, render
 from loadtest.photos import Pixels, find_photos, random_crops, read_photo, to_jpeg, to_pixels
 from loadtest.target import Target
-from loadtest.wire import Reply, find_header, render
 
 CLASSIFY, BINARY = "classify", "binary"
 FORMS = (CLASSIFY, BINARY)
@@ -20,8 +20,8 @@ SEED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One HTTP call."""
+class InferRequest:
+    """One HTTP request for an inference."""
 
     path: str
     headers: dict[str, str]
@@ -65,7 +65,7 @@ class Pictures:
 def load_pictures(target: Target, count: int, folder: Path | None) -> Pictures:
     """Take the pictures of a folder, at most `count`, or so many random crops of sample photos at the model's size.
 
-    Raises: Unusable if there are none, or one that cannot be decoded.
+    Raises: UsageError if there are none, or one that cannot be decoded.
     """
     if folder is None:
         pixels_BHWC = random_crops(target.height, target.width, count, np.random.default_rng(SEED))
@@ -76,25 +76,27 @@ def load_pictures(target: Target, count: int, folder: Path | None) -> Pictures:
     return Pictures([path.read_bytes() for path in paths], pixels_BHWC, f"{len(paths)} files of {folder.name}/")
 
 
-def to_call(form: str, target: Target, pictures: Pictures, index: int, cap: int) -> Call:
-    """Return a picture as a call under a cap; the whole tape is asked for by asking for no cap."""
+def to_request(form: str, target: Target, pictures: Pictures, index: int, cap: int) -> InferRequest:
+    """Return a picture as a request with a cap; no cap is sent for the whole tape."""
     is_full = cap >= target.tape_capacity
     if form == CLASSIFY:
-        call = classify_call(target.model, pictures.files[index], None if is_full else cap)
+        request = classify_request(target.model, pictures.files[index], None if is_full else cap)
     else:
         parameters = {} if is_full else {"max_tape": cap}
-        call = binary_call(target.model, pictures.pixels_BHWC[index : index + 1], parameters)
-    return replace(call, headers={**call.headers, **target.headers})
+        request = infer_request(target.model, pictures.pixels_BHWC[index : index + 1], parameters)
+    return replace(request, headers={**request.headers, **target.headers})
 
 
-def classify_call(model: str, file: bytes, cap: int | None = None) -> Call:
-    """Return a picture file as a call to `/v1/classify`, which finds out its format by itself."""
+def classify_request(model: str, file: bytes, cap: int | None = None) -> InferRequest:
+    """Return a picture file as a request to `/v1/classify`, which finds out its format by itself."""
     capped = "" if cap is None else f"&max_tape={cap}"
-    return Call(f"/v1/classify?model={model}&top_k=1{capped}", {"Content-Type": "application/octet-stream"}, file)
+    return InferRequest(
+        f"/v1/classify?model={model}&top_k=1{capped}", {"Content-Type": "application/octet-stream"}, file
+    )
 
 
-def binary_call(model: str, pixels_BHWC: Pixels, parameters: dict[str, Any] | None = None) -> Call:
-    """Return an infer call of the Open Inference Protocol with binary pixels and binary logits."""
+def infer_request(model: str, pixels_BHWC: Pixels, parameters: dict[str, Any] | None = None) -> InferRequest:
+    """Return a request of the Open Inference Protocol with binary pixels and binary logits."""
     image = {
         "name": "image",
         "datatype": "UINT8",
@@ -105,11 +107,11 @@ def binary_call(model: str, pixels_BHWC: Pixels, parameters: dict[str, Any] | No
     document = {"inputs": [image], "outputs": [logits], **({"parameters": parameters} if parameters else {})}
     header = json.dumps(document).encode()
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
-    return Call(f"/v2/models/{model}/infer", headers, header + pixels_BHWC.tobytes())
+    return InferRequest(f"/v2/models/{model}/infer", headers, header + pixels_BHWC.tobytes())
 
 
 def read_reply(form: str, reply: Reply) -> Answer:
-    """Return what an answered call says."""
+    """Return the content of an answer."""
     if form == CLASSIFY:
         return read_classify(reply.body)
     return read_binary(reply.body, int(find_header(reply.head, HEADER_LENGTH) or 0))

@@ -1,11 +1,11 @@
-"""From the graphs alone, and from a real server under two loads, to the simulation's costs."""
+"""Calibrates the simulation's costs with the graphs alone, and with a real server under two loads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.asking import Fixed
+from benchmarks.caller_policies import Fixed
 from benchmarks.command import Bench, closed_run, open_run
 from benchmarks.direct import BATCHES, Direct
 from benchmarks.inputs import binary_requests
@@ -30,7 +30,7 @@ class Observed:
 
 
 def fit(bench: Bench, direct: Direct, url: str, wanted: list[int], seconds: float) -> tuple[Fitted, float]:
-    """Measure every execution alone, then let a real server tell what it adds; return that and its saturated rate."""
+    """Measure every execution alone, then fit what a server adds; return the costs and the server's saturated rate."""
     fitted = Fitted(_tables(bench, direct, seconds / 20))
     requests = binary_requests(bench.model, bench.pictures.pixels_BHWC, 1)
     capacity = closed_run(url, requests, concurrency=SATURATION, seconds=seconds).rate

@@ -1,4 +1,4 @@
-"""What every call draws from: pictures, caps and callers, by one random generator, and the book to write it down in."""
+"""Random inputs of the requests: pictures, caps and callers, from one generator."""
 
 import io
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from loadtest.soak.book import ANONYMOUS, Book
+from loadtest.soak.client_log import ANONYMOUS, ClientLog
 from loadtest.tenants import STEADY
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -35,13 +35,13 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One model and those who ask it. `keys` are the callers' API keys by tenant."""
+class Inputs:
+    """The inputs for one model, and the log of the requests. `keys` are the callers' API keys by tenant."""
 
     name: str
     tape_capacity: int
     size: tuple[int, int]
-    book: Book
+    log: ClientLog
     random: Random
     keys: Mapping[str, str]
     pictures: list[Picture] = field(default_factory=list)
@@ -62,16 +62,16 @@ class Scene:
         return {"x-api-key": self.keys[tenant]} if tenant in self.keys else {}
 
 
-def make_scene(model: Mapping[str, Any], book: Book, seed: int, keys: Mapping[str, str]) -> Scene:
-    """Return the scene of a model, as `GET /v1/models/{name}` describes it."""
+def make_inputs(model: Mapping[str, Any], log: ClientLog, seed: int, keys: Mapping[str, str]) -> Inputs:
+    """Return the inputs for a model, as `GET /v1/models/{name}` describes it."""
     size = model["preprocessing"]["height"], model["preprocessing"]["width"]
-    scene = Scene(model["name"], model["tape_capacity"], size, book, Random(seed), keys)
+    inputs = Inputs(model["name"], model["tape_capacity"], size, log, Random(seed), keys)
     generator = np.random.default_rng(seed)
     for number in range(NUM_PICTURES):
         shape = size if number % 2 else (PATCHES, PATCHES)
         drawn = Image.fromarray(generator.integers(0, 256, (*shape, 3), np.uint8))
-        scene.pictures.append(_make_picture(number, drawn.resize(size[::-1], Image.Resampling.BICUBIC)))
-    return scene
+        inputs.pictures.append(_make_picture(number, drawn.resize(size[::-1], Image.Resampling.BICUBIC)))
+    return inputs
 
 
 def _make_picture(number: int, image: Image.Image) -> Picture:

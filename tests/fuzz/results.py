@@ -1,35 +1,18 @@
-"""What came of the cases of one target, and what the server's process looked like meanwhile."""
+"""The outcomes of one target's cases, and the footprints of the server's process meanwhile."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from loadtest.process import Footprint
 
 MAX_FAULTS_KEPT = 20
 SAMPLES = 20
-"""How often a target looks at the process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a process holds. Units: resident bytes without shared pages of files; open descriptors; threads."""
-
-    resident_bytes: int
-    num_descriptors: int
-    num_threads: int
-
-
-def footprint(pid: int) -> Footprint:
-    """Look at a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    numbers = {name: int(value) for name, value in re.findall(r"^(RssAnon|Threads):\s+(\d+)", status, re.MULTILINE)}
-    num_descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return Footprint(numbers["RssAnon"] * 1024, num_descriptors, numbers["Threads"])
+"""How often a target footprints at the process."""
 
 
 @dataclass(slots=True)
-class Tally:
+class TargetResult:
     """Counts the outcomes of one target's cases and keeps its faults; each fault names its case."""
 
     name: str

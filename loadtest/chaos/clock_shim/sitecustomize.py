@@ -1,4 +1,4 @@
-"""Python imports this first where its folder is on the path: the wall clock is off by what a file says."""
+"""Shifts Python's wall clock by the offset in a file; imported first where its folder is on Python's path."""
 
 import os
 import time

@@ -1,11 +1,11 @@
-"""How long one message holds up the event loop of a server, watched from outside.
+"""Measures from outside how long one message blocks the event loop of a server.
 
 A probe asks `/healthz`, which the loop answers itself, again and again over one connection. Between two answers the
-loop was held for no longer than the clock says, and for no longer than the server used the processor, whichever of its
-threads did, for any may keep the interpreter from the loop: the smaller of the two is what that beat counts. So neither
+loop was blocked for no longer than the clock says, and for no longer than the server used the processor, in any of its
+threads, since each of them may hold the interpreter: the smaller of the two is the delay of that interval. So neither
 other programs, which take time from the clock alone, nor threads that run beside the loop, which take processor time
 alone, count for what they are not. A thread that runs beside the loop while another program has the loop's core does,
-which is why the middle one of several tries is judged.
+which is why the median of several tries is judged.
 """
 
 import socket
@@ -21,28 +21,28 @@ _SETTLE_S = 0.2
 """How long the loop is watched after a message was answered: what it leaves behind is cleared away then."""
 
 
-class Hold(NamedTuple):
-    """The longest beat. Units: ms; `of_loop` is the processor time of the loop's own thread in its longest beat."""
+class LoopDelay(NamedTuple):
+    """The longest interval between two answers. Units: ms; `of_loop_ms` is processor time of the loop's thread."""
 
     ms: float
     of_loop_ms: float
 
 
-class Watch:
-    """Watches one server while its block runs."""
+class LoopProbe:
+    """Measures one server while its `with` block runs."""
 
     def __init__(self, address: tuple[str, int], pid: int) -> None:
         self._address = address
         self._clock = (~pid << 3) | 2  # what clock_getcpuclockid returns
         self._thread_path = Path(f"/proc/{pid}/task/{pid}/schedstat")
         self._is_over = threading.Event()
-        self._is_beating = threading.Event()
-        self._thread = threading.Thread(target=self._beat)
-        self.hold = Hold(0.0, 0.0)
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+        self.delay = LoopDelay(0.0, 0.0)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._is_beating.wait()
+        self._has_begun.wait()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -50,12 +50,12 @@ class Watch:
         self._is_over.set()
         self._thread.join()
 
-    def _beat(self) -> None:
+    def _measure(self) -> None:
         with closing(socket.create_connection(self._address)) as connection:
             connection.sendall(_PROBE)
             connection.recv(4096)
             last = self._now()
-            self._is_beating.set()
+            self._has_begun.set()
             with suppress(ConnectionError):
                 while not self._is_over.is_set():
                     connection.sendall(_PROBE)
@@ -63,7 +63,7 @@ class Watch:
                         return
                     now = self._now()
                     wall, process, loop = (1000 * (b - a) for a, b in zip(last, now, strict=True))
-                    self.hold = Hold(max(self.hold.ms, min(wall, process)), max(self.hold.of_loop_ms, loop))
+                    self.delay = LoopDelay(max(self.delay.ms, min(wall, process)), max(self.delay.of_loop_ms, loop))
                     last = now
 
     def _now(self) -> tuple[float, float, float]:

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from loadtest.serving import Shelf, parse_metrics, total
-from loadtest.soak.book import ANONYMOUS, STATUS_OF, Book, Usage, compare
+from loadtest.metrics import parse_metrics, total
+from loadtest.repository import RepositoryCopy
+from loadtest.soak.client_log import ANONYMOUS, STATUS_OF, ClientLog, Usage, compare
 from server.errors import STATUS, all_errors, status_of
 
 EXPOSITION = """
@@ -29,27 +30,27 @@ USAGE = {
 }
 
 
-def book() -> Book:
+def log() -> ClientLog:
     """Return what a client would know: four answers and two refusals, and two calls that left, one in vain."""
-    made = Book(fickle_flops=100)
+    made = ClientLog(abandoned_flops=100)
     for _ in range(4):
         made.add("classify", 200, 200)
     for _ in range(2):
         made.add("classify", 400, 400)
-        made.left("classify")
-    made.answered(ANONYMOUS, 4, 230, 300)
-    made.answered("steady", 2, 400, 410)
+        made.add_abandoned("classify")
+    made.add_receipts(ANONYMOUS, 4, 230, 300)
+    made.add_receipts("steady", 2, 400, 410)
     return made
 
 
-def differences(made: Book, text: str = EXPOSITION, usage: Usage = USAGE) -> set[str]:
+def differences(made: ClientLog, text: str = EXPOSITION, usage: Usage = USAGE) -> set[str]:
     return {each.name for each in compare(made, parse_metrics(text), usage) if each.expected != each.counted}
 
 
 def test_books_that_agree():
-    assert differences(book()) == set()
-    assert len(list(compare(book(), parse_metrics(EXPOSITION), USAGE))) == 14
-    assert (book().num_calls, book().num_unexpected) == (8, 0)
+    assert differences(log()) == set()
+    assert len(list(compare(log(), parse_metrics(EXPOSITION), USAGE))) == 14
+    assert (log().num_calls, log().num_unexpected) == (8, 0)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_books_that_agree():
     ],
 )
 def test_books_that_disagree(theirs, instead, shown):
-    assert shown <= differences(book(), EXPOSITION.replace(theirs, instead))
+    assert shown <= differences(log(), EXPOSITION.replace(theirs, instead))
 
 
 @pytest.mark.parametrize(
@@ -80,18 +81,18 @@ def test_books_that_disagree(theirs, instead, shown):
 )
 def test_bills_that_disagree_with_receipts(tenant, name, shown):
     wrong = {**USAGE, tenant: {**USAGE[tenant], name: USAGE[tenant][name] + 1}}
-    assert differences(book(), usage=wrong) == {shown}
+    assert differences(log(), usage=wrong) == {shown}
 
 
 def test_a_tenant_that_nobody_billed_shows():
-    assert "samples of steady" in differences(book(), usage={"anonymous": USAGE["anonymous"]})
+    assert "samples of steady" in differences(log(), usage={"anonymous": USAGE["anonymous"]})
 
 
 def test_few_cancelled_rpcs_may_stay_unread_and_not_more():
     for num_unread, expected in ((10, set()), (11, {"oip_grpc calls that left"})):
-        made = Book(fickle_flops=100)
+        made = ClientLog(abandoned_flops=100)
         for _ in range(100):
-            made.left("oip_grpc")
+            made.add_abandoned("oip_grpc")
         text = f'adatape_requests_total{{model="m",outcome="cancelled",protocol="oip_grpc"}} {100 - num_unread}'
         names = {
             name.partition(" (")[0] for name in differences(made, text, {}) if name.startswith("oip_grpc calls that")
@@ -100,25 +101,25 @@ def test_few_cancelled_rpcs_may_stay_unread_and_not_more():
 
 
 def test_an_answer_that_is_lost_shows_though_others_left():
-    made = book()
+    made = log()
     made.statuses["classify", 200] -= 1
     made.add("classify", 0, 200)
     assert "classify calls that left" in differences(made)
 
 
 def test_an_unexpected_answer_is_kept():
-    made = book()
+    made = log()
     made.add("oip", 500, 200, "the server failed")
     assert (made.num_unexpected, made.faults) == (1, ["oip; got 500 the server failed; expected 200"])
 
 
 def test_the_same_question_takes_the_same_flops():
-    made = book()
+    made = log()
     for flops in (70, 70, 70):
-        made.costs((1, "image/png", 8), flops)
-    made.costs((1, "image/png", 9), 80)
-    assert (made.num_alike, made.num_asked, made.faults) == (2, 2, [])
-    made.costs((1, "image/png", 8), 71)
+        made.add_cost((1, "image/png", 8), flops)
+    made.add_cost((1, "image/png", 9), 80)
+    assert (made.num_repeated, made.num_questions, made.faults) == (2, 2, [])
+    made.add_cost((1, "image/png", 8), 71)
     assert made.faults == ["FLOPs of (1, 'image/png', 8); got 71; expected 70, as before"]
 
 
@@ -139,9 +140,9 @@ def test_a_version_is_published_whole(tmp_path):
     source = tmp_path / "source" / "family" / "1"
     source.mkdir(parents=True)
     (source / "manifest.json").write_text(json.dumps({"family": "family", "version": "1", "labels": ["a"]}))
-    shelf = Shelf(tmp_path / "source", "family", tmp_path / "copy")
-    manifest = json.loads((shelf.publish(2) / "manifest.json").read_text())
+    repository = RepositoryCopy(tmp_path / "source", "family", tmp_path / "copy")
+    manifest = json.loads((repository.publish(2) / "manifest.json").read_text())
     assert manifest == {"family": "family", "version": "2", "labels": ["a"]}
     assert [path.name for path in (tmp_path / "copy/family/2").iterdir()] == ["manifest.json"]
-    shelf.remove(2)
+    repository.remove(2)
     assert not (tmp_path / "copy/family/2").exists()

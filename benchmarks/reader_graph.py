@@ -1,4 +1,4 @@
-"""A reader graph taken apart: what it does before it reads, and how many nodes each part has."""
+"""The parts of a reader graph: the part before reading, and the number of nodes of each part."""
 
 import onnx
 

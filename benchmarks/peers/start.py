@@ -1,25 +1,23 @@
-"""Starting a peer: its environment, its command, and when it answers."""
+"""Starts a peer in an environment of its own, and waits until it answers."""
 
-import contextlib
 import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.environments import environment
 from loadtest.machine import free_ports
+from loadtest.process import Process
 from server.models.manifest import Manifest
 
 HERE = Path(__file__).parent
 START_S = 120.0
-STOP_S = 10.0
 ANSWER_S = 20.0
 OK = b"HTTP/1.1 200"
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
@@ -31,28 +29,12 @@ def running(
 ) -> Iterator[tuple[int, int, float]]:
     """Start a peer on one core; give its port, its process and the seconds until it answered a request."""
     port = free_ports(1)[0]
-    command = COMMANDS[name](environment(f"peer-{name}", HERE / f"{name}.txt"), manifest, work, port)
-    started_s = time.monotonic()
-    process = subprocess.Popen(
-        ["taskset", "--cpu-list", str(core), *command[0]],
-        cwd=work,
-        env={**os.environ, **QUIET, **_padded(root, manifest), "PYTHONPATH": str(HERE), **command[1]},
-        stdout=subprocess.DEVNULL,
-        stderr=(work / "log").open("w"),
-        start_new_session=True,
-    )
-    try:
-        _wait(process, port, work / "log", request)
-        yield port, process.pid, time.monotonic() - started_s
-    finally:
-        _end(process)
-
-
-def tree(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    below = children.read_text().split() if children.exists() else []
-    return [pid, *(each for child in below for each in tree(int(child)))]
+    command, variables = COMMANDS[name](environment(f"peer-{name}", HERE / f"{name}.txt"), manifest, work, port)
+    variables = {**os.environ, **QUIET, **_padded(root, manifest), "PYTHONPATH": str(HERE), **variables}
+    with Process(["taskset", "--cpu-list", str(core), *command], folder=work, environment=variables) as peer:
+        # Some peers listen long before they can answer.
+        peer.wait_until(lambda: _answers(port, request), START_S, "an answer")
+        yield port, peer.process.pid, time.monotonic() - peer.started_s
 
 
 def _padded(root: Path, manifest: Manifest) -> dict[str, str]:
@@ -66,33 +48,12 @@ def _padded(root: Path, manifest: Manifest) -> dict[str, str]:
     return {"PADDED": json.dumps(place)}
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, request: bytes) -> None:
-    """Ask until there is an answer: some peers listen long before they can give one."""
-    end_s = time.monotonic() + START_S
-    while time.monotonic() < end_s and process.poll() is None:
-        with contextlib.suppress(OSError):
-            if _answers(port, request):
-                return
-        time.sleep(0.02)
-    raise SystemExit(f"peer; got this log:\n{log.read_text()[-4000:]}\nexpected it to answer")
-
-
 def _answers(port: int, request: bytes) -> bool:
-    with socket.create_connection(("127.0.0.1", port), ANSWER_S) as connection:
+    """Say whether a request, as the bytes that will be measured, is answered with 200."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), ANSWER_S) as connection:
         connection.sendall(request)
         return connection.recv(len(OK)) == OK
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the process and all that it started, by id: some peers leave children behind."""
-    pids = tree(process.pid)
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
-    process.wait(STOP_S)
+    return False
 
 
 Command = tuple[list[str], dict[str, str]]
