@@ -1,4 +1,4 @@
-"""The three kinds of body, and what is said of those that are wrong."""
+"""The three kinds of body, and the refusals of wrong ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Parameters from three places; every wrong one is named."""
+"""Parameters from three places; every wrong one is named in the refusal."""
 
 import itertools
 import string

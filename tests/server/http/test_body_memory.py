@@ -1,4 +1,4 @@
-"""What large bodies hold of the server's memory, all together: they fill their room, and small ones always get in."""
+"""The memory that large bodies hold together is limited; small bodies always pass."""
 
 import asyncio
 from math import inf
@@ -33,7 +33,7 @@ def test_a_body_that_finds_no_room_holds_what_it_held():
 
 
 class Slow:
-    """A caller that sends a chunk whenever it is told to."""
+    """A client that sends a chunk whenever the test says so."""
 
     def __init__(self, memory):
         self.chunks = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Callers wait for decoding no longer than they want to, and never for somebody else's large image."""
+"""A request waits for decoding no longer than its deadline, and never for another one's large image."""
 
 import asyncio
 import io
@@ -33,7 +33,7 @@ def large() -> bytes:
 
 
 class Stuck:
-    """Stands in for `decode`: takes large images for ever, until nobody waits for them."""
+    """Replaces `decode`: decodes a large image without an end, until its request has ended."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
