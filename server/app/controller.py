@@ -3,8 +3,7 @@
 import time
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from server.classify.schemas import PublicModel
 from server.engine import Engine, Pilot
 from server.models.manifest import Manifest
 from server.settings import Settings
@@ -12,11 +11,7 @@ from server.settings import Settings
 _MS = 1000.0
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class RungState(_Shape):
+class RungState(PublicModel):
     """One cap that could be chosen, as it looked when the last batch was formed."""
 
     cap: int
@@ -28,7 +23,7 @@ class RungState(_Shape):
     """Share of the device that the arrivals would take; null before the first batch."""
 
 
-class MoveState(_Shape):
+class MoveState(PublicModel):
     """One change of the cap."""
 
     ago_ms: float
@@ -37,7 +32,7 @@ class MoveState(_Shape):
     reason: str
 
 
-class ModelState(_Shape):
+class ModelState(PublicModel):
     """The controller of one model."""
 
     model: str
@@ -52,7 +47,7 @@ class ModelState(_Shape):
     """The last moves, newest first."""
 
 
-class ControllerState(_Shape):
+class ControllerState(PublicModel):
     """Whether a service level is set, and what each model's controller does to keep it."""
 
     mode: Literal["off", "on", "dry_run"]

@@ -5,8 +5,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
+from server.classify.schemas import PublicModel
 from server.engine import Engine
 from server.errors import NotFound
 
@@ -29,11 +30,7 @@ def _check_day(text: str | None) -> str | None:
     return text
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Sums(_Shape):
+class Sums(PublicModel):
     """Sums over the receipts of answered requests."""
 
     num_requests: int = 0
@@ -48,7 +45,7 @@ class ModelUsage(Sums):
     model: str
 
 
-class QuotaState(_Shape):
+class QuotaState(PublicModel):
     flops_per_s: float
     limit_flops: float
     """What a full quota holds."""
@@ -58,7 +55,7 @@ class QuotaState(_Shape):
     """Below this, caps shrink."""
 
 
-class TenantUsage(_Shape):
+class TenantUsage(PublicModel):
     tenant: str
     total: Sums
     models: list[ModelUsage]
@@ -66,20 +63,20 @@ class TenantUsage(_Shape):
     """Null where the tenant has none."""
 
 
-class UsageReport(_Shape):
+class UsageReport(PublicModel):
     """Usage since a day, or since there are records."""
 
     since: str | None
     tenants: list[TenantUsage]
 
 
-class KeyInfo(_Shape):
+class KeyInfo(PublicModel):
     id: str
     tenant: str
     is_admin: bool
 
 
-class KeyList(_Shape):
+class KeyList(PublicModel):
     """The keys that are known, by their public ids."""
 
     keys: list[KeyInfo]

@@ -11,24 +11,26 @@ from server.models.manifest import BankSpec, Preprocessing, SourceRun, Symbols
 from server.records import BudgetReason
 
 
-class _Shape(BaseModel):
+class PublicModel(BaseModel):
+    """Base of all public shapes: unknown fields are errors, and docstrings become descriptions."""
+
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class ErrorBody(_Shape):
+class ErrorBody(PublicModel):
     """The body of every answer that is not 200, on every path."""
 
     error: str = Field(examples=["max_tape in the query; got -1; expected an integer, 0 or more"])
     """What went wrong; the offending value; what was expected."""
 
 
-class Prediction(_Shape):
+class Prediction(PublicModel):
     label: str
     index: int
     probability: float
 
 
-class Receipt(_Shape):
+class Receipt(PublicModel):
     """What one image's answer cost, and why it was given that much. A multiply-add counts as 2 FLOPs."""
 
     cap: int
@@ -59,14 +61,14 @@ class Receipt(_Shape):
     """From the arrival of the request to its settlement."""
 
 
-class PixelBox(_Shape):
+class PixelBox(PublicModel):
     left: float
     top: float
     right: float
     bottom: float
 
 
-class Read(_Shape):
+class Read(PublicModel):
     """One bank entry that a tape token read. A learnable bank has no places: only entry and weight."""
 
     entry: int
@@ -79,17 +81,17 @@ class Read(_Shape):
     """In pixels of the uploaded image, seen upright."""
 
 
-class TapeToken(_Shape):
+class TapeToken(PublicModel):
     token: int
     reads: list[Read]
 
 
-class Size(_Shape):
+class Size(PublicModel):
     width: int
     height: int
 
 
-class Explanation(_Shape):
+class Explanation(PublicModel):
     """What each tape token read, in the order of reading."""
 
     bank: Literal["input", "learn"]
@@ -99,7 +101,7 @@ class Explanation(_Shape):
     tokens: list[TapeToken]
 
 
-class Result(_Shape):
+class Result(PublicModel):
     """The answer for one image."""
 
     file: str | None = None
@@ -110,7 +112,7 @@ class Result(_Shape):
     explanation: Explanation | None = None
 
 
-class Answer(_Shape):
+class Answer(PublicModel):
     """The answer for one request: one result for each image, in their order."""
 
     id: str
@@ -120,7 +122,7 @@ class Answer(_Shape):
     results: list[Result]
 
 
-class ModelSummary(_Shape):
+class ModelSummary(PublicModel):
     name: str
     version: str
     versions: list[str]
@@ -141,7 +143,7 @@ class ModelSummary(_Shape):
     """Useful FLOPs of an image at full tape."""
 
 
-class ModelList(_Shape):
+class ModelList(PublicModel):
     default: str | None
     models: list[ModelSummary]
     broken: dict[str, str]
@@ -161,7 +163,7 @@ class ModelDetail(ModelSummary):
     source: SourceRun
 
 
-class CurvePoint(_Shape):
+class CurvePoint(PublicModel):
     cap: int
     accuracy: float
     accuracy_low: float
@@ -172,7 +174,7 @@ class CurvePoint(_Shape):
     mean_flops: float
 
 
-class Curve(_Shape):
+class Curve(PublicModel):
     """Accuracy and cost against the cap, measured on the data named here."""
 
     model: str
@@ -184,7 +186,7 @@ class Curve(_Shape):
     points: list[CurvePoint]
 
 
-class ExpectedQuality(_Shape):
+class ExpectedQuality(PublicModel):
     """From the quality curve; between measured caps, on the straight line between their points."""
 
     accuracy: float
@@ -194,7 +196,7 @@ class ExpectedQuality(_Shape):
     mean_flops: float
 
 
-class PredictedLatency(_Shape):
+class PredictedLatency(PublicModel):
     """Of one image alone, at the cap's bucket, on an idle server like the one measured."""
 
     hardware: str
@@ -203,7 +205,7 @@ class PredictedLatency(_Shape):
     total_ms: float
 
 
-class Quote(_Shape):
+class Quote(PublicModel):
     """What an ask would come to for one image."""
 
     model: str
@@ -220,11 +222,11 @@ class Quote(_Shape):
     latency: PredictedLatency
 
 
-class Liveness(_Shape):
+class Liveness(PublicModel):
     status: Literal["live"] = "live"
 
 
-class Readiness(_Shape):
+class Readiness(PublicModel):
     status: Literal["ready"] = "ready"
     device: str
     models: list[str]

@@ -1,4 +1,4 @@
-"""Which web pages may have a browser call: nobody's but our own, unless the operator says so."""
+"""Only our own web pages may make a browser call the server, unless the operator lists others."""
 
 import itertools
 
@@ -176,13 +176,13 @@ async def test_without_cors_no_page_is_told_anything(client):
 async def test_a_listed_page_is_told_that_it_may(path, tmp_path):
     for settings in ({}, access(tmp_path)):
         async with serving(cors_origin=f"{APP}, http://localhost:5173", **settings) as client:
-            told = await preflight(client, APP, path)
-            assert (told.status_code, told.content) == (200, b"")
-            assert told.headers["Access-Control-Allow-Origin"] == APP
-            assert told.headers["Access-Control-Allow-Methods"] == "GET, POST"
-            assert told.headers["Access-Control-Allow-Headers"] == "content-type,x-api-key"
-            assert told.headers["Vary"] == "Origin"
-            assert "Access-Control-Allow-Credentials" not in told.headers
+            answer = await preflight(client, APP, path)
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert answer.headers["Access-Control-Allow-Origin"] == APP
+            assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST"
+            assert answer.headers["Access-Control-Allow-Headers"] == "content-type,x-api-key"
+            assert answer.headers["Vary"] == "Origin"
+            assert "Access-Control-Allow-Credentials" not in answer.headers
             refused = await preflight(client, EVIL, path)
             assert refused.status_code in {401, 403}
             assert "Access-Control-Allow-Origin" not in refused.headers

@@ -1,4 +1,4 @@
-"""The page as the server hands it out: types, caching, the policy, and files that keep to it."""
+"""The page as the server sends it: types, caching, the policy, and files that comply with it."""
 
 import re
 

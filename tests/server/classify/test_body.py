@@ -1,4 +1,4 @@
-"""The three kinds of body, and what is said of those that are wrong."""
+"""The three kinds of body, and the refusals of wrong ones."""
 
 import pytest
 
@@ -153,7 +153,7 @@ async def test_a_large_body_is_refused_announced_or_not():
 @pytest.mark.parametrize("announced", ["-1", "abc", "1e3", "²"])
 async def test_a_content_length_that_lies_is_refused(announced):
     wire = Wire({"type": "http.request", "body": b"x", "more_body": False})
-    call = HttpRequest(
+    request = HttpRequest(
         {**scope(), "headers": [(b"content-length", announced.encode("latin-1"))]},
         wire.receive,
         request_id="1",
@@ -161,14 +161,14 @@ async def test_a_content_length_that_lies_is_refused(announced):
         body_memory=BodyMemory(10),
     )
     with pytest.raises(Exception, match="Content-Length; got"):
-        await call.body()
+        await request.body()
 
 
 async def test_a_client_that_leaves_in_its_body_is_cancelled():
     wire = Wire({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
-    call = HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, body_memory=BodyMemory(10))
+    request = HttpRequest(scope(), wire.receive, request_id="1", arrival_s=0, body_memory=BodyMemory(10))
     with pytest.raises(Cancelled):
-        await call.body()
+        await request.body()
 
 
 async def test_the_images_of_one_request_share_a_budget_of_pixels():

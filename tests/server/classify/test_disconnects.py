@@ -1,4 +1,4 @@
-"""Clients that leave before their answer."""
+"""Clients that disconnect before their answer."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.server.surface import Wire, scope
 
 
 class Stuck:
-    """An engine that never answers, and says whether it was told to stop."""
+    """An engine that never answers, and stores whether it was cancelled."""
 
     def __init__(self) -> None:
         self.was_cancelled = False

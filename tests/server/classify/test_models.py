@@ -1,4 +1,4 @@
-"""What each model offers, and what an ask would cost."""
+"""What each model offers, and what a request would cost."""
 
 import pytest
 

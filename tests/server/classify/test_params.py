@@ -1,4 +1,4 @@
-"""Parameters from three places; every wrong one is named."""
+"""Parameters from three places; every wrong one is named in the refusal."""
 
 import itertools
 import string
@@ -136,8 +136,10 @@ async def test_a_server_that_has_not_started_refuses():
 def test_a_query_of_many_names_costs_as_much_as_it_is_long():
     two = ["".join(pair) for pair in itertools.product(string.ascii_letters, repeat=2)]
     query = "&".join(f"{name}=1" for name in [*string.ascii_letters, *two, *two]).encode()
-    call = HttpRequest({**scope(), "query_string": query}, None, request_id="1", arrival_s=0, body_memory=BodyMemory(1))
+    request = HttpRequest(
+        {**scope(), "query_string": query}, None, request_id="1", arrival_s=0, body_memory=BodyMemory(1)
+    )
     started_s = time.thread_time()
     with pytest.raises(BadRequest, match="query; got aa more than once"):
-        read_query(call)
+        read_query(request)
     assert time.thread_time() - started_s < 0.05

@@ -1,4 +1,4 @@
-"""Who names a version of a model, or a label, gets that one, on every surface alike."""
+"""A request that names a version or a label of a model gets that version, on every surface."""
 
 import asyncio
 

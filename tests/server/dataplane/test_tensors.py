@@ -1,4 +1,4 @@
-"""The binary codec: what goes in comes out, and bytes that lie are refused before anything is allocated."""
+"""The binary codec: tensors are read back as written, and false bytes are refused before memory is allocated."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""When what is read now came: an estimate from the turns of the event loop, on a clock of our own."""
+"""The estimate of an arrival time, from the turns of the event loop and a clock of the test."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What large bodies hold of the server's memory, all together: they fill their room, and small ones always get in."""
+"""The memory that large bodies hold together is limited; small bodies always pass."""
 
 import asyncio
 from math import inf
@@ -33,11 +33,11 @@ def test_a_body_that_finds_no_room_holds_what_it_held():
 
 
 class Slow:
-    """A caller that sends a chunk whenever it is told to."""
+    """A client that sends a chunk whenever the test says so."""
 
     def __init__(self, memory):
         self.chunks = asyncio.Queue()
-        self.call = HttpRequest(scope(), self._receive, request_id="1", arrival_s=0, body_memory=memory)
+        self.request = HttpRequest(scope(), self._receive, request_id="1", arrival_s=0, body_memory=memory)
 
     async def _receive(self):
         return {"type": "http.request", "body": await self.chunks.get(), "more_body": True}
@@ -46,7 +46,7 @@ class Slow:
 async def test_slow_bodies_hold_what_they_have_sent_until_they_are_released():
     memory = BodyMemory(inf, 150 * KIB)
     first, second = Slow(memory), Slow(memory)
-    reads = [asyncio.create_task(slow.call.body()) for slow in (first, second)]
+    reads = [asyncio.create_task(slow.request.body()) for slow in (first, second)]
     for slow in (first, second):
         slow.chunks.put_nowait(b"x" * 128 * KIB)
     await asyncio.sleep(0)
@@ -55,11 +55,11 @@ async def test_slow_bodies_hold_what_they_have_sent_until_they_are_released():
     second.chunks.put_nowait(b"x" * 64 * KIB)
     with pytest.raises(Overloaded):
         await reads[1]
-    second.call.release()
+    second.request.release()
     assert memory.held_bytes == 64 * KIB
     reads[0].cancel()
-    first.call.release()
-    first.call.release()
+    first.request.release()
+    first.request.release()
     assert memory.held_bytes == 0
 
 

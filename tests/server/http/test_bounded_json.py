@@ -1,4 +1,4 @@
-"""JSON from strangers: how much and how deep, wherever it comes in."""
+"""JSON is limited in values and depth, wherever a request brings it."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What a connection may cost: sizes, counts and times, each with a clear refusal. Time is given, never waited for."""
+"""The sizes, counts and times of a connection are limited, each with a clear refusal. No test waits."""
 
 import asyncio
 import json

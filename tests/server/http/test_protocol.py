@@ -1,4 +1,4 @@
-"""The wire below the application, on raw sockets: callers that close one side, both, or break off."""
+"""HTTP/1.1 on raw sockets: clients that close one side, close both sides, or reset."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ PATIENCE_S = 20
 
 
 class App:
-    """Answers a request when it is told to, unless the caller leaves first."""
+    """Answers a request when the test says so, unless the client disconnects first."""
 
     def __init__(self) -> None:
         self.bodies: asyncio.Queue[bytes] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Heads that two servers could read in two ways, and what may come around a body, on raw sockets."""
+"""Heads that two servers could read in two ways are refused, and so are bodies around them; on raw sockets."""
 
 import asyncio
 
@@ -236,10 +236,10 @@ async def test_nobody_else_is_told_to_go_on(sent):
     ("path", "status"), [("/v1/classify", 413), ("/v1/models/x/quote", 413), ("/nope", 404), ("/healthz", 405)]
 )
 async def test_an_answer_in_place_of_go_on_is_the_last(path, status):
-    """Whether the body comes all the same nobody can tell, so what comes next can be no request."""
+    """The body may come nevertheless, so what comes next cannot be read as a request."""
     async with serving_app(max_body_bytes=100) as client:
         for expect, last in [({"Expect": "100-continue"}, "close"), ({}, None)]:
             response = await client.post(path, headers={"Content-Length": "101", **expect}, content=b"a" * 101)
             assert (response.status_code, response.headers.get("Connection")) == (status, last)
-        told = await client.post("/v1/classify", headers={"Expect": "100-continue"}, content=b"no image")
-        assert "Connection" not in told.headers
+        answer = await client.post("/v1/classify", headers={"Expect": "100-continue"}, content=b"no image")
+        assert "Connection" not in answer.headers

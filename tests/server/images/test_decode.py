@@ -1,4 +1,4 @@
-"""Whatever people upload becomes the pixels they expect, or one clear error."""
+"""Every upload becomes the expected pixels, or one clear error."""
 
 import io
 import struct
@@ -208,7 +208,7 @@ def test_bytes_that_are_no_image(data):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "named"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "got HEIC;"),
         (b"\0\0\0\x18ftypavif\0\0\0\0mif1", "got AVIF;"),
@@ -220,10 +220,10 @@ def test_bytes_that_are_no_image(data):
         (b"\0\1\2", "got 3 bytes that begin with b'\\x00\\x01\\x02';"),
     ],
 )
-def test_what_came_instead_of_an_image_is_named(data, told):
+def test_what_came_instead_of_an_image_is_named(data, named):
     with pytest.raises(NotAnImage, match="expected a JPEG, PNG, WebP, BMP or GIF image") as raised:
         read(data)
-    assert told in str(raised.value)
+    assert named in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])

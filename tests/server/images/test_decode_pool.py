@@ -1,4 +1,4 @@
-"""Callers wait for decoding no longer than they want to, and never for somebody else's large image."""
+"""A request waits for decoding no longer than its deadline, and never for another one's large image."""
 
 import asyncio
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 from server.backends.fake import FAMILY
 from server.dataplane import InputTensor, OipRequest
-from server.errors import Cancelled, DeadlineExceeded, PayloadTooLarge
+from server.errors import Cancelled, DeadlineExceeded, Draining, PayloadTooLarge
 from server.images import DecodePool, decode
 from server.images.limits import MAX_READS, DecodeLimit, LimitedFile
 from server.models.manifest import Preprocessing
@@ -33,7 +33,7 @@ def large() -> bytes:
 
 
 class Stuck:
-    """Stands in for `decode`: takes large images for ever, until nobody waits for them."""
+    """Replaces `decode`: decodes a large image without an end, until its request has ended."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
@@ -103,6 +103,16 @@ async def test_one_bad_image_ends_the_decoding_of_the_others(monkeypatch):
         await pool.decode([large, lambda: (stuck.began.wait(10), b"")[1]], TARGET)
     await soon(stuck.ended)
     pool.close()
+
+
+async def test_a_closed_pool_refuses_work_as_a_server_that_drains():
+    pool = DecodePool(Settings())
+    assert await pool.run(lambda: 3) == 3
+    pool.close()
+    with pytest.raises(Draining):
+        await pool.run(lambda: 3)
+    with pytest.raises(Draining):
+        await pool.decode([photo], TARGET)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is judged of a file is what is decoded of it: whatever else it holds, is called, or lacks."""
+"""Exactly what is checked of a file is decoded of it, whatever else the file holds, is called, or lacks."""
 
 import io
 import logging
@@ -303,7 +303,7 @@ def test_a_frame_of_an_animation_never_stands_for_the_whole():
     assert (read(data).pixels_HW3 == 200).all()
 
 
-# --- Upright, and nothing told ---------------------------------------------------------------
+# --- Orientation, and the log ----------------------------------------------------------------
 
 
 def upside_down(kind: str, order: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Infer calls by hand, as no client library would make them."""
+"""Infer requests built by hand, including ones that no client library would send."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whole bodies of the binary extension: what goes in comes out; bodies cut short and headers that lie are refused."""
+"""Bodies of the binary extension: they are read back as written; short bodies and false headers are refused."""
 
 import contextlib
 from collections.abc import Callable

@@ -212,7 +212,7 @@ async def test_a_body_that_is_too_large(client):
 
 
 async def test_a_large_document_is_judged_like_a_small_one():
-    """Off the event loop, where it holds up nobody."""
+    """It is refused in a thread, so the event loop goes on."""
     async with serving() as client:
         message = await refused(client, content=orjson.dumps(call(image(data=[0] * 200_000))))
     assert message == "input image; got 200000 values; expected 192 for shape [1, 8, 8, 3]"

@@ -1,4 +1,4 @@
-"""An HTTP/2 connection by hand, for a client that breaks the manners which every library keeps."""
+"""An HTTP/2 connection by hand, for a client that breaks rules which every library keeps."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What no library sends over gRPC, and what must come of it: a refusal, no traceback, and a port that lives."""
+"""Bytes that no gRPC library sends: they are refused without a traceback, and the port stays open."""
 
 import asyncio
 import gzip
@@ -86,7 +86,7 @@ class World:
             await raw.close()
 
     async def check(self) -> None:
-        """Hold that an honest caller is answered, and that nobody was told of a failure of ours."""
+        """Assert that an ordinary client is answered, and that no failure of ours was logged."""
         assert arrays(await self.served.stub.ModelInfer(request(max_tape=3)))["tape_length"] == 3
         lines = [
             record.getMessage() for record in self._caplog.records if record.levelno > logging.INFO or record.exc_info

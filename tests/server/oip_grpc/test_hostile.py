@@ -1,4 +1,4 @@
-"""What a gRPC message may hold, and who may send one: judged before anything of it is built, or even read."""
+"""Limits of a gRPC message, and the check of its caller: both come before anything is built or even read."""
 
 import asyncio
 import gzip
@@ -51,13 +51,13 @@ def settings(**overrides):
 
 
 def intake(message=pb.ModelInferRequest, **overrides):
-    """Return what reads messages, and an engine that nobody has started."""
+    """Return a reader of messages, over an engine that is not started."""
     chosen = settings(**overrides)
     plane = DataPlane(build_engine(chosen, Metrics()), chosen)
     return build_message_reader(message, plane, chosen)
 
 
-async def told(world, data, rpc="ModelInfer", **options):
+async def answer_of(world, data, rpc="ModelInfer", **options):
     """Send bytes as a message; return the status code and the message that comes back."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.channel.unary_unary(SERVICE + rpc)(data, **options)
@@ -71,10 +71,10 @@ async def told(world, data, rpc="ModelInfer", **options):
 async def test_no_message_holds_up_the_event_loop(name):
     holds_s = []
     async with serving() as world:
-        await told(world, b"")
+        await answer_of(world, b"")
         for _ in range(NUM_TRIES):
             async with Pulse() as pulse:
-                code, _ = await told(world, HOSTILE[name])
+                code, _ = await answer_of(world, HOSTILE[name])
             holds_s.append(pulse.longest_s)
             if pulse.longest_s <= MAX_HOLD_S:
                 break
@@ -85,7 +85,7 @@ async def test_no_message_holds_up_the_event_loop(name):
 @pytest.mark.parametrize("rpc", ["ServerLive", "ModelMetadata", "RepositoryIndex", "RepositoryModelLoad"])
 async def test_every_method_counts(rpc):
     async with serving() as world:
-        code, message = await told(world, b"\xf8\x06\x00" * 5000, rpc)
+        code, message = await answer_of(world, b"\xf8\x06\x00" * 5000, rpc)
     assert code is Code.RESOURCE_EXHAUSTED
     assert message.startswith("fields in a message; got more than 4096; expected at most 4096")
 
@@ -162,7 +162,7 @@ async def test_compressed_messages_are_answered(coding):
 async def test_what_unfolds_into_too_much_is_refused():
     async with serving(max_message_bytes=MIB) as world:
         options = {"compression": grpc.Compression.Gzip}
-        code, message = await told(world, part(7, bytes(2 * MIB)), **options)
+        code, message = await answer_of(world, part(7, bytes(2 * MIB)), **options)
         assert code is Code.RESOURCE_EXHAUSTED
         assert f"more than {MIB} bytes when decompressed" in message
 
@@ -207,7 +207,7 @@ def large():
 
 async def test_large_messages_are_bounded_together(monkeypatch):
     async with serving(max_bodies_bytes=50_000) as world, one_waiting(world, monkeypatch):
-        code, message = await told(world, large().SerializeToString())
+        code, message = await answer_of(world, large().SerializeToString())
         assert code is Code.RESOURCE_EXHAUSTED
         assert message.startswith("bytes of large bodies at once; got")
 

@@ -1,4 +1,4 @@
-"""The protocol over gRPC, in this process: forms, status codes, deadlines, streams, progressive answers, the end."""
+"""The protocol over gRPC, in this process: forms, status codes, deadlines, streams, progressive answers, drain."""
 
 import asyncio
 import threading

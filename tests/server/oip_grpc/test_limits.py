@@ -1,7 +1,4 @@
-"""What a gRPC caller may cost: real hostile clients, HTTP/2 by hand, against short limits.
-
-Most of the limits are the library's, whose clock no test can set: these wait, for less than a second each.
-"""
+"""The limits of a gRPC client, against real hostile clients that speak HTTP/2 by hand."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Bytes that are no message are the caller's mistake: told as such, and no line in the log."""
+"""Bytes that are no message are the caller's mistake: they are refused as such, without a log line."""
 
 import grpc
 import pytest
