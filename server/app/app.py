@@ -135,8 +135,11 @@ class App:
             else:
                 await self._route(scope, receive, self._response_sender(send, request, inside), request)
                 return None
-        except asyncio.CancelledError as error:
-            reply = self._render(self.engine.drain_gate.refusal(error), request)
+        except asyncio.CancelledError:
+            refusal = self.engine.drain_gate.refusal()
+            if refusal is None:
+                raise
+            reply = self._render(refusal, request)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             reply = self._render(error, request)
         finally:

@@ -16,8 +16,15 @@ RETRY_ELSEWHERE_S = 1.0
 """A draining server does not come back, but whoever balances between servers learns of it within about this."""
 LAST_WORDS_S = 1.0
 """How long those whose time is up have to be told so."""
-Inside = asyncio.Task[object]
-"""A call that is inside, by the task that answers it."""
+
+
+class Inside:
+    """A call that is inside. It forgets its task when it leaves: the task's own frames hold this."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: "asyncio.Task[object]") -> None:
+        self.task: asyncio.Task[object] | None = task
 
 
 class DrainGate:
@@ -25,9 +32,9 @@ class DrainGate:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._inside: set[Inside] = set()
-        self._replying: set[Inside] = set()
-        self._abandoned: set[Inside] = set()
+        self._inside: set[asyncio.Task[object]] = set()
+        self._replying: set[asyncio.Task[object]] = set()
+        self._abandoned: set[asyncio.Task[object]] = set()
         self._closed_s = inf
         self._limit_s = 0.0
         self.is_hurried = False
@@ -69,20 +76,20 @@ class DrainGate:
         call = asyncio.current_task()
         assert call is not None, "A surface runs in a task. This is a bug."
         self._inside.add(call)
-        return call
+        return Inside(call)
 
     def reply(self, call: Inside | None) -> None:
         """Note that a call has its answer: it is waited for while that is sent, and never told anything else."""
-        if call in self._inside:
-            self._inside.discard(call)
-            self._replying.add(call)
+        if call is not None and call.task in self._inside:
+            self._inside.discard(call.task)
+            self._replying.add(call.task)
 
     def leave(self, call: Inside | None) -> None:
         """Let a call out."""
-        if call is not None:
-            self._inside.discard(call)
-            self._replying.discard(call)
-            self._abandoned.discard(call)
+        if call is not None and call.task is not None:
+            for calls in (self._inside, self._replying, self._abandoned):
+                calls.discard(call.task)
+            call.task = None
             if self.is_closed:
                 self._news.set()
 
@@ -118,14 +125,14 @@ class DrainGate:
         """Return why the running task was cancelled, if its time is up; None where somebody else did it."""
         return self.time_is_up() if asyncio.current_task() in self._abandoned else None
 
-    def refusal(self, error: asyncio.CancelledError) -> Draining:
-        """Return what the running task is told that was cancelled because its time is up.
+    def refusal(self) -> Draining | None:
+        """Return what the running task answers if it was cancelled because its time is up, and take that back.
 
-        Raises: the error itself where somebody else cancelled it.
+        None where somebody else cancelled it: then the caller raises the cancellation on.
         """
         call = asyncio.current_task()
         if call not in self._abandoned:
-            raise error
+            return None
         call.uncancel()
         self._abandoned.discard(call)
         return self.time_is_up()

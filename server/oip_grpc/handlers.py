@@ -92,8 +92,11 @@ class AuthorizedHandlers:
             inside = drain_gate.enter(time.monotonic())
             try:
                 return await answer(context)
-            except asyncio.CancelledError as error:
-                refuse(context, drain_gate.refusal(error))
+            except asyncio.CancelledError:
+                refusal = drain_gate.refusal()
+                if refusal is None:
+                    raise
+                refuse(context, refusal)
                 return None
             finally:
                 drain_gate.leave(inside)

@@ -119,8 +119,11 @@ class Inference:
                         return
                 response, _ = await self._answer(oip_request)
                 yield _stream_response(response, name, is_final=True)
-        except asyncio.CancelledError as error:
-            yield _stream_failure(self._drain_gate.refusal(error), name)
+        except asyncio.CancelledError:
+            refusal = self._drain_gate.refusal()
+            if refusal is None:
+                raise
+            yield _stream_failure(refusal, name)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer
             yield _stream_failure(to_serve_error(error, "ModelStreamInfer"), name)
             forget_frames(error)
@@ -161,8 +164,10 @@ class Inference:
         """Count a refusal that happens before the engine takes the request."""
         try:
             yield
-        except asyncio.CancelledError as error:
-            refusal = self._drain_gate.refusal(error)
+        except asyncio.CancelledError:
+            refusal = self._drain_gate.refusal()
+            if refusal is None:
+                raise
             self._metrics.refused(refusal, protocol=PROTOCOL)
             raise refusal from None
         except ServeError as error:

@@ -47,8 +47,11 @@ class RpcTimeouts:
         except TimeoutError:
             self.count_ended(SLOW_BODY)
             raise _too_slow("the request", "end of it", self._body_s) from None
-        except asyncio.CancelledError as error:
-            raise self.drain_gate.refusal(error) from None
+        except asyncio.CancelledError:
+            refusal = self.drain_gate.refusal()
+            if refusal is None:
+                raise
+            raise refusal from None
         if data is grpc.aio.EOF:
             raise BadRequest("request", "no message", "one")
         return bytes(data)

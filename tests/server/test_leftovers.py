@@ -139,3 +139,17 @@ def test_errors_that_were_told_hold_no_frames():
     assert told.__traceback__ is None
     assert told.__cause__ is not None
     assert told.__cause__.__traceback__ is None
+
+
+async def test_nothing_is_left_of_rpcs_that_were_cancelled_while_they_ran():
+    async with serving_grpc(fake_faults="slow=0.05") as world:
+        await world.stub.ModelInfer(request())
+        with no_collector():
+            unary = world.stub.ModelInfer(request())
+            await asyncio.sleep(0.02)
+            unary.cancel()
+            stream = world.stub.ModelStreamInfer(iter([request(progressive=True) for _ in range(3)]))
+            assert isinstance(await stream.read(), pb.ModelStreamInferResponse)
+            stream.cancel()
+            assert await stream.code() == grpc.StatusCode.CANCELLED
+            assert await nothing_left(), leftovers()

@@ -24,8 +24,11 @@ class Scene:
         try:
             await asyncio.sleep(seconds)
             outcome = "answered" if inside else "late"
-        except asyncio.CancelledError as error:
-            outcome = str(self.drain_gate.refusal(error))
+        except asyncio.CancelledError:
+            refusal = self.drain_gate.refusal()
+            if refusal is None:
+                raise
+            outcome = str(refusal)
         self.drain_gate.reply(inside)
         await asyncio.sleep(reply_s)
         self.drain_gate.leave(inside)
