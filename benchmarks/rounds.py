@@ -30,8 +30,8 @@ from adatape.rounds.plain import PlainNet
 from adatape.rounds.stopping import Measured, fixed_mflops
 from adatape.rounds.trainer import predict
 from adatape.rounds.worth import cross_fit
-from benchmarks.booting import pin_to
 from benchmarks.command import parser
+from benchmarks.cores import pin_to
 from benchmarks.report import Aim, Report, finish
 from export.rounds import plain_graph, plain_mflops, round_graphs
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from server.errors import BadRequest
 from server.models.manifest import Manifest
-from server.records import Ask, BudgetReason
+from server.records import BudgetReason, RequestLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class BudgetTable:
         self.accuracies = sorted((point.cap, point.accuracy) for point in manifest.quality.points)
         self._unbound = Budget(self.capacity, BudgetReason.MODEL, self.capacity)
 
-    def decide(self, ask: Ask, sample_max_tape: int | None = None, ceilings: Ceilings = NO_CEILINGS) -> Budget:
+    def decide(
+        self, ask: RequestLimits, sample_max_tape: int | None = None, ceilings: Ceilings = NO_CEILINGS
+    ) -> Budget:
         """Return the smallest of all caps, with the reason of the rule that bound it.
 
         `sample_max_tape` is the sample's own cap beside the request's. On a tie the caller's rule is named first,
@@ -85,7 +87,7 @@ class BudgetTable:
         best = max(accuracy for _, accuracy in self.accuracies)
         raise BadRequest("min_accuracy", min_accuracy, f"at most {best:.4g}, the best of the quality curve")
 
-    def _asked_cap(self, ask: Ask, sample_max_tape: int | None) -> int:
+    def _asked_cap(self, ask: RequestLimits, sample_max_tape: int | None) -> int:
         if ask.deadline_s is not None and not ask.deadline_s > 0:
             raise BadRequest("deadline", ask.deadline_s, "seconds above 0")
         cap = self.capacity
@@ -104,7 +106,7 @@ class BudgetTable:
         return cap
 
 
-def _is_empty(ask: Ask) -> bool:
+def _is_empty(ask: RequestLimits) -> bool:
     return ask.max_tape is None and ask.max_flops is None and ask.min_accuracy is None and ask.deadline_s is None
 
 

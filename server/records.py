@@ -37,7 +37,7 @@ class Priority(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RequestLimits:
     """The limits that a caller sets for one request; None where it sets none.
 
     Units: max_flops is useful FLOPs a sample; deadline_s is seconds after arrival;
@@ -68,7 +68,7 @@ class InferRequest:
     model: str
     inputs_BX: NDArray[Any]
     arrival_s: float
-    ask: Ask = field(default_factory=Ask)
+    ask: RequestLimits = field(default_factory=RequestLimits)
     max_tape_B: tuple[int, ...] | None = None
     version: str | None = None
     explain: bool = False

@@ -298,3 +298,26 @@ def test_the_image_stands_on_one_exact_base() -> None:
     (base,) = (image for image, _ in stages if image not in names_of_stages)
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", base)
     assert stages[-1][1] == "cpu"
+
+
+def glossary_rows() -> list[tuple[set[str], str]]:
+    """Return the words in code style of each row of the glossary, and its last column."""
+    rows = [line.split("|") for line in (ROOT / "docs/glossary.md").read_text().splitlines() if line.startswith("|")]
+    return [(set(re.findall(r"`(\w+)`", cells[1])), cells[-2]) for cells in rows if len(cells) > 3]
+
+
+def test_the_glossary_has_every_public_class_of_the_server_and_its_file() -> None:
+    rows = glossary_rows()
+    assert len(rows) > 80
+    missing = [
+        f"{name} of {path.relative_to(ROOT)}"
+        for path in sorted((ROOT / "server").rglob("*.py"))
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE)
+        if not any(name in words and f"`{path.relative_to(ROOT)}`" in places for words, places in rows)
+    ]
+    assert missing == []
+
+
+def test_every_file_that_the_glossary_names_is_there() -> None:
+    named = re.findall(r"`((?:server|adatape|export|loadtest)/[\w/.]+)`", (ROOT / "docs/glossary.md").read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []

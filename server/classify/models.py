@@ -8,12 +8,12 @@ import orjson
 from server.budget import BudgetTable
 from server.classify.schemas import (
     Curve,
-    CurvePoint,
     ExpectedQuality,
     ModelDetail,
     ModelList,
     ModelSummary,
     PredictedLatency,
+    PublicCurvePoint,
     Quote,
 )
 from server.engine import Engine
@@ -72,7 +72,7 @@ class ModelsHandler:
             split=quality.split,
             data_digest=quality.data_digest,
             num_samples=quality.num_samples,
-            points=[CurvePoint(**point.model_dump()) for point in quality.points],
+            points=[PublicCurvePoint(**point.model_dump()) for point in quality.points],
         )
 
     async def quote(self, request: HttpRequest) -> HttpReply:

@@ -30,7 +30,7 @@ class Prediction(PublicModel):
     probability: float
 
 
-class Receipt(PublicModel):
+class PublicReceipt(PublicModel):
     """What one image's answer cost, and why it was given that much. A multiply-add counts as 2 FLOPs."""
 
     cap: int
@@ -108,7 +108,7 @@ class Result(PublicModel):
     """The file's name, where the image came in a form."""
     predictions: list[Prediction]
     """Most probable first."""
-    receipt: Receipt
+    receipt: PublicReceipt
     explanation: Explanation | None = None
 
 
@@ -163,7 +163,7 @@ class ModelDetail(ModelSummary):
     source: SourceRun
 
 
-class CurvePoint(PublicModel):
+class PublicCurvePoint(PublicModel):
     cap: int
     accuracy: float
     accuracy_low: float
@@ -183,7 +183,7 @@ class Curve(PublicModel):
     split: str
     data_digest: str
     num_samples: int
-    points: list[CurvePoint]
+    points: list[PublicCurvePoint]
 
 
 class ExpectedQuality(PublicModel):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from server.errors import BadRequest, DeadlineExceeded
-from server.params import BUDGET, BY_NAME, Parameter, to_ask, to_natural
-from server.records import Ask, Priority
+from server.params import BUDGET, BY_NAME, Parameter, to_natural, to_request_limits
+from server.records import Priority, RequestLimits
 
 PRIORITIES = {1: Priority.HIGH, 2: Priority.NORMAL, 3: Priority.LOW}
 DEFAULT_PRIORITY = 2
@@ -24,10 +24,12 @@ KNOWN = {**BUDGET, **{parameter.name: parameter for parameter in _PROTOCOL}}
 OTHERS = frozenset({"binary_data_output", "content_type", "headers", "triton_enable_empty_final_response"})
 """Parameters that the transports or other servers' clients use, and that the engine ignores."""
 
-_NOTHING = Ask()
+_NOTHING = RequestLimits()
 
 
-def read_ask(parameters: Mapping[str, Any], defaults: Mapping[str, Any], time_left_s: float | None) -> Ask:
+def read_request_limits(
+    parameters: Mapping[str, Any], defaults: Mapping[str, Any], time_left_s: float | None
+) -> RequestLimits:
     """Return the budget of a request; `defaults` are parsed already, and the nearest of several deadlines counts.
 
     Raises: BadRequest for an unknown parameter or a wrong value; DeadlineExceeded if no time is left.
@@ -35,7 +37,7 @@ def read_ask(parameters: Mapping[str, Any], defaults: Mapping[str, Any], time_le
     if not parameters and not defaults and time_left_s is None:
         return _NOTHING
     values = {**defaults, **{name: _read(name, value) for name, value in parameters.items() if name not in OTHERS}}
-    ask, timeout_us = to_ask(values), values.get("timeout")
+    ask, timeout_us = to_request_limits(values), values.get("timeout")
     if time_left_s is not None and time_left_s <= 0:
         raise DeadlineExceeded("deadline", f"{time_left_s:g} s left", "more than 0 s")
     deadlines_s = [ask.deadline_s, timeout_us * _US if timeout_us else None, time_left_s]

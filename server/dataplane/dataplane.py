@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.dataplane import metadata
-from server.dataplane.budget_parameters import read_ask
+from server.dataplane.budget_parameters import read_request_limits
 from server.dataplane.messages import OipRequest, OipResponse, Plan
 from server.dataplane.metadata import Json
 from server.dataplane.outputs import to_oip_response
@@ -68,7 +68,7 @@ class DataPlane:
         if plan is None:
             signature = self._signature(family)
             chosen = signature.choose(request.outputs)
-            ask = read_ask(request.parameters, request.defaults, request.time_left_s)
+            ask = read_request_limits(request.parameters, request.defaults, request.time_left_s)
             plan = Plan(ask, signature.arrange(request.inputs), chosen, signature.labels)
             if request.plans is not None and is_repeatable:
                 request.plans[family] = plan

@@ -8,14 +8,14 @@ from weakref import WeakKeyDictionary
 from server.dataplane.signature import InputLayout, TensorSpec
 from server.dataplane.tensors import InputTensor, OutputTensor, RequestedOutput
 from server.engine.families import Family
-from server.records import Ask
+from server.records import RequestLimits
 
 
 @dataclass(slots=True, eq=False)
 class Plan:
     """The result of checking a request, all but its tensors' bytes: its budget, input layout and chosen outputs."""
 
-    ask: Ask
+    ask: RequestLimits
     layout: InputLayout
     chosen: Sequence[tuple[TensorSpec, int]]
     labels: Sequence[str]

@@ -1,6 +1,6 @@
 """The parameters of a request: one table that names, parses and documents them, for every surface."""
 
-from server.params.reading import Options, read_fields, read_headers, read_query, to_ask, to_options
+from server.params.reading import Options, read_fields, read_headers, read_query, to_options, to_request_limits
 from server.params.table import BUDGET, BY_NAME, PARAMETERS, Parameter, to_natural
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "read_fields",
     "read_headers",
     "read_query",
-    "to_ask",
     "to_natural",
     "to_options",
+    "to_request_limits",
 ]

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from server.errors import BadRequest
 from server.http.exchange import HttpRequest
 from server.params.table import BY_NAME, PARAMETERS, Known
-from server.records import Ask
+from server.records import RequestLimits
 
 Values = dict[str, Any]
 _HEADERS = {parameter.name: parameter.header.lower().encode("ascii") for parameter in PARAMETERS}
@@ -25,7 +25,7 @@ class Options:
     version: str | None
     top_k: int
     explain: bool
-    ask: Ask
+    ask: RequestLimits
 
 
 def read_query(request: HttpRequest, known: Known = BY_NAME) -> Values:
@@ -74,14 +74,16 @@ def to_options(*, query: Values, body: Values, headers: Values) -> Options:
         version=values.get("version"),
         top_k=values.get("top_k", _DEFAULT_TOP_K),
         explain=values.get("explain", False),
-        ask=replace(to_ask(values), priority=values["priority"]) if "priority" in values else to_ask(values),
+        ask=replace(to_request_limits(values), priority=values["priority"])
+        if "priority" in values
+        else to_request_limits(values),
     )
 
 
-def to_ask(values: Mapping[str, Any]) -> Ask:
+def to_request_limits(values: Mapping[str, Any]) -> RequestLimits:
     """Return the budget that parsed values ask for."""
     deadline_ms = values.get("deadline_ms")
-    return Ask(
+    return RequestLimits(
         max_tape=values.get("max_tape"),
         max_flops=values.get("max_flops"),
         deadline_s=None if deadline_ms is None else deadline_ms / 1000,

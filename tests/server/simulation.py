@@ -15,7 +15,7 @@ from server.engine.execution import Execution
 from server.metrics import Metrics
 from server.models.manifest import Manifest
 from server.models.repository import Repository
-from server.records import Ask, InferAnswer, InferRequest
+from server.records import InferAnswer, InferRequest, RequestLimits
 from server.scheduler import LatencyModel
 from server.settings import Settings
 from server.tenancy import Tenancy
@@ -136,7 +136,14 @@ class World:
     def request(self, images, *, max_tape_B=None, explain=False, tenant=None, **ask: Any) -> InferRequest:
         now = asyncio.get_running_loop().time()
         request = InferRequest(
-            f"r{len(self.submitted)}", FAMILY, images, now, Ask(**ask), max_tape_B, explain=explain, tenant=tenant
+            f"r{len(self.submitted)}",
+            FAMILY,
+            images,
+            now,
+            RequestLimits(**ask),
+            max_tape_B,
+            explain=explain,
+            tenant=tenant,
         )
         self.submitted.append(request)
         return request

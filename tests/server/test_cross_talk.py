@@ -7,7 +7,7 @@ import numpy as np
 from server.backends.fake import FAMILY, SIDE_PX, TAPE_CAPACITY, FakeModel
 from server.engine import build_engine
 from server.metrics import Metrics
-from server.records import Ask, InferRequest
+from server.records import InferRequest, RequestLimits
 from server.settings import Settings
 from tests.server.simulation import RAISE_IN_READ
 from tests.server.test_engine import in_world
@@ -38,7 +38,7 @@ def solo(image_HWC, cap):
 
 async def ask_all(engine, pixels, caps, now):
     requests = [
-        InferRequest(f"r{number}", FAMILY, image_HWC[None], now, Ask(max_tape=cap))
+        InferRequest(f"r{number}", FAMILY, image_HWC[None], now, RequestLimits(max_tape=cap))
         for number, (image_HWC, cap) in enumerate(zip(pixels, caps, strict=True))
     ]
     return await asyncio.gather(*map(engine.infer, requests))

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from server.records import Ask, InferRequest, Priority
+from server.records import InferRequest, Priority, RequestLimits
 
 
 def test_a_request_counts_its_samples():
@@ -12,11 +12,11 @@ def test_a_request_counts_its_samples():
 
 
 def test_an_empty_ask_minds_nothing():
-    ask = Ask()
+    ask = RequestLimits()
     assert (ask.max_tape, ask.max_flops, ask.deadline_s, ask.min_accuracy) == (None, None, None, None)
     assert ask.priority is Priority.NORMAL
 
 
 def test_records_do_not_change_under_the_reader():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Ask().max_tape = 3
+        RequestLimits().max_tape = 3

@@ -9,7 +9,6 @@ from loadtest.conformance.__main__ import main
 from loadtest.conformance.deliberate import DELIBERATE
 from loadtest.conformance.registry import MUST, Check, add
 from loadtest.process import start_server
-from tests.e2e.test_access import grpc_address as grpc_address_of
 from tests.loadtest.conformance.conftest import CHECKS
 from tests.loadtest.conformance.proxies import forwarded, serving, with_header
 from tests.server.tenancy.tenants import ADMIN, write_tenants
@@ -31,7 +30,7 @@ def test_the_server_has_no_failures(http: str, grpc_address: str, tmp_path: Path
 def test_a_server_that_asks_for_a_key_is_shown_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ("--require-auth", "--tenants-file", str(write_tenants(tmp_path)), "--quota-store", "memory")
     with start_server("--backend", "fake", *arguments) as running:
-        address = ["--http", running.url.removeprefix("http://"), "--grpc", grpc_address_of(running), *MODEL]
+        address = ["--http", running.url.removeprefix("http://"), "--grpc", running.grpc, *MODEL]
         assert main(address) == 2
         assert "got status 401" in capsys.readouterr().err
         assert main([*address, "--api-key", ADMIN]) == 0, capsys.readouterr().out

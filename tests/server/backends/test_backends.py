@@ -11,7 +11,7 @@ from server.engine import build_engine
 from server.errors import BackendFailed
 from server.metrics import Metrics
 from server.models.manifest import GraphFile, GraphSpec
-from server.records import Ask, InferRequest
+from server.records import InferRequest, RequestLimits
 from server.settings import Settings
 from tests.server.simulation import images, random_images
 
@@ -194,7 +194,9 @@ async def test_a_repository_on_disk_is_served_end_to_end(root, tmp_path):
     assert engine.is_ready
     assert engine.device == "CPUExecutionProvider"
     now = asyncio.get_running_loop().time()
-    requests = [InferRequest(f"r{cap}", FAMILY, images(127, 99), now, Ask(max_tape=cap)) for cap in (0, 4, 16)]
+    requests = [
+        InferRequest(f"r{cap}", FAMILY, images(127, 99), now, RequestLimits(max_tape=cap)) for cap in (0, 4, 16)
+    ]
     answers = await asyncio.gather(*map(engine.infer, requests))
     assert [[s.receipt.tape_length for s in answer.samples] for answer in answers] == [[0, 0], [4, 4], [8, 6]]
     for answer in answers:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from server.backends.fake import FAMILY, MAX_BATCH_SIZE
-from server.dataplane.budget_parameters import read_ask
+from server.dataplane.budget_parameters import read_request_limits
 from server.errors import DeadlineExceeded
 from server.params import BY_NAME
 from server.records import Priority
@@ -220,7 +220,7 @@ async def test_a_large_document_is_judged_like_a_small_one():
 
 def test_a_deadline_that_the_transport_has_used_up():
     with pytest.raises(DeadlineExceeded, match="got 0 s left"):
-        read_ask({}, {}, 0.0)
+        read_request_limits({}, {}, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_deadline_that_the_transport_has_used_up():
     ],
 )
 def test_a_priority_by_parameter_or_header(parameters, defaults, expected):
-    assert read_ask(parameters, defaults, None).priority is expected
+    assert read_request_limits(parameters, defaults, None).priority is expected
 
 
 async def test_broken_images(client):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from loadtest.hostile.messages.rpc import EMPTY, SERVICE, crowded_head, distinct, many, part, tensor
-from loadtest.hostile.table import Aim
+from loadtest.hostile.table import MessageContext
 from server.backends.fake import FAMILY
 from server.dataplane import DataPlane
 from server.engine import build_engine
@@ -224,7 +224,7 @@ async def test_all_of_a_streams_messages_count(monkeypatch):
 
 @pytest.mark.parametrize("count", [2000, 200_000])
 async def test_a_head_of_many_frames_is_bounded(count, caplog):
-    entries = crowded_head(*[("x", "")] * count)(Aim(FAMILY))
+    entries = crowded_head(*[("x", "")] * count)(MessageContext(FAMILY))
     async with serving() as world:
         host, _, port = world.address.rpartition(":")
         async with Pulse() as pulse:
