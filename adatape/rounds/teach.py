@@ -24,17 +24,19 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         teacher, run = load_run(args.run)
         share = float(run.recipe["validation_share"])
         data = open_source(args.data, image_size=teacher.config.image_size, validation_share=share)
         if data.digest != run.data_digest:
             raise ValueError(f"--data; got digest {data.digest[:12]}; expected {run.data_digest[:12]}, the teacher's")
-        views = Views.of(torch.from_numpy(data.train.x), max_shift=args.max_shift, num_views=args.views)
+        images_NHWC = torch.from_numpy(data.train.x).to(device)
+        views = Views.of(images_NHWC, max_shift=args.max_shift, num_views=args.views)
         known = known_targets(args.run, views)
     except (ValueError, OSError) as error:
         sys.exit(f"adatape.rounds.teach: {error}")
-    channels_last(teacher)
+    channels_last(teacher.to(device))
     for number in range(len(known), args.views):
         start_s = time.monotonic()
         known.append(ask_teacher(teacher, views, number))

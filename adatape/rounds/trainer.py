@@ -54,11 +54,10 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, recipe.lr, recipe.weight_decay)
         self.averaged = AveragedModel(self.model, multi_avg_fn=_averager(recipe.ema), use_buffers=True)
         self.precision = choose_precision(self.device)
-        self.views = Views.of(
-            torch.from_numpy(data.train.x), max_shift=recipe.max_shift, num_views=recipe.num_views if teacher else 0
-        )
-        self.targets_VNC = load_targets(teacher, self.views) if teacher else None
-        self.labels_N = torch.from_numpy(data.train.y)
+        images_NHWC, num_views = torch.from_numpy(data.train.x).to(self.device), recipe.num_views if teacher else 0
+        self.views = Views.of(images_NHWC, max_shift=recipe.max_shift, num_views=num_views)
+        self.targets_VNC = load_targets(teacher, self.views).to(self.device) if teacher else None
+        self.labels_N = torch.from_numpy(data.train.y).to(self.device)
         self.steps_per_epoch = max(1, len(data.train) // recipe.batch_size)
         self.total_steps = math.ceil(recipe.epochs * self.steps_per_epoch)
         self.step_number = 0
@@ -88,11 +87,11 @@ class Trainer:
         """Train on the next batch; return its figures."""
         epoch, position = divmod(self.step_number, self.steps_per_epoch)
         order_N = torch.randperm(len(self.labels_N), generator=torch.Generator().manual_seed(self.seed + 7919 * epoch))
-        index_B = order_N[position * self.recipe.batch_size :][: self.recipe.batch_size]
+        index_B = order_N[position * self.recipe.batch_size :][: self.recipe.batch_size].to(self.device)
         torch.manual_seed(self.seed * 1_000_003 + self.step_number + 1)
-        x_BCHW = scale_pixels(self.views.take(index_B, epoch).to(self.device))
+        x_BCHW = scale_pixels(self.views.take(index_B, epoch))
         x_BCHW = cut_out(x_BCHW, self.recipe.cutout).contiguous(memory_format=torch.channels_last)
-        targets_BC = self._targets(index_B, self.views.number(epoch)).to(self.device)
+        targets_BC = self._targets(index_B, self.views.number(epoch))
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr()
         self.model.train()
@@ -167,10 +166,13 @@ def cut_out(x_BCHW: Tensor, side: int) -> Tensor:
     if not side:
         return x_BCHW
     batch, _, height, width = x_BCHW.shape
-    top_B, left_B = (torch.randint(1 - side // 2, size - side // 2, (batch, 1, 1)) for size in (height, width))
-    rows, columns = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
+    top_B, left_B = (
+        torch.randint(1 - side // 2, size - side // 2, (batch, 1, 1)).to(x_BCHW.device) for size in (height, width)
+    )
+    rows = torch.arange(height, device=x_BCHW.device)[None, :, None]
+    columns = torch.arange(width, device=x_BCHW.device)[None, None, :]
     hidden = (rows >= top_B) & (rows < top_B + side) & (columns >= left_B) & (columns < left_B + side)
-    return x_BCHW.masked_fill(hidden[:, None].to(x_BCHW.device), 0.0)
+    return x_BCHW.masked_fill(hidden[:, None], 0.0)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

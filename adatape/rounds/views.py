@@ -22,7 +22,9 @@ TARGETS = "targets.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The views of one training split; `num_views` 0 never shows the same shift twice on purpose.
+    """The views of one training split, on the device of its images; `num_views` 0 is one for every two epochs.
+
+    Draws are made on the CPU, so they are the same on every device.
 
     Shapes: padded_NCHW uint8, the images with `max_shift` reflected pixels on each side.
     """
@@ -61,13 +63,14 @@ class Views:
 
     def _shifts(self, number: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return torch.randint(2 * self.max_shift + 1, (len(self.padded_NCHW), 2), generator=generator)
+        shifts_N2 = torch.randint(2 * self.max_shift + 1, (len(self.padded_NCHW), 2), generator=generator)
+        return shifts_N2.to(self.padded_NCHW.device)
 
     def _is_mirrored(self, epoch: int) -> Tensor:
         """Mirror half of the images in even epochs, the other half in odd ones."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 999_983)
         first_N = torch.rand(len(self.padded_NCHW), generator=generator) < 0.5
-        return first_N ^ bool(epoch % 2)
+        return (first_N ^ bool(epoch % 2)).to(self.padded_NCHW.device)
 
 
 @torch.no_grad()
@@ -75,11 +78,11 @@ def ask_teacher(teacher: Classifier, views: Views, number: int, batch_size: int 
     """Return the teacher's log-probabilities [N,C] to one view: the mean of those to the view and its mirror image."""
     teacher.eval()
     parts = []
-    for index_B in torch.split(torch.arange(len(views.padded_NCHW)), batch_size):
-        plain = torch.zeros(len(index_B), dtype=torch.bool)
+    for index_B in torch.split(torch.arange(len(views.padded_NCHW), device=views.padded_NCHW.device), batch_size):
+        plain = torch.zeros_like(index_B, dtype=torch.bool)
         both = torch.cat([views.crop(index_B, number, plain), views.crop(index_B, number, ~plain)])
         logits_2BC = teacher(scale_pixels(both).contiguous(memory_format=torch.channels_last)).logits_BPC[:, -1]
-        parts.append(logits_2BC.log_softmax(-1).view(2, len(index_B), -1).mean(0))
+        parts.append(logits_2BC.log_softmax(-1).view(2, len(index_B), -1).mean(0).cpu())
     return torch.cat(parts)
 
 

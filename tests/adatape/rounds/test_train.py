@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adatape.data import Dataset, open_source
-from adatape.rounds import teach, train
+from adatape.rounds import family, teach, train
 from adatape.rounds.checkpoint import build, is_rounds, load_run
 from adatape.rounds.config import RoundsConfig
 from adatape.rounds.configs import PRESETS, preset
@@ -99,6 +99,19 @@ def test_a_teacher_is_asked_once_about_every_view_and_students_learn_from_it(tmp
         Trainer(CONFIG, RoundsRecipe(num_views=8), data, teacher=run)
     with pytest.raises(ValueError, match="answers to views"):
         Trainer(CONFIG, RoundsRecipe(num_views=2, max_shift=1), data, teacher=run)
+
+
+def test_one_command_trains_all_and_passes_over_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["recipe.epochs=0.1", "recipe.batch_size=64", "recipe.num_views=1"]
+    words = ["--data", "digits", "--out", str(tmp_path), "--views", "1", "--threads", "1", "--only", "resnet8"]
+    words += [word for change in changes for word in ("--set", change)]
+    family.main(words)
+    assert load_run(tmp_path / "resnet8")[1].teacher == "teacher"
+    assert "2 of 2 steps" in capsys.readouterr().out
+    family.main(words)
+    assert "0 of 2 steps" in capsys.readouterr().out
 
 
 def test_views_follow_from_their_number_alone() -> None:
