@@ -24,7 +24,7 @@ SERVICE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 MIB = 1 << 20
-LARGEST = 4 * MIB - 64
+LARGEST = 6 * MIB - 64
 """About the largest message that is taken."""
 NUM_FIELDS = 4000
 """About as many as are taken."""
@@ -142,7 +142,7 @@ add(
         "the same parameter": infer(many(LARGEST, distinct(1))),
         "parameters of an input": infer(part(5, part(1, b"image") + distinct(200_000))),
         "parameters of an output": infer(part(6, part(1, b"logits") + distinct(200_000))),
-        "a parameter of 4 MB": infer(part(4, part(1, b"a" * LARGEST))),
+        "a parameter of 6 MB": infer(part(4, part(1, b"a" * LARGEST))),
         "unknown fields": infer(many(LARGEST, b"\xf8\x06\x00")),
         "unknown groups in one another": infer(b"\x7b" * (MIB) + b"\x7c" * (MIB)),
         "messages in one another": infer(many(LARGEST, EMPTY)[: LARGEST // 2] + b"\x7b"),
@@ -157,8 +157,8 @@ add(
         "contents again and again": infer(part(5, many(LARGEST - 99, part(5, b"\x20\x01")))),
         "strings": infer(tensor(many(LARGEST - 99, b"\x42\x00"))),
         "one long string": infer(tensor(part(8, b"a" * (LARGEST - 99)))),
-        "a name of 4 MB": rpc(part(1, b"a" * LARGEST)),
-        "a name of 4 MB of other letters": rpc(part(1, "€".encode() * (LARGEST // 3))),
+        "a name of 6 MB": rpc(part(1, b"a" * LARGEST)),
+        "a name of 6 MB of other letters": rpc(part(1, "€".encode() * (LARGEST // 3))),
         "the name of an input": infer(tensor(name=b"a" * (LARGEST - 99)) * 1, EMPTY),
         "a datatype": infer(part(5, part(1, b"image") + part(2, b"U" * (LARGEST - 99)))),
         "names again and again": rpc(many(LARGEST, part(1, b"a"))),
