@@ -31,7 +31,11 @@ class UnsentUsage:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One tenant. Units: `moved_flops` is what it spent of its quota since the last sync, less what was paid back."""
+    """One tenant.
+
+    Units: `moved_flops` is what it spent of its quota since the last sync, less what was paid back; `moved_since_s` is
+    when it began to.
+    """
 
     name: str
     policy: TenantPolicy
@@ -39,6 +43,7 @@ class Account:
     bucket: TokenBucket | None = None
     num_pending: int = 0
     moved_flops: float = 0.0
+    moved_since_s: float | None = None
     unsent: dict[str, UnsentUsage] = field(default_factory=dict)
 
     def set_policy(self, policy: TenantPolicy, now: float) -> None:
@@ -92,6 +97,8 @@ class Account:
         if self.bucket is not None:
             self.bucket.spend(flops, now)
             self.moved_flops += flops
+            if self.moved_since_s is None:
+                self.moved_since_s = now
 
     def unsent_usage(self, model: str) -> UnsentUsage:
         usage = self.unsent.get(model)
@@ -105,12 +112,14 @@ class Account:
             self.bucket.left(now)
             self.bucket.level = min(self.bucket.burst, level) - self.moved_flops
 
-    def take_spend(self) -> Spend | None:
+    def take_spend(self, now: float) -> Spend | None:
         """Return what was spent since the last call, and start again at 0; None without a quota."""
         if self.bucket is None:
             return None
         flops, self.moved_flops = self.moved_flops, 0.0
-        return Spend(self.name, flops, self.bucket.rate, self.bucket.burst)
+        since_s, self.moved_since_s = self.moved_since_s, None
+        ago_s = 0.0 if since_s is None else max(0.0, now - since_s)
+        return Spend(self.name, flops, self.bucket.rate, self.bucket.burst, ago_s)
 
     def take_usages(self, day: str) -> list[Usage]:
         """Return what was used since the last call, dated on that day, and start again at 0."""

@@ -28,11 +28,15 @@ local levels = {}
 local at = 4
 for _ = 1, tonumber(ARGV[3]) do
     local tenant, flops, rate, burst = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    at = at + 4
+    local ago = tonumber(ARGV[at + 4])
+    at = at + 5
     local kept = redis.call('HMGET', KEYS[1], tenant .. '|level', tenant .. '|at_s')
     local level, since = tonumber(kept[1] or burst), tonumber(kept[2] or now)
     if is_new then
-        level = math.min(burst, level - flops + rate * math.max(0, now - since))
+        local seconds = math.max(0, now - since)
+        local after = math.min(seconds, ago)
+        level = math.min(burst, level + rate * (seconds - after))
+        level = math.min(burst, level - flops + rate * after)
         local text, stamp = string.format('%.17g', level), string.format('%.6f', now)
         redis.call('HSET', KEYS[1], tenant .. '|level', text, tenant .. '|at_s', stamp)
     end
@@ -68,7 +72,9 @@ class RedisStore:
             self._redis.ping()
 
     def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:  # noqa: ARG002 - Redis has the clock of all
-        spends = [part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst)]
+        spends = [
+            part for spend in batch.spends for part in (spend.tenant, spend.flops, spend.rate, spend.burst, spend.ago_s)
+        ]
         usages = [
             part
             for usage in batch.usages

@@ -33,12 +33,16 @@ COUNTS = ("num_requests", "num_samples", "useful_flops", "executed_flops", "wast
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What a tenant spent of its quota since the last sync, below 0 if more was paid back; and how it refills."""
+    """What a tenant spent of its quota since the last sync, below 0 if more was paid back; and how it refills.
+
+    Units: `ago_s` is how long ago it began to spend; the quota was not charged before.
+    """
 
     tenant: str
     flops: float
     rate: float
     burst: float
+    ago_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Store(Protocol):
     def sync(self, batch: UsageBatch, now: Timestamp) -> dict[str, float]:
         """Apply a batch, all of it or nothing; return what is left of each quota that it names.
 
-        A quota is charged first, then refilled, so it holds no less than its server promised; a new one is full. `now`
+        A quota is refilled up to when it began to be spent, charged, and refilled up to now; a new one is full. `now`
         is for stores without a clock of their own.
         """
         ...
@@ -96,9 +100,11 @@ class Store(Protocol):
 
 
 def refilled(level: float, seconds: float, spend: Spend) -> float:
-    """Return what is left of a quota after it was charged and refilled for some seconds.
+    """Return what is left of a quota after it refilled for some seconds and was charged in the last `ago_s` of them.
 
-    When in that time it was charged is not known. Refilling first would lose what a full quota cannot hold, and a
-    caller who retries at the time it was given would be refused.
+    Charging at the end would lose what a full quota cannot hold, and a caller who retries at the time it was given
+    would be refused; charging at the start would give more than the quota ever held.
     """
-    return min(spend.burst, level - spend.flops + spend.rate * seconds)
+    after_s = min(seconds, spend.ago_s)
+    level = min(spend.burst, level + spend.rate * (seconds - after_s))
+    return min(spend.burst, level - spend.flops + spend.rate * after_s)

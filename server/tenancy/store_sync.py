@@ -120,8 +120,8 @@ class StoreSync:
     def _make_batch(self) -> UsageBatch:
         self._number += 1
         day = datetime.fromtimestamp(self._wall_clock(), UTC).date().isoformat()
-        accounts = list(self._accounts.values())
-        spends = [spend for account in accounts if (spend := account.take_spend()) is not None]
+        accounts, now = list(self._accounts.values()), self._clock()
+        spends = [spend for account in accounts if (spend := account.take_spend(now)) is not None]
         return UsageBatch(
             self._writer, self._number, spends, [u for account in accounts for u in account.take_usages(day)]
         )

@@ -92,16 +92,18 @@ def test_quotas_of_several_tenants_are_apart(store):
     assert store.sync(UsageBatch("a", 1, [SPEND, other], []), at(1000.0)) == {"acme": 70, "zeta": 4.75}
 
 
-def test_a_quota_pays_before_it_refills_and_holds_no_more_than_its_burst(store):
-    def left(number, flops, second):
-        batch = UsageBatch("a", number, [Spend("zeta", flops, 1.5, 10.0)], [])
+def test_a_quota_refills_until_it_is_spent_and_again_after(store):
+    def left(number, flops, second, ago_s):
+        batch = UsageBatch("a", number, [Spend("zeta", flops, 1.5, 10.0, ago_s)], [])
         return store.sync(batch, at(second))["zeta"]
 
-    assert left(1, 0.0, 1000.0) == 10.0
+    assert left(1, 0.0, 1000.0, 0.0) == 10.0
     if not isinstance(store, SqliteStore):  # Redis has a clock of its own
         return
-    assert left(2, 9.0, 1002.0) == 4.0  # 10 - 9 + 2 * 1.5: a full quota loses nothing of what refills after it paid
-    assert left(3, -9.0, 1002.0) == 10.0
+    assert left(2, 9.0, 1002.0, 2.0) == 4.0  # a full quota loses nothing of what refills after it was spent
+    assert left(3, 2.0, 1014.0, 0.0) == 8.0  # and gains nothing while it is full
+    assert left(4, 3.0, 1015.0, 9.0) == 6.5  # no longer ago than the last sync
+    assert left(5, -9.0, 1015.0, 0.0) == 10.0
 
 
 def test_a_batch_that_comes_again_counts_once(store):
