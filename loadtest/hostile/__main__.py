@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
@@ -114,9 +114,17 @@ def _judge(results: list[Result], *, has_ended: bool) -> str:
     return f"hostile: {'FAIL' if over or has_ended else 'PASS'}: {counts}, {named}{'; it ended' if has_ended else ''}"
 
 
+def _version(package: str) -> str:
+    """Return the version in this environment, which need not be the server's."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed here)"
+
+
 def _write(path: Path, results: list[Result], summary: str, options: argparse.Namespace) -> None:
     sha = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     rows = [_HEAD, ("---",) * len(_HEAD), *(result.cells() for result in results)]
     kernel = f"{platform.system()} {platform.release().split('-')[0]}"
     command = f"python -m loadtest.hostile --tries {options.tries}"
