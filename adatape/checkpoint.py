@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from adatape.config import ModelConfig
 from adatape.model import AdaTape
@@ -45,16 +45,32 @@ def load_checkpoint(run_dir: Path) -> tuple[AdaTape, RunInfo]:
 
     Raises: ValueError naming the file that is missing or does not fit.
     """
+    model = AdaTape(ModelConfig.from_dict(read_config(run_dir)))
+    load_weights(run_dir, model)
+    info = read_json(run_dir / TRAIN)
+    return model.eval(), RunInfo(**{**info, "class_names": tuple(info["class_names"])})
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the config of a checkpoint that has all its files.
+
+    Raises: ValueError naming what is missing.
+    """
     missing = [name for name in (WEIGHTS, CONFIG, TRAIN) if not (run_dir / name).is_file()]
     if missing:
         raise ValueError(f"checkpoint {run_dir}; got no {', '.join(missing)}; expected {WEIGHTS}, {CONFIG} and {TRAIN}")
-    model = AdaTape(ModelConfig.from_dict(read_json(run_dir / CONFIG)))
+    return read_json(run_dir / CONFIG)
+
+
+def load_weights(run_dir: Path, model: nn.Module) -> None:
+    """Give a model its checkpoint's weights.
+
+    Raises: ValueError if they do not fit.
+    """
     try:
         model.load_state_dict(load_file(run_dir / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{run_dir / WEIGHTS}; got {error}; expected the tensors of {CONFIG}'s model") from error
-    info = read_json(run_dir / TRAIN)
-    return model.eval(), RunInfo(**{**info, "class_names": tuple(info["class_names"])})
 
 
 def init_from(run_dir: Path, model: AdaTape) -> None:

@@ -4,10 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from adatape.checkpoint import CONFIG, TRAIN, WEIGHTS, read_json, save_tensors, write_json
+from adatape.checkpoint import CONFIG, TRAIN, WEIGHTS, load_weights, read_config, read_json, save_tensors, write_json
 from adatape.rounds.config import RoundsConfig
 from adatape.rounds.model import Classifier, RoundsModel
 from adatape.rounds.plain import PlainConfig, PlainNet
@@ -56,14 +53,8 @@ def load_run(run_dir: Path) -> tuple[Classifier, RoundsRun]:
 
     Raises: ValueError naming the file that is missing or does not fit.
     """
-    missing = [name for name in (WEIGHTS, CONFIG, TRAIN) if not (run_dir / name).is_file()]
-    if missing:
-        raise ValueError(f"checkpoint {run_dir}; got no {', '.join(missing)}; expected {WEIGHTS}, {CONFIG} and {TRAIN}")
-    told = read_json(run_dir / CONFIG)
+    told = read_config(run_dir)
     model = build(RoundsConfig.from_dict(told) if "prefixes" in told else PlainConfig(**told))
-    try:
-        model.load_state_dict(load_file(run_dir / WEIGHTS))
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{run_dir / WEIGHTS}; got {error}; expected the tensors of {CONFIG}'s model") from error
+    load_weights(run_dir, model)
     run = read_json(run_dir / TRAIN)
     return model.eval(), RoundsRun(**{**run, "class_names": tuple(run["class_names"])})
